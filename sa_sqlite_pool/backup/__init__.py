@@ -1,1 +1,1 @@
-"""Backups of a database while it is used, and their restore."""
+"""Backups of a database that is in use, and how they are restored."""

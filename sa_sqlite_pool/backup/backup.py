@@ -54,18 +54,18 @@ class Backups:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Forget the backups, which go on in the parent process."""
+        """Forget the backups, which continue in the parent process."""
         self._running.clear()
 
     # -- when the database is closed ------------------------------------------------------------
 
     def stop(self, error: Callable[[], Exception]) -> None:
-        """Make all backups raise ``error()`` where they are awaited."""
+        """Make all backups raise ``error()`` in the tasks that await them."""
         for job in list(self._running):
             job.stop_from_elsewhere(error())
 
     async def all_ended(self, timeout: float) -> None:
-        """Wait until no backup runs, at most ``timeout`` seconds."""
+        """Wait, at most ``timeout`` seconds, until no backup is running."""
         give_up = time.monotonic() + timeout
         for job in [job for job in self._running if not job.stranded]:
             await done_in_time(job.ended, max(0.0, give_up - time.monotonic()))
@@ -75,7 +75,7 @@ class Backups:
     async def make(
         self, path: str | os.PathLike[str], progress: Progress | None, pages: int
     ) -> None:
-        """See :meth:`sa_sqlite_pool.SQLiteDatabase.backup`."""
+        """Make a backup: see :meth:`sa_sqlite_pool.SQLiteDatabase.backup`."""
         database = self._check(progress, pages)
         target = real_path(path)
         job = CopyJob(
@@ -86,7 +86,7 @@ class Backups:
         told = ProgressReports(progress, job)
 
         def copy(connection: sqlite3.Connection) -> None:
-            # Without WAL, writers wait for the end of the copy, so it hurries.
+            # Without WAL, writers wait for the end of the copy, so it does not pause.
             gently = self._pool.keeper is not None
             try:
                 _check_target(target, database)
@@ -128,7 +128,7 @@ class Backups:
 
     @asynccontextmanager
     async def _snapshot(self, job: CopyJob) -> AsyncIterator[ConnectionThread]:
-        """Open a connection that sees the present state until the end of the block."""
+        """Open a connection with a snapshot of the present state, until the end of the block."""
         pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         self._assert_in_place(job)
         async with (
@@ -138,11 +138,11 @@ class Backups:
             connected(reader, self._location.file) as worker,
         ):
             await self._begin(job, worker)
-            self._assert_in_place(job)  # or the name has led to another file
+            self._assert_in_place(job)  # the path may have led to another file
             yield worker
 
     def _assert_in_place(self, job: CopyJob) -> None:
-        """Raise ``OperationalError`` if the path leads to another file than connections have."""
+        """Raise ``OperationalError`` if the path names another file than connections have open."""
         assert self._location.file is not None
         try:
             open_files.assert_in_place(self._location.file)
@@ -152,7 +152,7 @@ class Backups:
     @asynccontextmanager
     async def _writers_in_line(self, job: CopyJob) -> AsyncIterator[None]:
         # Without WAL, no connection can commit while another reads. Writers that wait for the turn
-        # are served in order, and told what has it; waiting for SQLite's lock, they would not be.
+        # are served in order, and errors name its holder; neither holds for SQLite's own lock.
         async with self._engine.connect() as connection:
             checkout = self._pool.checkouts.of(await connection.get_raw_connection())
             assert checkout is not None
@@ -180,7 +180,7 @@ def _is_lock(error: Exception) -> bool:
 
 
 def _check_target(target: Path, database: str) -> None:
-    """Raise unless there is no file at ``target``, or a closed database other than this one."""
+    """Raise unless ``target`` does not exist or is a closed database other than this one."""
     check_directory(target)
     beside = {f"{database}{side}" for side in (*SIDE_FILES, *TURN_FILES)}
     if _same(target, database) or str(target) in beside:
@@ -192,9 +192,9 @@ def _check_target(target: Path, database: str) -> None:
     )
     mode = mode_of(target)
     if mode is not None:
-        if not stat.S_ISREG(mode):  # /dev/null, which a copy would take the place of
+        if not stat.S_ISREG(mode):  # such as /dev/null, which a copy would replace
             raise DatabaseNotUsableError(f"{target} is not a regular file; choose another path")
-        # A process that only reads it keeps the old file; a writer's work would be lost.
+        # A process that only reads keeps the old file; the work of a writer would be lost.
         if found := users(str(target), writing=True):
             raise DatabaseInUseError(
                 f"{target} is in use by {', '.join(found)}; close it, or choose another path"

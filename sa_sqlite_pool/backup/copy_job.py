@@ -1,4 +1,4 @@
-"""What a backup and a restore have in common: a copy in progress, its connections, its checks."""
+"""The code shared by backup and restore: a copy in progress, its connections, its checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Progress = Callable[[int, int], object]
 class CopyJob:
     """A copy in progress: jobs in threads, which other tasks may stop.
 
-    ``what`` describes it like a statement, and ``detail`` says what an error means.
+    ``what`` describes the copy like a statement; ``detail`` explains what an error means.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -52,7 +52,7 @@ class CopyJob:
 
     @property
     def stranded(self) -> bool:
-        """True if its event loop is closed: it is never awaited again."""
+        """True if its event loop is closed, so that it will never be awaited again."""
         return self._loop.is_closed()
 
     async def run(
@@ -62,7 +62,7 @@ class CopyJob:
         *,
         interruptible: bool = True,
     ) -> T:
-        """Call ``function`` in the thread. Errors of SQLite and the system become SQLAlchemy's."""
+        """Call ``function`` in the thread; wrap errors of SQLite and the system in SQLAlchemy's."""
         self.assert_going_on()
         self._worker = worker
         try:
@@ -77,7 +77,7 @@ class CopyJob:
             self._worker = None
 
     def error(self, error: sqlite3.Error | OSError) -> DBAPIError:
-        """Return the error that SQLAlchemy raises for one of its driver."""
+        """Return the error that SQLAlchemy raises for an error of the driver."""
         if isinstance(error, OSError):
             error = DatabaseNotUsableError(str(error))
         kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
@@ -90,27 +90,27 @@ class CopyJob:
             raise self._stopped
 
     def stop(self, error: Exception) -> None:
-        """End the copy with ``error``. In its own loop."""
+        """End the copy with ``error``; call this in the loop of the copy."""
         if self._stopped is None:
             self._stopped = error
             if self._worker is not None:
                 self._worker.stop_job()
 
     def end_snapshot(self, worker: ConnectionThread, connection: sqlite3.Connection) -> None:
-        """End the read transaction, in the thread, once it is not needed: the loop may be dead."""
-        with contextlib.suppress(sqlite3.Error):  # interrupted: it is closed next
+        """End the read transaction in the thread once it is not needed: the loop may be dead."""
+        with contextlib.suppress(sqlite3.Error):  # interrupted: the connection is closed next
             connection.execute("ROLLBACK")
         self._snapshot_is_over()
         self.let_go_if_stranded(worker)
 
     def let_go_if_stranded(self, worker: ConnectionThread) -> None:
-        """Give up the connection, at the end of its job, if the loop can no longer close it."""
+        """Give up the connection at the end of its job if the loop can no longer close it."""
         if self.stranded:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
 
     @asynccontextmanager
     async def long_read(self, snapshots: Snapshots) -> AsyncIterator[None]:
-        """Count as a read transaction that was declared long, within the block."""
+        """Register this copy, within the block, as a read transaction that was declared long."""
         permit = Permit(asyncio.current_task(), time.monotonic())
         permit.asked_at, permit.last_sql, permit.idle_since = caller(), self.what, None
         while (snapshot := snapshots.begin(permit, long=True)) is None:
@@ -133,7 +133,7 @@ def check_progress(progress: object, of: str) -> None:
 
 @asynccontextmanager
 async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
-    """Open a new connection, with a thread of its own, within the block."""
+    """Open a new connection with a thread of its own for the duration of the block."""
     worker = await ConnectionThread.open(location.sqlite_uri, file)
     try:
         yield worker
@@ -149,12 +149,12 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def closed_file(path: str) -> Location:
-    """Return the location of a closed database, which SQLite opens without a lock or a log."""
+    """Return the location of a closed database, for SQLite to open without a lock or a log."""
     return Location(path).with_parameter("mode", "ro").with_parameter("immutable", "1")
 
 
 async def check_copy(job: CopyJob, atomic: AtomicFile, put: Callable[[], None]) -> None:
-    """Verify a file that is written, and call ``put()`` in the thread to put it in place."""
+    """Verify a completed file, then call ``put()`` in the thread to put it in place."""
 
     def check(connection: sqlite3.Connection) -> None:
         try:
@@ -176,18 +176,18 @@ async def check_copy(job: CopyJob, atomic: AtomicFile, put: Callable[[], None]) 
 
 @final
 class ProgressReports:
-    """The calls of ``progress`` in the loop. Steps that are faster than the loop are left out."""
+    """Calls ``progress`` in the loop, and skips steps that are faster than the loop."""
 
     def __init__(self, progress: Progress | None, job: CopyJob) -> None:
         self._progress = progress
         self._job = job
         self._context = contextvars.copy_context()
-        # The thread reports the end of its job there, too: the last step comes before that.
+        # The thread reports the end of its job there, too, so the last step arrives before it.
         self._mailbox = of_running_loop(Mailbox)
         self._latest: tuple[int, int] | None = None
 
     def tell(self, copied: int, total: int) -> None:
-        """Report a step. In the thread."""
+        """Report a step; called in the thread."""
         if self._progress is None:
             return
         self._latest = copied, total
@@ -205,10 +205,10 @@ class ProgressReports:
 
 
 def refuse_side_files(path: Path, why: str) -> None:
-    """Raise ``DatabaseInUseError`` if a log or a journal is beside the database ``path``."""
+    """Raise ``DatabaseInUseError`` if there is a log or journal beside the database ``path``."""
     for side in SIDE_FILES:
         beside = Path(f"{path}{side}")
-        # An empty journal is what journal_mode=TRUNCATE leaves.
+        # journal_mode=TRUNCATE leaves an empty journal behind.
         if beside.exists() and (side != "-journal" or beside.stat().st_size > 0):
             raise DatabaseInUseError(
                 f"{path} is in use, or was not closed: there is {beside.name} beside it, and {why}"

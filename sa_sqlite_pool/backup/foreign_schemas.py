@@ -1,8 +1,8 @@
-"""Databases whose schema has collations or functions of the application.
+"""Databases whose schema uses collations or functions of the application.
 
-A connection that this package opens for itself does not have them: what an application registers,
-it registers on the connections of its engines. "no such collation sequence" and "unknown function"
-are then no damage.
+A connection that this package opens for itself does not have them: an application registers them
+on the connections of its engines. "no such collation sequence" and "unknown function" then do not
+indicate damage.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 _FUNCTION = re.compile(r"unknown function: (.+)\(\)")
 _COLLATION = "no such collation sequence"
 
-# Not by pragma_collation_list, which has those that were asked for in vain, too. And
-# "PRAGMA index_info … if there is no index with that name, but a WITHOUT ROWID table": its key.
+# pragma_collation_list would also contain collations that were requested in vain. And "if there is
+# no index with that name, but a WITHOUT ROWID table", PRAGMA index_info returns the table's key.
 _COLLATIONS = """
 SELECT DISTINCT coll FROM sqlite_master, pragma_index_xinfo(sqlite_master.name)
 WHERE type IN ('index', 'table') AND coll IS NOT NULL
@@ -28,23 +28,23 @@ _OF_VALUES = re.compile(
 
 
 def is_of_values(line: str) -> bool:
-    """Return whether a line of ``integrity_check`` is of a value that the schema does not allow.
+    """Return whether a line of ``integrity_check`` concerns a value that the schema does not allow.
 
-    The file is sound then: the schema was changed after the row was written (``writable_schema``),
-    say, or a column is computed by a substitute.
+    The file itself is then intact: for example, the schema was changed after the row was written
+    (``writable_schema``), or a column is computed by a substitute.
     """
     return _OF_VALUES.fullmatch(line) is not None
 
 
 def is_strange(error: sqlite3.OperationalError) -> bool:
-    """Return whether the schema has what this connection does not."""
+    """Return whether the schema uses a collation or function that this connection lacks."""
     return _COLLATION in str(error) or _FUNCTION.search(str(error)) is not None
 
 
 def add_collations(connection: sqlite3.Connection) -> None:
-    """Have a collation by each name that is not SQLite's own, so that rows can be read.
+    """Register a collation for each name that is not SQLite's own, so that rows can be read.
 
-    They compare texts by their characters: nothing may be looked for by an index that has one.
+    They compare texts by their characters: no search may use an index that has one of them.
     """
     for (name,) in connection.execute(_COLLATIONS).fetchall():
         connection.create_collation(name, lambda one, other: (one > other) - (one < other))
@@ -53,7 +53,7 @@ def add_collations(connection: sqlite3.Connection) -> None:
 def quick_check(connection: sqlite3.Connection) -> Iterator[str]:
     """Yield the lines of ``PRAGMA quick_check``, without the application's own functions.
 
-    It examines all pages and rows, but not the order of indexes, nor what CHECK says.
+    It examines all pages and rows, but neither the order of indexes nor CHECK constraints.
     """
     add_collations(connection)
     connection.execute("PRAGMA ignore_check_constraints = ON")

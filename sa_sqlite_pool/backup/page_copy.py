@@ -1,16 +1,16 @@
-"""A database copied by SQLite's backup API: into a new file, or over another database.
+"""Copies of a database by SQLite's backup API: into a new file, or over another database.
 
 ``sqlite3_backup_step()`` copies some pages and returns. Python's ``Connection.backup()`` calls it
-until it is done, without the interpreter lock, and calls ``progress`` after each step; what that
-raises ends the backup, and nothing else does (``pysqlite_connection_backup_impl`` in CPython's
-``Modules/_sqlite/connection.c``): ``sqlite3_interrupt()`` has no effect on it, and it waits for a
-lock without limit. So :func:`_copy` checks after each step.
+until it is done, without the interpreter lock, and calls ``progress`` after each step; an exception
+of ``progress`` ends the backup, and nothing else does (``pysqlite_connection_backup_impl`` in
+CPython's ``Modules/_sqlite/connection.c``): ``sqlite3_interrupt()`` has no effect on it, and it
+waits for a lock without limit. So :func:`_copy` checks after each step.
 
 "If the source database is modified by an external process or via a database connection other than
 the one being used by the backup operation, then the backup will be automatically restarted"
 (https://www.sqlite.org/c3ref/backup_finish.html). A step "closes" the read transaction only if it
-has opened one itself (``bCloseTrans`` in SQLite's ``backup.c``). Under a read transaction that was
-open before, all steps read the same state, and none begins anew:
+has opened one itself (``bCloseTrans`` in SQLite's ``backup.c``). Within a read transaction that was
+already open, all steps read the same state, and the backup does not restart:
 
     Copy                        | Writers, in WAL mode
     BEGIN; SELECT               |
@@ -35,7 +35,7 @@ from ..transactions.locks import may_pass
 from .foreign_schemas import ALL_LINES, is_of_values, is_strange, quick_check
 
 Step = Callable[[int, int], None]
-"""A function that is called in the thread after each step: ``step(pages_copied, pages_total)``."""
+"""A function called in the thread after each step: ``step(pages_copied, pages_total)``."""
 
 _STEP_DONE = frozenset({0, 101})  # SQLITE_OK, SQLITE_DONE
 
@@ -44,13 +44,13 @@ _STEP_DONE = frozenset({0, 101})  # SQLITE_OK, SQLITE_DONE
 _VERSIONS_AT = 18
 _NO_WAL = b"\x01\x01"
 
-_NAMED = 3  # messages
+_NAMED = 3  # how many lines a message quotes
 _SYNC_BYTES = 8 * 1024 * 1024
 _LONGEST_REST_SECONDS = 0.02
 
 
 def begin_snapshot(connection: sqlite3.Connection) -> None:
-    """Begin a read transaction of the present state; if a lock prevents it, leave none open."""
+    """Begin a read transaction on the present state; if a lock prevents it, leave none open."""
     connection.execute("BEGIN")
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -68,10 +68,10 @@ def write_copy(
     *,
     gently: bool = False,
 ) -> None:
-    """Copy what ``source`` sees into the empty file ``path``, which needs no other file; sync it.
+    """Copy the database that ``source`` sees into the empty, self-contained file ``path``; sync it.
 
-    Runs in ``worker``'s thread; ``gently`` rests half of the time, so that other work gets on. On
-    an error, the file is of no use.
+    Call this in ``worker``'s thread. With ``gently``, the copy pauses half of the time, so that
+    other work can proceed. After an error, the file is unusable.
     """
     began = time.monotonic()
 
@@ -85,27 +85,27 @@ def write_copy(
 
     with open(path, "r+b", buffering=0) as copy:
         _fill(source, path, pages, worker, each_step)
-        # Otherwise a connection that reads it makes a log beside it, and fails where it cannot.
+        # Otherwise a connection that reads it creates a log beside it, or fails if it cannot.
         copy.seek(_VERSIONS_AT)
         copy.write(_NO_WAL)
         os.fsync(copy.fileno())
 
 
 def _sync_some(copy: BinaryIO) -> None:
-    """Sync every 8 MiB, so that the disk never has much to do at once, and the end comes soon."""
+    """Sync every 8 MiB, so that the disk never has much to do at once and the copy ends soon."""
     size = os.fstat(copy.fileno()).st_size
     if size - copy.tell() >= _SYNC_BYTES:
         os.fsync(copy.fileno())
-        copy.seek(size)  # the size that is synced
+        copy.seek(size)  # the position is the size that has been synced
 
 
 def _fill(
     source: sqlite3.Connection, path: str, pages: int, worker: ConnectionThread, step: Step
 ) -> None:
-    # Not by connect(): backup() needs the class itself, and a tracer returns a proxy of it.
+    # Not connect(): backup() requires the class itself, and a tracer returns a proxy.
     target = sqlite3.Connection(path, isolation_level=None, timeout=0)
     try:
-        # Nothing will be rolled back, and the file is synced elsewhere.
+        # Nothing is ever rolled back here, and the file is synced elsewhere.
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
         _copy(source, target, pages, worker, step)
@@ -120,9 +120,9 @@ def write_over(
     worker: ConnectionThread,
     step: Step,
 ) -> None:
-    """Make ``target``, the only user of its file, the same as ``source``, in one transaction."""
+    """Overwrite ``target``, the only user of its file, with ``source``, in one transaction."""
     # "EXTRA … the directory containing a rollback journal is synced after that journal is
-    # unlinked": the end of the transaction is durable.
+    # unlinked", which makes the end of the transaction durable.
     target.execute("PRAGMA synchronous = EXTRA")
     _copy(source, target, pages, worker, step)
 
@@ -140,7 +140,7 @@ def _copy(
         worker.between_steps()
         if status in _STEP_DONE:
             step(total - remaining, total)
-        elif status & 0xFF in {5, 6}:  # SQLITE_BUSY, SQLITE_LOCKED: backup() would try for ever
+        elif status & 0xFF in {5, 6}:  # SQLITE_BUSY, SQLITE_LOCKED: backup() would retry forever
             raise sqlite3.OperationalError("database is locked")
 
     source.backup(target, pages=pages, progress=progress, sleep=0)
@@ -149,8 +149,8 @@ def _copy(
 def check_integrity(connection: sqlite3.Connection, name: str) -> None:
     """Raise if ``PRAGMA integrity_check`` finds that the database, called ``name``, is damaged.
 
-    Values that its schema does not allow are none of that: to mend them, it is copied first. Where
-    the check needs what only the application has, it is ``quick_check``, as far as it goes.
+    Values that the schema does not allow are not damage: a database is copied before their repair.
+    If the check needs what only the application has, run as much of ``quick_check`` as possible.
     """
     try:
         found = _damages(_integrity(connection))
@@ -167,7 +167,7 @@ def check_integrity(connection: sqlite3.Connection, name: str) -> None:
 
 
 def _damages(lines: Iterable[str]) -> list[str]:
-    """Return the first lines that are about damage."""
+    """Return the first lines that report damage."""
     return list(islice((line for line in lines if line != "ok" and not is_of_values(line)), _NAMED))
 
 
@@ -182,7 +182,7 @@ def _integrity(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def check_not_locked(path: Path) -> None:
-    """Raise if the file ``path`` is a database in use, or no database."""
+    """Raise if the file ``path`` is a database in use, or is not a database."""
     connection = sqlite3.Connection(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
     try:
         connection.isolation_level = None
@@ -216,7 +216,7 @@ def is_readable(connection: sqlite3.Connection) -> bool:
 def take_alone(connection: sqlite3.Connection) -> str:
     """Lock the database for ``connection`` alone until that is closed.
 
-    The log is moved into the database and removed. Returns the journal mode before. Raises
+    The log is moved into the database and removed. Return the previous journal mode. Raise
     "database is locked" while another connection of any process uses the database.
     """
     connection.execute("PRAGMA busy_timeout = 0")

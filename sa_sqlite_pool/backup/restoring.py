@@ -1,10 +1,10 @@
-"""The restore of a backup in the place of a database that is not in use.
+"""The restore of a backup over a database that is not in use.
 
-The backup is copied *into* the database's file, in one transaction of SQLite's under an exclusive
-lock. So no other connection can open it in the middle; whatever ends the transaction, SQLite's
-rollback journal brings the old content back, after a kill or a loss of power at the next open; and
-the old log is gone before the first new page is written. A file that is missing, or is not a
-database that SQLite can open, is replaced as a whole.
+The backup is copied *into* the database's file, in one SQLite transaction under an exclusive lock.
+So no other connection can open it halfway through; if the transaction fails for any reason,
+SQLite's rollback journal restores the old content, after a kill or a power failure at the next
+open; and the old log is gone before the first new page is written. A file that is missing, or that
+is not a database that SQLite can open, is replaced as a whole.
 
     Restore                                | Other process
     in use? (Linux lists open files)       | has it open: restore is refused
@@ -12,7 +12,7 @@ database that SQLite can open, is replaced as a whole.
     journal_mode=DELETE: log moved, gone   | has it open in WAL mode: restore is refused
     BEGIN EXCLUSIVE; COMMIT: lock stays    | is in a transaction: restore is refused
     copy, in one transaction               | opens it: "database is locked", for now
-    close                                  | goes on, with the backup's content
+    close                                  | continues, with the backup's content
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from .page_copy import (
     write_over,
 )
 
-# A connection that closes has the database locked for a moment, and a process takes one to end.
+# Closing a connection locks the database for a moment, and a process takes a moment to end.
 _MOMENT_SECONDS = 0.5
 
 DAMAGED = ".damaged"
@@ -75,20 +75,20 @@ async def restore(
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Give ``database`` the content of the file ``backup``. No other connection may be open.
+    """Replace the content of ``database`` with ``backup``. No other connection may be open.
 
-    :param backup: a closed database, such as :meth:`SQLiteDatabase.backup` makes
-    :param database: a URL or a path, as :class:`~sa_sqlite_pool.SQLiteDatabase` takes it; need not
+    :param backup: a closed database, such as :meth:`SQLiteDatabase.backup` creates
+    :param database: a URL or a path, as for :class:`~sa_sqlite_pool.SQLiteDatabase`; it need not
         exist
-    :param progress: called in the event loop as ``progress(pages_copied, pages_total)``, as that of
-        :meth:`SQLiteDatabase.backup` is; an exception of it ends the restore
+    :param progress: called in the event loop as ``progress(pages_copied, pages_total)``, as for
+        :meth:`SQLiteDatabase.backup`; an exception that it raises ends the restore
 
-    The backup is verified before anything else is touched. Raises
+    The backup is verified before anything else is touched. Raise
     ``sqlalchemy.exc.OperationalError``, half a second after that at the latest, if the database is
     in use (``orig`` is a :class:`~sa_sqlite_pool.DatabaseInUseError`, which names the processes
-    where Linux tells), or if a file cannot be used; ``sqlalchemy.exc.DatabaseError`` if the backup
-    is damaged or is no database. After an error, a cancellation, a kill or a loss of power, the
-    database has its old content.
+    where Linux reports them), or if a file cannot be used; ``sqlalchemy.exc.DatabaseError`` if the
+    backup is damaged or is not a database. After an error, a cancellation, a kill or a power
+    failure, the database has its old content.
 
     A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
     """
@@ -119,7 +119,7 @@ def _check_backup(source: Path, target: Location) -> None:
     mode = mode_of(source)
     if mode is None or not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"there is no backup at {source}; correct the path")
-    if source.stat().st_size == 0:  # which is an empty database to SQLite
+    if source.stat().st_size == 0:  # SQLite would accept it as an empty database
         raise NotADatabaseError(f"{source} is empty; choose another backup")
     assert target.file is not None
     if os.path.exists(target.file) and source.samefile(target.file):
@@ -131,7 +131,7 @@ def _check_backup(source: Path, target: Location) -> None:
 
 
 class _Restoring:
-    """One restore, once the backup is verified. ``reader`` has it open."""
+    """One restore of a verified backup, which ``reader`` has open."""
 
     def __init__(
         self,
@@ -174,8 +174,8 @@ class _Restoring:
         )
 
     async def _is_damaged(self) -> bool:
-        """Return whether SQLite cannot read the database, log or no log. Changes nothing."""
-        if not tells_users:  # to open and close it would drop locks that this process may have
+        """Return whether SQLite cannot read the database, regardless of a log. Changes nothing."""
+        if not tells_users:  # opening and closing it would drop locks that this process may hold
             return False
         async with connected(closed_file(str(self._path)), None) as worker:
             return not await self._job.run(worker, is_readable)
@@ -192,7 +192,7 @@ class _Restoring:
                 f"{self._path} is not a database that SQLite can read ({error}); move it away, "
                 "and restore again"
             ) from error
-        with contextlib.suppress(FileNotFoundError):  # what a killed process has left
+        with contextlib.suppress(FileNotFoundError):  # left behind by a killed process
             os.unlink(f"{self._path}-shm")
         return before
 
@@ -213,7 +213,7 @@ class _Restoring:
                     await alone.run(lambda target: set_journal_mode(target, before))
             raise
 
-    # -- in the place of none, or of one that cannot be opened ----------------------------------
+    # -- in the place of a missing database, or one that cannot be opened -----------------------
 
     async def _write_new(self, put: Callable[[AtomicFile], None]) -> None:
         atomic = AtomicFile(self._path)
@@ -234,7 +234,7 @@ class _Restoring:
             atomic.discard()
 
     def _put_where_nothing_is(self, atomic: AtomicFile) -> None:
-        # A process that creates the database creates its log after it, and is found by link().
+        # A process that creates the database creates its log later, so link() detects it.
         self._refuse_logs()
         try:
             atomic.link()

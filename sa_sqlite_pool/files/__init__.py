@@ -1,1 +1,1 @@
-"""The files of a database: its location, the files beside it, the processes that use it."""
+"""The files of a database: its location, the files beside it, and the processes that use it."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-_DIRECTORIES = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # others do not list all
+_DIRECTORIES = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # other systems do not list all
 
 
 def descriptor_of(device: int, inode: int) -> int | None:
-    """Return a descriptor by which this process has a file open; None if it has it not.
+    """Return a descriptor of a file that this process has open; None if it is not open.
 
-    Raise ``OSError`` where the system does not tell.
+    Raise ``OSError`` where the system does not list descriptors.
     """
     for name in os.listdir(_DIRECTORIES.get(sys.platform, "")):
         try:
             found = os.fstat(int(name))
-        except OSError:  # it was the descriptor of the listing itself, or was closed meanwhile
+        except OSError:  # the descriptor of the listing itself, or one that was closed meanwhile
             continue
         if (found.st_dev, found.st_ino) == (device, inode):
             return int(name)

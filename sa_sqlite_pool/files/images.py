@@ -1,9 +1,9 @@
-"""``serialize()`` and ``deserialize()`` where a file stands for a database in memory.
+"""``serialize()`` and ``deserialize()`` for a file in the place of a database in memory.
 
 ``sqlite3_deserialize()`` "causes the S-schema on database connection D to disconnect from database
 F, if any, and then open the content of buffer P as an in-memory database"
-(https://www.sqlite.org/c3ref/deserialize.html): this connection would have another database than
-all others of its engine, without an error. So the content is copied into the file.
+(https://www.sqlite.org/c3ref/deserialize.html): without an error, this connection would use another
+database than all others of its engine. So the content is copied into the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 # https://www.sqlite.org/fileformat2.html#file_format_version_numbers: "1 for rollback journalling
-# modes and 2 for WAL", which a database in memory cannot be opened in.
+# modes and 2 for WAL". A database in memory with WAL cannot be opened.
 _VERSIONS = slice(18, 20)
 _NO_WAL = b"\x01\x01"
 
@@ -26,7 +26,7 @@ _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 def with_images(factory: Any) -> Any:
     """Return the subclass of ``factory`` whose images are those of a database in memory.
 
-    Returns ``factory`` itself if it is no class, and before Python 3.11, which has no images.
+    Return ``factory`` itself if it is not a class, and before Python 3.11, which has no images.
     """
     is_class = isinstance(factory, type) and hasattr(factory, "deserialize")
     return _subclass(factory) if is_class else factory
@@ -35,7 +35,7 @@ def with_images(factory: Any) -> Any:
 @cache
 def _subclass(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
     class ConnectionWithImages(base):  # type: ignore[misc, valid-type]
-        """A connection to a file that stands for a database in memory."""
+        """A connection to a file that takes the place of a database in memory."""
 
         def serialize(self, *, name: str = "main") -> bytes:
             return _without_wal(super().serialize(name=name))
@@ -71,7 +71,7 @@ def _copy(image: sqlite3.Connection, target: sqlite3.Connection) -> None:
         image.execute("VACUUM")
 
     def progress(status: int, _remaining: int, _total: int) -> None:
-        if status & 0xFF in _LOCKED:  # backup() would try for ever
+        if status & 0xFF in _LOCKED:  # backup() would retry forever
             raise sqlite3.OperationalError("database is locked")
 
     image.backup(target, progress=progress)

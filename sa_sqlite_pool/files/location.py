@@ -1,4 +1,4 @@
-"""The location of a database, from the arguments that the dialect gives ``sqlite3.connect``."""
+"""The location of a database, from the arguments of the dialect for ``sqlite3.connect``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..system.mounts import find_mount
 from ..system.regular_files import check_directory
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database, by the end of its name."""
+"""The suffixes of the files that SQLite keeps beside a database."""
 
 TURN_FILES = ("-turn", "-line")
-"""The files beside a database in which the processes that write line up."""
+"""The suffixes of the files beside a database on which the processes that write wait in line."""
 
 
 @dataclass(frozen=True)
 class Location:
     """The location of a database: the ``path`` of its file, None in memory; URI ``parameters``.
 
-    ``name`` is the URI's own name for a database in memory, which connections may share. The real
+    ``name`` is the URI's name for a database in memory, which connections may share. The real
     path, ``file``, is looked up once: see :meth:`looked_up_again`.
     """
 
@@ -37,7 +37,7 @@ class Location:
         """Parse a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
         if not uri or not database.startswith("file:"):
             return cls(None if database in {"", ":memory:"} else _absolute(database))
-        # SQLite ignores a fragment, also after the path: sqlite3ParseUri() in its main.c.
+        # SQLite ignores a fragment, even after the path: sqlite3ParseUri() in its main.c.
         name, _, query = database.removeprefix("file:").partition("#")[0].partition("?")
         if name.startswith("//"):  # file://localhost/path and file:///path
             name = "/" + name.removeprefix("//").partition("/")[2]
@@ -56,13 +56,13 @@ class Location:
     def shares_cache(self) -> bool:
         """True if connections lock single tables, or a database in memory, against one another.
 
-        "file:…?cache=shared" (https://www.sqlite.org/sharedcache.html), and "vfs=memdb".
+        "file:…?cache=shared" does so (https://www.sqlite.org/sharedcache.html), and "vfs=memdb".
         """
         parameters = dict(self.parameters)
         return parameters.get("cache") == "shared" or parameters.get("vfs") == "memdb"
 
     def looked_up_again(self) -> Location:
-        """Return the same location; its real path is looked up anew when it is needed."""
+        """Return the same location; its real path is looked up again when it is needed."""
         return replace(self)
 
     @property
@@ -70,15 +70,15 @@ class Location:
         """The real path of the file; None in memory."""
         if self.path is None:
             return None
-        # Not a cached_property: up to Python 3.11 that locks all others of the process meanwhile,
-        # and a file server that is gone would hold them up for ever.
+        # Not a cached_property: up to Python 3.11, it holds a lock shared by all instances, and a
+        # file server that is gone would block them forever.
         found: str | None = vars(self).get("file")
         if found is None:
             found = vars(self)["file"] = os.path.realpath(self.path)
         return found
 
     def found_at(self, file: str) -> None:
-        """Learn the real path from a caller that has looked it up."""
+        """Store the real path that the caller has looked up."""
         vars(self)["file"] = file
 
     @property
@@ -98,7 +98,7 @@ class Location:
         return parameters.get("mode") != "ro" and parameters.get("immutable", "0") in {"0", "false"}
 
     def has_pages(self) -> bool:
-        """Return whether the file is there, and not empty."""
+        """Return whether the file exists and is not empty."""
         try:
             return self.path is not None and os.stat(self.path).st_size > 0
         except OSError:
@@ -112,10 +112,10 @@ class Location:
         """The ``file:`` URI of a database file."""
         assert self.path is not None
         query = f"?{urlencode(self.parameters, quote_via=quote)}" if self.parameters else ""
-        return f"file:{quote(os.fsencode(self.path))}{query}"  # names need not be UTF-8
+        return f"file:{quote(os.fsencode(self.path))}{query}"  # paths need not be UTF-8
 
     def check(self) -> None:
-        """Raise, before any write, an error where SQLite would say "unable to open"."""
+        """Raise an error, before any write, if SQLite would report "unable to open"."""
         if self.path is None or (self.writable and _is_writable(self.path)):
             return
         path = Path(self.path)
@@ -127,8 +127,8 @@ class Location:
 def _absolute(name: str) -> str:
     """Return the absolute path of a file.
 
-    Two slashes at its beginning, of which POSIX leaves the meaning open, are one: in a URI they
-    would begin the name of a machine. They are in ``f"sqlite+aiosqlite:////{path}"``.
+    Two slashes at the beginning, whose meaning POSIX leaves open, become one: in a URI they would
+    begin the name of a machine. ``f"sqlite+aiosqlite:////{path}"`` contains them.
     """
     path = str(Path(name).absolute())
     return path[1:] if path.startswith("//") else path
@@ -139,10 +139,10 @@ def _in_memory(parameters: dict[str, str]) -> bool:
 
 
 def _is_writable(path: str) -> bool:
-    """Return whether :func:`_check_writable` would find nothing, by three system calls."""
+    """Return whether :func:`_check_writable` would raise nothing, with three system calls."""
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # a file that is not there yet, for example
+    except OSError:  # for example, a file that does not exist yet
         return False
     directory = os.path.dirname(path)
     return (
@@ -158,7 +158,7 @@ def _check_writable(path: Path) -> None:
         )
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:  # it will be made
+    except FileNotFoundError:  # it will be created
         return
     if not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"{path} is not a regular file")

@@ -1,4 +1,4 @@
-"""The locks on a database now, by process: SQLite's own, and those of this package."""
+"""The locks that are held on a database, by process: SQLite's own and this package's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _IN_ORDER = (
 class HeldLocks:
     """The locks of one process.
 
-    ``locks`` are ``turn`` and ``line``, of this package, and SQLite's, by the names that
-    :mod:`~.neighbours` has for them. ``uses_package`` is None if unknown: without a log, a process
-    shows it only while it writes, or waits for that.
+    ``locks`` are this package's ``turn`` and ``line``, and SQLite's locks under their names in
+    :mod:`~.neighbours`. ``uses_package`` is None if unknown: without a log, a process shows it only
+    while it writes or waits to write.
     """
 
     pid: int
@@ -31,9 +31,9 @@ class HeldLocks:
 
 
 def locks_held(database: str) -> list[HeldLocks]:
-    """Return the locks on ``database``; none where the system does not tell.
+    """Return the locks on ``database``; none if the system does not list locks.
 
-    In WAL mode, the shared lock of the database is left out: each connection has it all the time.
+    In WAL mode, the shared lock of the database is omitted: each connection always holds it.
     """
     always = {"present", "shared"} if os.path.exists(f"{database}-shm") else {"present"}
     unknown = False if os.path.exists(f"{database}-wal") else None

@@ -1,13 +1,13 @@
-"""The size of a log, from the ``-wal`` file alone.
+"""The size of a log, determined from the ``-wal`` file alone.
 
-The file does not shrink when SQLite begins to write it anew, so its size says only how large the
-log once was. The part in use follows from the format (https://www.sqlite.org/fileformat2.html
-#the_write_ahead_log): the header has two salts, which change at each new beginning, and each frame
-carries the salts under which it was written. So the frames in use are the leading ones with the
-header's salts, and their number is found by bisection.
+The file does not shrink when SQLite restarts the log, so its size only shows how large the log once
+was. The part in use follows from the format (https://www.sqlite.org/fileformat2.html
+#the_write_ahead_log): the header has two salts, which change at each restart, and each frame
+contains the salts that were valid when it was written. So the frames in use are the leading ones
+with the header's salts, and their number is found by bisection.
 
-Opening the ``-wal`` file is harmless. The database and ``-shm`` files must never be opened beside
-SQLite: closing any descriptor of theirs drops SQLite's locks
+Opening the ``-wal`` file is harmless. The database and ``-shm`` files must never be opened while
+SQLite has them open: closing any of their descriptors drops SQLite's locks
 (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_).
 """
 
@@ -29,9 +29,9 @@ _MAGIC = frozenset({0x377F0682, 0x377F0683})
 
 
 class LogSize(NamedTuple):
-    """``size`` of the file in bytes; ``frames`` in use, of ``frame_size`` bytes each.
+    """The ``size`` of the file in bytes, and the ``frames`` in use, of ``frame_size`` bytes each.
 
-    ``salts`` change whenever the log begins anew.
+    ``salts`` change whenever the log restarts.
     """
 
     size: int = 0
@@ -46,24 +46,24 @@ class LogSize(NamedTuple):
 
     @property
     def page_size(self) -> int:
-        """The number of bytes of a page; 0 if the log has no header."""
+        """The size of a page in bytes; 0 if the log has no header."""
         return max(0, self.frame_size - _FRAME_HEADER.size)
 
 
 def measure(path: str) -> LogSize:
-    """Return the size of the log ``path``, 0 if it cannot be read, by some twenty small reads.
+    """Return the size of the log ``path``, 0 if it cannot be read; this takes some twenty reads.
 
-    Frames that a transaction has written ahead of its COMMIT count, too.
+    Frames that a transaction has written before its COMMIT count, too.
     """
     try:
         with open(path, "rb", buffering=0, opener=_open) as log:
             return _measure(log)
-    except OSError:  # its last user has removed it, or it is no file
+    except OSError:  # its last user has removed it, or it is not a file
         return LogSize()
 
 
 def _open(path: str, flags: int) -> int:
-    # Opening a FIFO in its place must not wait.
+    # If there is a FIFO instead, opening it must not wait.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -90,7 +90,7 @@ def _measure(log: BinaryIO) -> LogSize:
 
 
 def sync_file(path: str) -> None:
-    """Sync the ``-wal`` file to the disk; the module says why only that file."""
+    """Sync the ``-wal`` file to the disk; the module's docstring explains why only that file."""
     with contextlib.suppress(OSError):  # its last user has removed it; a checkpoint syncs again
         descriptor = _open(path, os.O_RDONLY)
         try:
@@ -100,11 +100,11 @@ def sync_file(path: str) -> None:
 
 
 def sync_open_file(path: str) -> None:
-    """Sync a file that this process has open to the disk, through that descriptor.
+    """Sync a file that this process has open to the disk, through the existing descriptor.
 
-    Does nothing where the system does not list descriptors. The database must not be opened a
-    second time. If its owner closes the descriptor meanwhile, another file is synced, or none: that
-    does no harm, since this only saves the next checkpoint a wait.
+    This has no effect where the system does not list descriptors, because the database must not be
+    opened a second time. If the descriptor is closed meanwhile, another file is synced, or none:
+    that is harmless, because the sync only saves the next checkpoint a wait.
     """
     with contextlib.suppress(OSError):
         found = os.stat(path)

@@ -1,8 +1,8 @@
-"""The other processes that use a database, as far as the system tells.
+"""The other processes that use a database, as far as the system reports them.
 
 SQLite locks single bytes: of the ``-shm`` file in WAL mode
-(https://www.sqlite.org/walformat.html#wal_locks), else of the database (os.h in its source). A
-process that uses this package has an ``flock()`` on the ``-wal`` file, which SQLite never locks.
+(https://www.sqlite.org/walformat.html#wal_locks), otherwise of the database (os.h in its source). A
+process that uses this package holds an ``flock()`` on the ``-wal`` file, which SQLite never locks.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ except ImportError:  # Windows
 _PROCESSES = Path("/proc")
 
 tells_users = (_PROCESSES / "self" / "fd").exists()
-"""True if the system tells which processes have a file open."""
+"""True if the system reports which processes have a file open."""
 
-_RESERVED_BYTE = 0x40000001  # locked by a writer, where there is no log
+_RESERVED_BYTE = 0x40000001  # locked by a writer, if there is no log
 _SHARED_BYTES = range(_RESERVED_BYTE + 1, _RESERVED_BYTE + 511)
-_ANY = range(1)  # an flock() has all bytes
+_ANY = range(1)  # an flock() covers all bytes
 
-# The names of locks: of which file beside the database, of which family, of which kind and bytes.
+# By the suffix of the locked file: the names of locks, with their families, kinds and bytes.
 _LOCKS = {
     "": (
         ("shared", "POSIX", "READ", _SHARED_BYTES),
@@ -42,8 +42,8 @@ _LOCKS = {
         ("exclusive", "POSIX", "WRITE", _SHARED_BYTES),
     ),
     "-shm": (
-        # At 123 while the whole log is in the database: nothing more is moved into it under that
-        # reader.
+        # At 123 while the whole log is in the database: while that reader is there, nothing more is
+        # moved into it.
         ("read", "POSIX", "READ", range(123, 128)),
         ("write", "POSIX", "WRITE", range(120, 121)),
         ("checkpoint", "POSIX", "WRITE", range(121, 122)),
@@ -54,7 +54,7 @@ _LOCKS = {
     "-wal": (("present", "FLOCK", "READ", _ANY),),
 }
 OF_PACKAGE = frozenset({"turn", "line", "present"})
-"""The locks of this package; each process that uses it is ``present`` on the log."""
+"""The locks of this package; each process that uses it holds ``present`` on the log."""
 
 _WRITES = frozenset({"write", "reserved"})
 
@@ -62,7 +62,7 @@ _WRITES = frozenset({"write", "reserved"})
 def all_locks_on(database: str) -> Iterator[tuple[int, str]]:
     """Yield the process and the name of each lock on the database and the files beside it.
 
-    They are of one moment. Nothing is yielded where the system does not tell.
+    All locks are from one moment. Yield nothing where the system does not list locks.
     """
     files = {identity(f"{database}{side}"): known for side, known in _LOCKS.items()}
     for lock in locks():
@@ -72,7 +72,7 @@ def all_locks_on(database: str) -> Iterator[tuple[int, str]]:
 
 
 def locks_on(database: str) -> Iterator[tuple[int, str]]:
-    """Yield the process and the name of each lock of SQLite's on the database and its log."""
+    """Yield the process and the name of each of SQLite's own locks on the database and its log."""
     return ((pid, name) for pid, name in all_locks_on(database) if name not in OF_PACKAGE)
 
 
@@ -90,7 +90,7 @@ def outside_writers(database: str) -> list[str]:
 def describe_writer(database: str) -> str | None:
     """Return the holder of SQLite's write lock: ``process 4242 (sqlite3) outside this package …``.
 
-    None if the system does not tell: another connection, of any process, may have it then.
+    Return None if the system does not list locks: another connection of any process may hold it.
     """
     writing, known = _writers(database)
     if found := other_processes(writing - known):
@@ -101,16 +101,16 @@ def describe_writer(database: str) -> str | None:
 
 
 def _writers(database: str) -> tuple[set[int], set[int]]:
-    """Return the processes that are writing, and the processes that use this package."""
+    """Return the processes that are writing and the processes that use this package."""
     held = set(all_locks_on(database))
     writing = {pid for pid, name in held if name in _WRITES}
     return writing, {pid for pid, name in held if name == "present"}
 
 
 def users(path: str, *, writing: bool = False) -> list[str]:
-    """Return each process that has the file open, this one included, or has a lock on it.
+    """Return each process, including this one, that has the file open or holds a lock on it.
 
-    With ``writing``, a process that has it open for reading only, and no lock, does not count.
+    With ``writing``, a process that has it open only for reading, without a lock, does not count.
     """
     try:
         file = os.stat(path)
@@ -127,7 +127,7 @@ def users(path: str, *, writing: bool = False) -> list[str]:
 
 
 def users_of_deleted(path: str) -> list[str]:
-    """Return each process that has a file open which was called ``path``, and was deleted."""
+    """Return each process that still has a deleted file open whose path was ``path``."""
     found = set()
     for descriptor in _all_descriptors():
         with contextlib.suppress(OSError):
@@ -139,7 +139,7 @@ def users_of_deleted(path: str) -> list[str]:
 
 
 def _descriptors(file: os.stat_result) -> Iterator[Path]:
-    """Yield the descriptors of a file, ``/proc/4242/fd/7``, that this user may see."""
+    """Yield the descriptors of a file, as in ``/proc/4242/fd/7``, that this user may see."""
     for descriptor in _all_descriptors():
         with contextlib.suppress(OSError):  # it was closed meanwhile
             if os.path.samestat(os.stat(descriptor), file):
@@ -147,7 +147,7 @@ def _descriptors(file: os.stat_result) -> Iterator[Path]:
 
 
 def _all_descriptors() -> Iterator[Path]:
-    # Not by glob(), which raises an error where a process ends meanwhile.
+    # This does not use glob(), which raises an error if a process ends meanwhile.
     for process in _names_in(_PROCESSES):
         if process.isdigit():
             descriptors = _PROCESSES / process / "fd"
@@ -155,7 +155,7 @@ def _all_descriptors() -> Iterator[Path]:
 
 
 def _names_in(directory: Path) -> list[str]:
-    """Return what is in a directory, nothing if it is gone, or another user's."""
+    """Return the names in a directory; none if it is gone or belongs to another user."""
     try:
         return os.listdir(directory)
     except OSError:
@@ -173,9 +173,9 @@ def _is_for_writing(descriptor: Path) -> bool:
 
 @final
 class Presence:
-    """The sign for other processes that this one uses the package on a log file.
+    """The lock that shows other processes that this one uses the package on a log file.
 
-    ``inode`` is that of the file, None while the sign is hidden.
+    ``inode`` is the inode of the file, None while the presence is hidden.
     """
 
     def __init__(self, path: str) -> None:
@@ -185,25 +185,25 @@ class Presence:
         renew_after_fork(self)
 
     def show(self, inode: int) -> None:
-        """Show that the log with this inode is in use. From any thread."""
+        """Show that the log with this inode is in use; any thread may call this."""
         if fcntl is None or inode == self.inode:
             return
         self.hide()
         self.inode = inode
         with contextlib.suppress(OSError):
-            # Something else may be there by now, and opening a FIFO would wait.
+            # By now the path may name something else, and opening a FIFO would wait.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._close = weakref.finalize(self, os.close, descriptor)
-            self._close.atexit = False  # a handler of atexit that runs later may use the database
+            self._close.atexit = False  # an atexit handler that runs later may use the database
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def hide(self) -> None:
-        """Show that the log is no longer used."""
+        """Stop showing that the log is in use."""
         self.inode = None
         if self._close is not None:
             self._close()
             self._close = None
 
     def renew_in_child(self) -> None:
-        """Close the descriptor, which leaves the lock to the parent process."""
+        """Close the inherited descriptor; the parent process keeps the lock."""
         self.hide()

@@ -1,10 +1,10 @@
-"""The database files of open connections, and whether these files are still in their place.
+"""The database files of open connections, and whether these files are still in place.
 
-A file that is deleted or replaced while connections are open goes on without its name: commits
-reach it, and a log that is still found by the old name. A checkpoint opens connections by that
-name. It would move the log of the old file into whatever file has the name now: "unlinking or
+A file that is deleted or replaced while connections are open lives on without its name: commits
+still reach it, and its log, which is still found by the old name. A checkpoint opens connections by
+that name. It would move the log of the old file into whatever file has the name now: "unlinking or
 renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it checks
-first; so does what opens another connection, and what commits. ``stat()`` opens nothing, and so
+first, as does the code that opens another connection or commits. ``stat()`` opens nothing, and so
 drops none of SQLite's locks; nor does reading a log.
 """
 
@@ -19,24 +19,24 @@ from .log_file import measure
 
 
 class FileReplacedError(DatabaseNotUsableError):
-    """Another file, or none, has the name of a database that is open."""
+    """The path of an open database now names another file, or none."""
 
 
 class _File(NamedTuple):
-    path: str  # the real one
+    path: str  # the real path
     device: int
-    inode: int  # 0 if the system does not say
+    inode: int  # 0 if unknown
 
     def is_not(self, now: _File | None) -> bool:
-        """Return whether its path now has another file, or none."""
+        """Return whether its path now names another file, or none."""
         return now is None or (now.inode != 0 and now != self)
 
 
 def _look_at(path: str) -> _File | None:
     """Return the file at ``path``, None if there is none.
 
-    A process that has given up the right to enter a directory above it goes on with what it has
-    open, and a server that keeps the file may be away for a moment: then nothing is known.
+    Its device and inode are 0, for unknown, if the process has dropped the right to enter a parent
+    directory (its open files still work), or if the file server is unreachable for a moment.
     """
     try:
         found = os.stat(path)
@@ -48,19 +48,19 @@ def _look_at(path: str) -> _File | None:
 
 
 class _Log(NamedTuple):
-    file: _File  # a new log may get the number of the old one, which SQLite has removed,
-    salts: tuple[int, ...]  # and a copy that is put back has its salts
+    file: _File  # a new log may get the inode number of the old one, which SQLite has removed,
+    salts: tuple[int, ...]  # and a copy that is put back has the same salts
 
 
 def _log_of(path: str) -> _Log | None:
-    """Return the log beside the database ``path``; None if there is none, or nothing in it."""
+    """Return the log beside the database ``path``; None if there is none, or if it is empty."""
     name = f"{path}-wal"
     file, salts = _look_at(name), measure(name).salts
     return _Log(file, salts) if file is not None and salts else None
 
 
 def _has_open(file: _File) -> bool:
-    """Return whether this process has ``file`` open; True where the system does not tell."""
+    """Return whether this process has ``file`` open; True if the system cannot tell."""
     try:
         return descriptor_of(file.device, file.inode) is not None
     except OSError:
@@ -80,10 +80,10 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
-        self._old_logs: dict[str, _Log] = {}  # by path of the database: that of a file that is gone
+        self._old_logs: dict[str, _Log] = {}  # of replaced files, by the path of the database
 
     def add(self, connection: object, path: str) -> None:
-        """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
+        """Register the file ``path`` of a new ``connection``; this happens once in its lifetime."""
         if connection in self._files:
             return
         file = _look_at(path)
@@ -91,9 +91,9 @@ class OpenFiles:
             self._files[connection] = file
 
     def closes(self, connection: object) -> None:
-        """Note the log of a ``connection`` that is to be closed, if its file was replaced.
+        """Record the log of a ``connection`` that is to be closed, if its file was replaced.
 
-        SQLite does not move the log of such a file, and leaves it where another file would find it.
+        SQLite does not move the log of such a file, but leaves it where another file would use it.
         """
         file = self._files.get(connection)
         if file is not None and file.is_not(_look_at(file.path)):
@@ -104,13 +104,13 @@ class OpenFiles:
         self._files.pop(connection, None)
 
     def is_open(self, path: str) -> bool:
-        """Return whether a connection was opened to the file that is at ``path`` now."""
+        """Return whether a connection is open to the file that is at ``path`` now."""
         return _look_at(path) in self._files.values()
 
     def is_replaced(self, path: str) -> bool:
         """Return whether a connection was opened to another file ``path`` than there is now.
 
-        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there.
+        If so, record its log, which SQLite leaves there, for :meth:`assert_may_open`.
         """
         if self._replaced(path) is None:
             return False
@@ -130,7 +130,7 @@ class OpenFiles:
         """Raise :class:`FileReplacedError` if a connection opened now would use an old file's log.
 
         SQLite finds the log, and the memory that its users share, by the name of the database. It
-        removes a log beside an empty file, and applies it to any other.
+        removes a log beside an empty file, and applies a log to any other file.
         """
         if what := self._replaced(path):
             raise FileReplacedError(
@@ -152,10 +152,10 @@ class OpenFiles:
             )
 
     def assert_may_commit(self, connection: object) -> None:
-        """Raise :class:`FileReplacedError` if the file of ``connection`` is not in its place.
+        """Raise :class:`FileReplacedError` if the file of ``connection`` is no longer in place.
 
-        Without a log SQLite refuses to write then, and so do stock's connections ("attempt to write
-        a readonly database").
+        Without a log, SQLite itself refuses to write in that case, on stock connections, too
+        ("attempt to write a readonly database").
         """
         file = self._files.get(connection)
         if file is not None and file.is_not(now := _look_at(file.path)):
@@ -166,16 +166,16 @@ class OpenFiles:
             )
 
     def _note_log(self, path: str) -> None:
-        """Note the log at ``path`` as an old one, while a connection to the old file is open.
+        """Record the log at ``path`` as an old one, while a connection to the old file is open.
 
-        A log that this process does not have open came with the new file, or another process has
-        begun it there.
+        A log that this process does not have open came with the new file, or was begun there by
+        another process.
         """
         if (log := _log_of(path)) is not None and _has_open(log.file):
             self._old_logs[path] = log
 
     def _replaced(self, path: str) -> str | None:
-        """Return what became of the file of a connection to ``path``; None if it is there."""
+        """Return what happened to the file of a connection to ``path``; None if it is in place."""
         now = _look_at(path)
         others = any(file.path == path and file.is_not(now) for file in list(self._files.values()))
         return _what(now) if others else None

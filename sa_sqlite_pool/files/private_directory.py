@@ -1,4 +1,4 @@
-"""The temporary file that stands for a database in memory; see :mod:`~.connector`."""
+"""The temporary file that takes the place of a database in memory; see :mod:`~.connector`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import weakref
 from pathlib import Path
 from typing import final
 
-_databases: set[str] = set()  # as long as their directories are there
+_databases: set[str] = set()  # while their directories exist
 
 
 def is_private(database: str | None) -> bool:
-    """Return whether the file ``database`` stands for a database in memory."""
+    """Return whether the file ``database`` takes the place of a database in memory."""
     return database in _databases
 
 
@@ -21,7 +21,7 @@ def is_private(database: str | None) -> bool:
 class PrivateDirectory:
     """A temporary directory for a database in memory.
 
-    It is removed by :meth:`remove`, with this object, or at the latest when Python exits.
+    It is removed by :meth:`remove`, together with this object, or at the latest when Python exits.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class PrivateDirectory:
         self.remove = weakref.finalize(self, _remove, self._directory, self._process)
 
     def make(self) -> None:
-        """Make it again, empty, if it was removed."""
+        """Create the directory again, empty, if it was removed."""
         if not self.remove.alive:
-            if os.getpid() == self._process:  # a forked child process has left its parent's
+            if os.getpid() == self._process:  # a forked child left its parent's directory in place
                 os.mkdir(self._directory, 0o700)
             self._be_there()
 
 
 def _remove(directory: str, owner: int) -> None:
     _databases.discard(str(Path(directory) / "memory.db"))
-    if os.getpid() == owner:  # and not a forked child, which exits
+    if os.getpid() == owner:  # not in a forked child that exits
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The check whether a database may be where it is, before anything there is created or changed.
+"""The check that a database's location is usable, before anything there is created or changed.
 
-A look at a path waits for its file server, for ever if the server is gone. So a thread does it,
-once for each engine, and the event loop goes on. Where no server is asked, the loop itself looks.
+Inspecting a path waits for its file server, forever if the server is gone. So a thread does it,
+once per engine, and the event loop continues. If no server is involved, the loop itself does it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from ..system.waiting import done_in_time
 from ..turn.fair_semaphore import FairSemaphore
 from .location import SIDE_FILES, Location
 
-# A server that fails over takes a moment, however short the caller's timeout is.
+# A server's failover takes a moment, however short the caller's timeout is.
 _LEAST_SECONDS = 1.0
 
-_warned: set[tuple[str, str]] = set()  # real paths, with the events that were logged
+_warned: set[tuple[str, str]] = set()  # real paths, each with an event that was logged
 
 
 @final
 class Site:
     """The site of one engine's database. ``mount`` is known after :meth:`inspect`, if at all.
 
-    Call that method until ``inspected_by_all`` is True.
+    Call :meth:`inspect` until ``inspected_by_all`` is True.
     """
 
     def __init__(self, location: Location, journal_mode: str) -> None:
         self.inspected = location.path is None  # in memory there is nothing to inspect
         self.inspected_by_all = (
             self.inspected
-        )  # and no task is in line that a later one would overtake
+        )  # and no task is left in line, which a later one would overtake
         self.mount: Mount | None = None
         self._location = location
         self._journal_mode = journal_mode
@@ -47,7 +47,7 @@ class Site:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        self._looking: Future[None] | None = None  # its thread is the parent's
+        self._looking: Future[None] | None = None  # its thread belongs to the parent process
 
     @property
     def unreliable(self) -> bool:
@@ -55,10 +55,10 @@ class Site:
         return self.mount is not None and self.mount.doubt is not None
 
     async def inspect(self, timeout: float) -> None:
-        """Raise :class:`DatabaseNotUsableError` if the database cannot be used as asked.
+        """Raise :class:`DatabaseNotUsableError` if the database cannot be used as requested.
 
-        Waits in line, and then for the look, each at most ``timeout`` seconds, or one second if
-        that is longer. After an error, the next call looks again.
+        Wait in line, and then for the inspection, each at most ``timeout`` seconds, or one second
+        if that is longer. After an error, the next call inspects the location again.
         """
         wait = max(timeout, _LEAST_SECONDS)
         permit = await self._line.acquire(wait)
@@ -93,7 +93,7 @@ class Site:
     def _look(self) -> None:
         location = self._location
         assert location.path is not None
-        location.check()  # first: the first use mounts an automount
+        location.check()  # first, because the first access mounts an automount
         file = location.file
         assert file is not None
         self._assess(file, find_mount(file))
@@ -134,7 +134,7 @@ class Site:
 
     def _no_answer(self, seconds: float) -> DatabaseNotUsableError:
         assert self._location.path is not None
-        mount = find_mount(self._location.path)  # not of the real path: nothing may be touched
+        mount = find_mount(self._location.path)  # not the real path: that would access the files
         return DatabaseNotUsableError(
             f"{self._location.path} does not answer for {seconds:.2f} s; it seems to be on "
             f"{mount or 'a file system of unknown type'}: see to its server, or keep the database "
@@ -143,11 +143,11 @@ class Site:
 
 
 def _check_side_files(file: str) -> None:
-    # SQLite opens them whatever they are, and a FIFO would block its thread for ever.
+    # SQLite opens them whatever their type is, and a FIFO would block its thread forever.
     for side in SIDE_FILES:
         path = f"{file}{side}"
         try:
-            mode = os.stat(path).st_mode  # once: another process may remove it between two looks
+            mode = os.stat(path).st_mode  # one call: another process may remove it between two
         except OSError:
             continue
         if not stat.S_ISREG(mode):
@@ -164,7 +164,7 @@ def _once(file: str, event: Event, message: str) -> None:
 
 
 def _in_thread(function: Callable[[], None]) -> Future[None]:
-    """Call ``function`` in a daemon thread: not even the exit of the process waits for it."""
+    """Call ``function`` in a daemon thread, for which not even the exit of the process waits."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel it
 

@@ -1,4 +1,4 @@
-"""The address of a database that users give: a URL, or a path."""
+"""The address of a database as users specify it: a URL or a path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .location import Location
 
 
 def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwise: str) -> URL:
-    """Return the ``sqlite+aiosqlite`` URL of an address; :class:`ConfigurationError` for others.
+    """Return the ``sqlite+aiosqlite`` URL of an address; raise :class:`ConfigurationError` if none.
 
-    ``needed_by`` and ``otherwise`` are for the message: what needs the URL, and the way for users
-    of other databases.
+    ``needed_by`` and ``otherwise`` are for the message: what needs the URL, and the alternative for
+    users of other databases.
     """
     if isinstance(address, os.PathLike):
         return URL.create("sqlite+aiosqlite", database=os.fspath(address))
@@ -35,7 +35,7 @@ def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwi
 
 
 def parse_url(url: str | URL | os.PathLike[str]) -> URL:
-    """Return the URL that a :class:`~sa_sqlite_pool.SQLiteDatabase` is made for."""
+    """Return the URL for a :class:`~sa_sqlite_pool.SQLiteDatabase`."""
     return sqlite_url(
         url,
         needed_by="SQLiteDatabase",

@@ -37,36 +37,36 @@ Database = SQLiteDatabase | ServerDatabase | AsyncEngine
 AlembicConfig = Config | str | os.PathLike[str]
 
 # `alembic.context` and `alembic.op` are global in the process, so one task at a time runs Alembic.
-# It waits for this permit while it has the write turn, and no task waits for a turn while it has
-# the permit: so two migrations never wait for each other.
+# A task waits for this permit while it holds the write turn, and no task waits for a turn while it
+# holds the permit, so two migrations never wait for each other.
 _alembic = FairSemaphore(1)
 
 
 async def upgrade(
     db: Database, revision: str, *, config: AlembicConfig, timeout: float = DEFAULT_TIMEOUT
 ) -> None:
-    """``alembic upgrade``: bring the database to ``revision``, such as ``"head"``.
+    """``alembic upgrade``: upgrade the database to ``revision``, such as ``"head"``.
 
     All revisions are one transaction; a failure, a cancellation or the end of the process leaves
-    the database as it was. Any number of workers and tasks may call it at once: one migrates, and
-    the others find nothing to do. The event loop and the readers go on meanwhile, revisions run
-    in a thread.
+    the database as it was. Any number of workers and tasks may call this at once: one migrates, and
+    the others find nothing to do. Revisions run in a thread, and the event loop and the readers
+    continue meanwhile.
 
-    On PostgreSQL revisions run in the event loop, which their own Python code holds up.
+    On PostgreSQL, revisions run in the event loop, and their own Python code blocks it.
 
     :param db: an open :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with
-        ``poolclass=WriterPool``; or a :class:`~sa_sqlite_pool.ServerDatabase`, or an engine of
-        PostgreSQL. Its URL counts, not the one of the ini file
-    :param config: an ``alembic.config.Config``, which is left as it is, or the path of an ini file
-        or a ``pyproject.toml``; of both if they are in one directory
+        ``poolclass=WriterPool``; or a :class:`~sa_sqlite_pool.ServerDatabase`, or an engine for
+        PostgreSQL. Its URL takes precedence over that of the ini file
+    :param config: an ``alembic.config.Config``, which is not modified, or the path of an ini file
+        or a ``pyproject.toml``; if both are in one directory, both are read
     :param timeout: seconds to wait for the write turn, and for the lock of another program, while
-        another migration runs. How long a migration takes is not limited
+        another migration runs. The duration of a migration is not limited
 
-    Raises :class:`~sa_sqlite_pool.WriteTimeout` if its turn does not come in time,
+    Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn is not acquired in time,
     :class:`~sa_sqlite_pool.TurnAlreadyHeldError` if the task has a write session open,
-    :class:`MigrationError` where the migration would not be safe, and what Alembic or the revision
-    raises. A cancellation is raised when the running statement has been stopped and everything is
-    rolled back; if it comes while COMMIT runs, the migration stays.
+    :class:`MigrationError` if the migration would not be safe, and any error that Alembic or the
+    revision raises. A cancellation is raised once the running statement has been stopped and
+    everything has been rolled back; if it arrives during COMMIT, the migration stays.
     """
     await _run(db, config, timeout, lambda own: command.upgrade(own, revision))
 
@@ -74,9 +74,9 @@ async def upgrade(
 async def downgrade(
     db: Database, revision: str, *, config: AlembicConfig, timeout: float = DEFAULT_TIMEOUT
 ) -> None:
-    """``alembic downgrade``: take the database back to ``revision``, such as ``"-1"``, ``"base"``.
+    """``alembic downgrade``: downgrade the database to ``revision``, such as ``"-1"``, ``"base"``.
 
-    Otherwise like :func:`upgrade`.
+    Otherwise, this works like :func:`upgrade`.
     """
     await _run(db, config, timeout, lambda own: command.downgrade(own, revision))
 
@@ -84,9 +84,9 @@ async def downgrade(
 async def stamp(
     db: Database, revision: str, *, config: AlembicConfig, timeout: float = DEFAULT_TIMEOUT
 ) -> None:
-    """``alembic stamp``: set the revision of the database to ``revision``, change nothing else.
+    """``alembic stamp``: set the revision of the database to ``revision``, and nothing else.
 
-    Otherwise like :func:`upgrade`.
+    Otherwise, this works like :func:`upgrade`.
     """
     await _run(db, config, timeout, lambda own: command.stamp(own, revision))
 
@@ -96,7 +96,7 @@ async def current(
 ) -> tuple[str, ...]:
     """Return the database's revisions: one, several if there are branches, none if it is empty.
 
-    Waits for a running migration, like :func:`upgrade`.
+    Like :func:`upgrade`, this waits for a running migration.
     """
     return await _run(db, config, timeout, _heads)
 
@@ -104,8 +104,8 @@ async def current(
 async def check(db: Database, *, config: AlembicConfig, timeout: float = DEFAULT_TIMEOUT) -> None:
     """``alembic check``: raise ``alembic.util.AutogenerateDiffsDetected`` if the models differ.
 
-    Raises ``alembic.util.CommandError`` if the database is not at the newest revision. Otherwise
-    like :func:`upgrade`.
+    Raise ``alembic.util.CommandError`` if the database is not at the newest revision. Otherwise,
+    this works like :func:`upgrade`.
     """
     await _run(db, config, timeout, _check)
 
@@ -140,11 +140,11 @@ async def _run(
     _assert_not_writing(engine)
     patience = write_patience.set(seconds)
     try:
-        async with engine.connect() as connection:  # has the write turn
+        async with engine.connect() as connection:  # it holds the write turn
             permit = await _acquire_alembic(seconds, deadline)
             try:
                 working = connection.run_sync(_work, own, work)
-                # A server's connection is the event loop's that has opened it.
+                # A server's connection belongs to the event loop that opened it.
                 return await (working if is_server(engine.url) else run_aside(working))
             finally:
                 _alembic.release(permit)
@@ -204,7 +204,7 @@ def _writer_engine(db: Database) -> AsyncEngine:
 def _assert_not_writing(engine: AsyncEngine) -> None:
     """Raise if the task has a transaction open whose locks the migration would wait for.
 
-    In the turn, and on SQLite, its checkout says so.
+    With writes in turn, and on SQLite, the checkout itself raises.
     """
     pool = engine.pool
     if not isinstance(pool, PrimaryPool) or pool.in_turn:
@@ -231,9 +231,9 @@ def _own(config: AlembicConfig) -> Config:
 
 
 def _read(path: Path) -> Config:
-    """Read an ini file, and the ``pyproject.toml`` beside it, as the command does.
+    """Read an ini file and the ``pyproject.toml`` beside it, as the ``alembic`` command does.
 
-    ``path`` may be either.
+    ``path`` may be the path of either.
     """
     ini = path.with_name("alembic.ini") if path.name == _TOML else path
     toml = path.with_name(_TOML)

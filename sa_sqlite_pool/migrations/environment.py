@@ -1,4 +1,4 @@
-"""The function for ``env.py``, on a connection that is handed over or under the command."""
+"""The function for ``env.py``, with a connection that is handed over or under the command."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..transactions.locks import write_patience
 from .servers import is_server, migrate_on_server
 from .transaction import end_what_listeners_began, migrate, print_sql
 
-# Seconds to wait for another worker that migrates.
+# How many seconds to wait while another worker migrates.
 DEFAULT_TIMEOUT = 300.0
 
-# Keys of `Config.attributes`. The first is Alembic's own convention; the second says that env.py
-# has called run_env(), and the third is how long a server's turn is waited for.
+# Keys of `Config.attributes`. The first is Alembic's own convention; the second records that env.py
+# has called run_env(), and the third is the number of seconds to wait for a server's turn.
 CONNECTION = "connection"
 CALLED = "sa_sqlite_pool.run_env"
 SECONDS = "sa_sqlite_pool.seconds"
@@ -54,7 +54,7 @@ _REFUSED = {
 
 
 def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options: Any) -> None:
-    """Do all that ``env.py`` has to do, for every Alembic command.
+    """Do everything that ``env.py`` must do, for every Alembic command.
 
     ::
 
@@ -63,18 +63,18 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
 
         run_env(target_metadata=Base.metadata)
 
-    Under :func:`~sa_sqlite_pool.migrations.upgrade` and its like it works on the connection they
-    hand over, and under pytest-alembic on the engine of its fixture. Under the ``alembic`` command
-    it makes a writer engine for ``sqlalchemy.url``, waits at most 300 seconds for its turn, and
-    sets up logging as the ini file says. With ``--sql`` it prints the statements. With a URL of
-    PostgreSQL it does what a template of Alembic's own does.
+    Under :func:`~sa_sqlite_pool.migrations.upgrade` and similar functions, it uses the connection
+    that they hand over, and under pytest-alembic the engine of its fixture. Under the ``alembic``
+    command, it creates a writer engine for ``sqlalchemy.url``, waits at most 300 seconds for the
+    turn, and configures logging from the ini file. With ``--sql``, it prints the statements. With a
+    PostgreSQL URL, it does the same as Alembic's own template.
 
-    :param target_metadata: what the database should look like, for ``--autogenerate`` and ``check``
+    :param target_metadata: the intended schema, for ``--autogenerate`` and ``check``
     :param options: for Alembic's ``context.configure()``: ``include_object``, ``compare_type``, …
-        ``render_as_batch`` is True if you do not say otherwise
+        ``render_as_batch`` defaults to True
 
-    Raises :class:`~sa_sqlite_pool.ConfigurationError` for options that would lift a guarantee, and
-    if it is called in a running event loop without a connection.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` for options that would lift a guarantee, and
+    if this is called in a running event loop without a connection.
     """
     config = _config()
     config.attributes[CALLED] = True
@@ -88,7 +88,7 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
             print_sql(_url(config), options)
         elif isinstance(handed_over, AsyncEngine):
             _assert_no_loop()
-            if not isinstance(handed_over.pool, WriterPool):  # a server's belong to one event loop
+            if not isinstance(handed_over.pool, WriterPool):  # a server's pool belongs to one loop
                 raise _wrong(handed_over)
             asyncio.run(_migrate_on(handed_over, options))
         elif handed_over is not None:
@@ -124,7 +124,7 @@ def _migrate(connection: Connection, options: dict[str, Any], seconds: float) ->
         migrate(connection, options)
 
 
-# -- its configuration and connection --------------------------------------------------------------
+# -- configuration and connection ------------------------------------------------------------------
 
 
 def _config() -> Config:
@@ -198,7 +198,7 @@ def _assert_no_loop() -> None:
 
 
 def _set_up_logging(config: Config) -> None:
-    """Set up logging as the ini file says, but not in an application, which has its own."""
+    """Configure logging from the ini file, but not in an application, which has its own setup."""
     by_command = config.cmd_opts is not None
     if by_command and config.config_file_name and config.file_config.has_section("loggers"):
         fileConfig(config.config_file_name, disable_existing_loggers=False)
@@ -206,7 +206,7 @@ def _set_up_logging(config: Config) -> None:
 
 @contextmanager
 def _short_errors(config: Config) -> Iterator[None]:
-    """Raise ``CommandError`` under the command, which prints it without a traceback."""
+    """Raise errors as ``CommandError`` under the command, which prints it without a traceback."""
     try:
         yield
     except (ConfigurationError, WriteTimeout) as error:

@@ -1,7 +1,7 @@
-"""What would end the transaction of a migration half way, and is refused.
+"""The guard that refuses calls that would end the transaction of a migration halfway.
 
-It is known by the events of the connection, by the state of the driver, and by what a database
-tells of its transaction: an end beneath SQLAlchemy has no event.
+It relies on the events of the connection, on the state of the driver, and on what a database
+reports about its transaction: an end beneath SQLAlchemy triggers no event.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from ..turn.permit import shorten
 
 
 class MigrationError(CommandError):
-    """Error of a migration that would not be safe.
+    """Raised for a migration that would not be safe.
 
     The migration was rolled back and the database is as it was, unless the message says that a
-    revision has ended the transaction itself.
+    revision ended the transaction itself.
     """
 
 
 class Guard(ABC):
     """Watches the connection of a migration while revisions run, within its block.
 
-    What it has refused once it refuses until the end, also where a revision goes on after the
-    error. ``alembic`` is Alembic's context of the migration, which has begun its transaction.
+    After the first refusal, everything is refused until the end, even if a revision continues after
+    the error. ``alembic`` is Alembic's context of the migration, which has begun its transaction.
     """
 
     advice: str
-    """What to do with what needs no transaction."""
+    """What the message advises for statements that need no transaction."""
 
     def __init__(self, connection: Connection, alembic: MigrationContext) -> None:
         self._connection = connection
@@ -52,16 +52,16 @@ class Guard(ABC):
 
     @contextmanager
     def one_transaction(self) -> Iterator[None]:
-        """Refuse in the block, and at its end, what ends the transaction.
+        """Refuse, in the block and at its end, anything that ends the transaction.
 
-        Raise :class:`MigrationError`, after which the transaction is to be rolled back.
+        Raise :class:`MigrationError`, after which the transaction must be rolled back.
         """
         connection: Any = self._connection
         alembic: Any = self._alembic
         self._begin()
         for name, listener in self._listeners:
             event.listen(connection, name, listener)
-        # `with op.get_bind() as connection` would give back the connection.
+        # `with op.get_bind() as connection` would return the connection to its pool.
         connection.close = self._refuse_close
         of_alembic = alembic.autocommit_block
         alembic.autocommit_block = lambda: self._autocommit_block(of_alembic)
@@ -74,7 +74,7 @@ class Guard(ABC):
             names_more = self._rolled_back and isinstance(error, PendingRollbackError)  # of a flush
             if self._refused is None or error is self._refused or names_more:
                 raise
-            # SQLAlchemy refuses what follows a refused commit(), too, and does not know why.
+            # After a refused commit(), SQLAlchemy refuses further calls, without the reason.
             raise self._refused from error
         finally:
             self._watches = False
@@ -83,39 +83,39 @@ class Guard(ABC):
             for name, listener in self._listeners:
                 event.remove(connection, name, listener)
 
-    # -- what a database has to say -------------------------------------------------------------
+    # -- what depends on the database -----------------------------------------------------------
 
     @abstractmethod
     def _begin(self) -> None:
-        """Take the locks of the migration, in the transaction, and mark it."""
+        """Acquire the locks of the migration within the transaction, and mark the transaction."""
 
     @abstractmethod
     def _is_in_transaction(self) -> bool:
-        """Return whether the transaction goes on, or the next error says why it does not."""
+        """Return whether the transaction is still open, or the next error says why it is not."""
 
     @abstractmethod
     def _is_same_transaction(self) -> bool:
-        """Return whether the transaction that is open is the one that was marked."""
+        """Return whether the open transaction is the one that was marked."""
 
     @abstractmethod
     def _ends(self, sql: str) -> bool:
-        """Return whether a statement ends the transaction, or begins one."""
+        """Return whether a statement ends the transaction or begins one."""
 
     @abstractmethod
     def _autocommit_block(
         self, of_alembic: Callable[[], AbstractContextManager[None]]
     ) -> AbstractContextManager[None]:
-        """Return what takes the place of Alembic's own ``autocommit_block()``, or refuse it."""
+        """Return the replacement for Alembic's own ``autocommit_block()``, or refuse it."""
 
-    # -- what is refused ------------------------------------------------------------------------
+    # -- refusals -------------------------------------------------------------------------------
 
     def _commits(self, _connection: Connection) -> None:
         if self._watches:
             self._refuse("commit()")
 
     def _rolls_back(self, _connection: Connection) -> None:
-        # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
-        # comes next is refused.
+        # SQLAlchemy also rolls back after a failed flush, whose error must not be hidden, so the
+        # next call is refused instead.
         if self._watches and self._refused is None:
             self._refused, self._rolled_back = self._refusal("rollback()"), True
 
@@ -124,12 +124,12 @@ class Guard(ABC):
 
     def _executes(self, _connection: Connection, _cursor: object, sql: str, *_more: object) -> None:
         if self._watches:
-            self._assert_in_transaction()  # or this statement would be committed by itself
+            self._assert_in_transaction()  # otherwise this statement would be committed on its own
             if self._ends(sql):
                 self._refuse(shorten(sql))
 
     def _assert_same_transaction(self) -> None:
-        """Raise if another transaction was begun, and if something was refused."""
+        """Raise if another transaction was begun or something was refused."""
         self._assert_in_transaction()
         if not self._is_same_transaction():
             self._refused = _ended()
@@ -150,7 +150,7 @@ class Guard(ABC):
 
 
 def refusal(what: str, done: str, advice: str) -> MigrationError:
-    """Return the error of a revision that calls for ``what``; ``done`` is what was done of it."""
+    """Return the error for a revision that calls for ``what``; ``done`` tells the consequence."""
     return MigrationError(
         f"{done}: a revision calls for {what}, and all revisions of a command are one transaction, "
         f"so that none is left half done; take it out, and do what needs no transaction {advice}"

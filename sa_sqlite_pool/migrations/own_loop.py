@@ -1,8 +1,8 @@
-"""A coroutine on an event loop of its own, in a thread.
+"""Run a coroutine on an event loop of its own, in a thread.
 
-Alembic and the revisions are synchronous code, which waits only where it executes SQL. Between two
-statements it would block the application's loop: for the time of an import, or for minutes where a
-revision computes.
+Alembic and the revisions are synchronous code, which yields to the loop only where it executes SQL.
+Between two statements, it would block the application's loop: for the time of an import, or for
+minutes if a revision computes something.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ T = TypeVar("T")
 
 
 async def run_aside(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` in a thread; return or raise its outcome. The caller's loop goes on meanwhile.
+    """Run ``main`` in a thread; return or raise its outcome. The caller's loop continues meanwhile.
 
-    ``main`` runs in a copy of the caller's context. A cancellation is passed on to it, and raised
-    when it has ended: nothing of it goes on after that.
+    ``main`` runs in a copy of the caller's context. A cancellation is passed on to ``main``, and
+    raised once ``main`` has ended, so that no part of it is left running.
     """
     loop = asyncio.new_event_loop()
     tasks: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
     ended: Future[None] = Future()
-    # A daemon, so that the interpreter exits whatever a revision does.
+    # A daemon thread, so that the interpreter can exit whatever a revision does.
     thread = threading.Thread(
         target=_run, args=(loop, tasks, ended), name="sa_sqlite_pool migration", daemon=True
     )
     try:
-        thread.start()  # before there is a task, which would never end
+        thread.start()  # before the task is created, which would never end if this fails
     except BaseException:
         main.close()
         loop.close()
@@ -49,7 +49,7 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
             await asyncio.shield(waiting)
         except asyncio.CancelledError as error:
             cancelled = error
-            call_unless_closed(loop, task.cancel)  # closed: it has just ended
+            call_unless_closed(loop, task.cancel)  # if closed, the task has just ended
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
@@ -61,7 +61,7 @@ def _run(
     keep_main_greenlet()
     task = tasks.get()
     try:
-        with contextlib.suppress(BaseException):  # the task keeps its outcome, sys.exit() too
+        with contextlib.suppress(BaseException):  # the task stores its outcome, even sys.exit()
             loop.run_until_complete(task)
     finally:
         loop.close()

@@ -1,7 +1,7 @@
-"""Migrations on PostgreSQL: the same ``env.py``, and Alembic's ordinary way.
+"""Migrations on PostgreSQL: the same ``env.py``, and Alembic's usual procedure.
 
-SQLite needs foreign keys to be off; PostgreSQL does not. And a revision may have
-``autocommit_block()`` there, for CREATE INDEX CONCURRENTLY. Nothing else ends its transaction.
+SQLite requires foreign keys to be off; PostgreSQL does not. And on PostgreSQL, a revision may use
+``autocommit_block()``, for CREATE INDEX CONCURRENTLY. Nothing else may end its transaction.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from ..servers.rules.functions import ends_or_begins
 from ..servers.turn import LIMITS, TRY, WAIT
 from .guard import Guard
 
-# In a transaction of READ COMMITTED what is read after the wait shows what was done meanwhile.
+# In a READ COMMITTED transaction, reads after the wait see what was committed during the wait.
 _ISOLATION = "READ COMMITTED"
 
-# It does not change while a transaction lasts, and no two of a session have the same:
+# This does not change during a transaction, and differs for each transaction of a session:
 # https://www.postgresql.org/docs/current/functions-datetime.html#FUNCTIONS-DATETIME-CURRENT
 _BEGUN_AT = "SELECT extract(epoch FROM transaction_timestamp())"
 
 
 def is_server(url: URL) -> bool:
-    """Return whether a URL is one of a server that migrations are run on."""
+    """Return whether ``url`` is that of a server on which migrations can run."""
     return url.get_backend_name() == "postgresql"
 
 
 def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: float) -> None:
-    """Run all revisions that Alembic was asked for in one transaction, which has the write turn.
+    """Run all requested revisions in one transaction, which holds the write turn.
 
-    Any number of processes may do so: the others wait for at most ``seconds`` seconds, and then
-    look at the version. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come, and
-    :class:`MigrationError` if a revision would end the transaction, but by ``autocommit_block()``.
+    Any number of processes may call this at once: the others wait at most ``seconds`` seconds, then
+    check the version. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn is not acquired, and
+    :class:`MigrationError` if a revision would end the transaction except by
+    ``autocommit_block()``.
     """
     connection = connection.execution_options(statement_timeout=None, isolation_level=_ISOLATION)
     context.configure(connection=connection, transaction_per_migration=False, **options)
@@ -48,14 +49,14 @@ def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: 
         with context.begin_transaction(), guard.one_transaction():
             context.run_migrations()
     finally:
-        connection.rollback()  # what SQLAlchemy has left of a COMMIT that was refused
+        connection.rollback()  # ends what SQLAlchemy leaves behind after a refused COMMIT
 
 
 @final
 class ServerGuard(Guard):
     """Lets ``autocommit_block()`` end the transaction, and begins another with the write turn.
 
-    It waits for at most ``seconds`` seconds for each turn.
+    It waits at most ``seconds`` seconds for each turn.
     """
 
     advice = (
@@ -85,7 +86,7 @@ class ServerGuard(Guard):
         driver = driver_of(connection.dialect)
         if driver.is_broken(adapted):
             return True
-        # SQLAlchemy's adapter of asyncpg does not notice a COMMIT that asyncpg is told to execute.
+        # SQLAlchemy's adapter for asyncpg does not notice a COMMIT that asyncpg executes as SQL.
         return driver.in_transaction(adapted) and driver.has_open(adapted)
 
     def _ends(self, sql: str) -> bool:
@@ -93,8 +94,8 @@ class ServerGuard(Guard):
 
     def _commits(self, connection: Connection) -> None:
         if self._watches:
-            # After an error here SQLAlchemy takes the transaction for ended, and would give the
-            # connection back as it is.
+            # After an error here, SQLAlchemy considers the transaction ended, and would return the
+            # connection as it is.
             connection.dialect.do_rollback(connection.connection)
         super()._commits(connection)
 
@@ -102,7 +103,7 @@ class ServerGuard(Guard):
     def _autocommit_block(
         self, of_alembic: Callable[[], AbstractContextManager[None]]
     ) -> Iterator[None]:
-        """Let Alembic commit, for what needs no transaction, and begin anew."""
+        """Let Alembic commit, for statements without a transaction, then begin another one."""
         self._assert_same_transaction()
         self._watches = False
         self._done = (
@@ -112,10 +113,10 @@ class ServerGuard(Guard):
             with of_alembic():
                 yield
         except Exception:
-            # The revision may go on after it: drop an index that is invalid, and try again.
+            # The revision may continue after the error: drop an invalid index, and retry.
             try:
                 self._begin()
-            except Exception as error:  # such as that the connection is broken
+            except Exception as error:  # for example, because the connection is broken
                 self._refused = error
             self._watches = True
             raise
@@ -124,14 +125,14 @@ class ServerGuard(Guard):
 
 
 def _take_the_turn(connection: Connection, seconds: float) -> None:
-    """Take the lock of the write turn, which ends with the transaction.
+    """Acquire the lock of the write turn, which is released when the transaction ends.
 
-    With ``writes="in turn"`` its BEGIN has taken it already, which is no matter.
+    With ``writes="in turn"``, BEGIN has acquired it already, which does not matter.
     """
     taken, *before = connection.exec_driver_sql(TRY).one()
     if taken:
         return
-    # 0 would be no limit; a limit of statements, which a database may have, is none of this wait.
+    # 0 would mean no limit; a database's own limit for statements does not apply to this wait.
     connection.exec_driver_sql(LIMITS.format(max(1, int(seconds * 1000)), 0))
     try:
         connection.exec_driver_sql(WAIT)

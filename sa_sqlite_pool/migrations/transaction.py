@@ -1,6 +1,6 @@
-"""All revisions of one command in one transaction, and no child row lost.
+"""Run all revisions of one command in one transaction, without losing child rows.
 
-Alembic is configured and run here; other modules make the connection.
+Alembic is configured and run here; other modules provide the connection.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from .servers import is_server
 _MOST_ROWS_NAMED = 10
 
 # Marks a transaction. "The defer_foreign_keys pragma is automatically switched off at each COMMIT
-# or ROLLBACK", and without foreign keys it has no effect in it:
+# or ROLLBACK", and while foreign keys are off, it has no other effect:
 # https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys
 _MARK = "PRAGMA defer_foreign_keys = 1"
 
-# Alembic takes SQLite's DDL for non-transactional, because of Python's sqlite3. With this package
-# it is transactional, as `transactional_ddl` says: a failing revision leaves nothing behind.
+# Alembic assumes that SQLite's DDL is not transactional, because of Python's sqlite3. With this
+# package it is, hence `transactional_ddl`: a failing revision leaves nothing behind.
 _ONE_TRANSACTION: dict[str, Any] = {"transactional_ddl": True, "transaction_per_migration": False}
 
 
 def migrate(connection: Connection, options: dict[str, Any]) -> None:
-    """Run all revisions that Alembic was asked for, or none.
+    """Run all requested revisions, or none.
 
-    The connection has the write turn, and no transaction.
+    The connection must hold the write turn and have no transaction open.
     """
     applied: list[Any] = []
 
     def note(step: Any, **_: Any) -> None:
-        if step.is_migration:  # and no stamp, which changes no row
+        if step.is_migration:  # not a stamp, which changes no rows
             applied.append(step)
 
     # A statement of a migration may copy a whole table: the application's limit does not apply.
@@ -59,10 +59,10 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
 
 
 def end_what_listeners_began(connection: Connection) -> None:
-    """Commit what ``engine_connect`` listeners have left on a connection that was just made.
+    """Commit a transaction that ``engine_connect`` listeners have left open on a new connection.
 
-    A listener that tests the connection is a recipe of SQLAlchemy's documentation, and leaves the
-    transaction open that its statement has begun.
+    A listener that tests the connection, as in a recipe of SQLAlchemy's documentation, leaves the
+    transaction of its statement open.
     """
     if connection.in_transaction():
         connection.commit()
@@ -88,9 +88,9 @@ def print_sql(url: URL, options: dict[str, Any]) -> None:
 
 # A script cannot raise. "When an applicable constraint violation occurs, the ROLLBACK resolution
 # algorithm aborts the current SQL statement … and rolls back the current transaction":
-# https://www.sqlite.org/lang_conflict.html. The COMMIT that follows finds no transaction then.
+# https://www.sqlite.org/lang_conflict.html. The COMMIT that follows then finds no transaction.
 _ROLL_BACK_VIOLATIONS = (
-    "PRAGMA foreign_key_check",  # names the rows
+    "PRAGMA foreign_key_check",  # lists the rows
     'CREATE TEMP TABLE violations (n CONSTRAINT "foreign keys are violated, all is rolled back" '
     "CHECK (n = 0))",
     "INSERT OR ROLLBACK INTO violations SELECT count(*) FROM pragma_foreign_key_check",
@@ -102,26 +102,26 @@ def _refuse_autocommit() -> NoReturn:
     raise refusal("autocommit_block()", "nothing more is printed", SQLiteGuard.advice)
 
 
-# -- its begin and its end -------------------------------------------------------------------------
+# -- begin and end of the transaction --------------------------------------------------------------
 
 
 def _begin(connection: Connection) -> None:
     """Switch foreign keys off, and begin the transaction with SQLite's lock.
 
-    SQLAlchemy has begun its own already, so no ``begin`` event comes between the two, whose
-    listeners may send BEGIN, as in SQLAlchemy's documentation. Alembic's first statement is a
-    PRAGMA, which opens no transaction; workers that start at once must run it one after the other.
+    SQLAlchemy has already begun its own transaction, so no ``begin`` event occurs between the two:
+    its listeners may send BEGIN, as in SQLAlchemy's documentation. Alembic's first statement is a
+    PRAGMA, which begins no transaction; workers that start at once must run it one at a time.
     """
-    # What a listener has begun: "This pragma is a no-op within a transaction".
+    # Ends a transaction that a listener has begun: "This pragma is a no-op within a transaction".
     # https://www.sqlite.org/pragma.html#pragma_foreign_keys
     _raw(connection).commit()
     # "If foreign key constraints are enabled, a DROP TABLE command performs an implicit DELETE
     # FROM command before removing the table from the database schema", and ON DELETE CASCADE
-    # passes it on to the children: https://www.sqlite.org/lang_droptable.html
+    # propagates it to the children: https://www.sqlite.org/lang_droptable.html
     _set_foreign_keys(connection, 0)
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     connection.exec_driver_sql(_MARK)
-    if _foreign_keys(connection):  # they stay as they are until its end
+    if _foreign_keys(connection):  # the setting cannot change until the transaction ends
         raise MigrationError(
             "refused, nothing was changed: foreign keys are still on after PRAGMA foreign_keys = 0 "
             "outside a transaction, and a table that is rebuilt would lose its child rows. "
@@ -131,7 +131,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _foreign_keys(connection: Connection) -> int:
-    """Return 1 if foreign keys are enforced; 0 also if SQLite was built without them."""
+    """Return 1 if foreign keys are enforced; 0 if not, or if SQLite was built without them."""
     return int(connection.exec_driver_sql("PRAGMA foreign_keys").scalar() or 0)
 
 
@@ -141,7 +141,7 @@ def _set_foreign_keys(connection: Connection, state: int) -> None:
 
 @contextmanager
 def _undone_in_silence(connection: Connection) -> Iterator[None]:
-    """Log no change of the schema that is undone where the block raises: its error says enough."""
+    """Log no schema changes that are undone because the block raises: the error says enough."""
     try:
         yield
     except BaseException:
@@ -153,25 +153,25 @@ def _undone_in_silence(connection: Connection) -> Iterator[None]:
 @contextmanager
 def _foreign_keys_as_before(connection: Connection) -> Iterator[None]:
     raw = _raw(connection)
-    raw.commit()  # what a ping has begun, which would be in the way of a listener's BEGIN
+    raw.commit()  # a transaction begun by a ping would make a listener's BEGIN fail
     before = _below(raw, "PRAGMA foreign_keys")
     try:
         yield
     finally:
-        if not connection.invalidated:  # by a cancellation: it is closed, not used again
+        if not connection.invalidated:  # a cancellation does so: it is closed and not used again
             try:
                 _end(connection, raw, before)
             except BaseException as error:
                 connection.invalidate()
-                # For example, the database is being closed: what is committed stays, no failure.
+                # For example, the database is being closed: the commit stays, so it is no failure.
                 if not isinstance(error, DBAPIError):
                     raise
 
 
 def _end(connection: Connection, raw: SQLiteConnection, foreign_keys: Any) -> None:
-    """Roll back, and set foreign keys as they were; invalidate the connection if that fails."""
+    """Roll back and restore the foreign keys setting; invalidate the connection if that fails."""
     connection.rollback()
-    # SQLAlchemy takes a COMMIT that was refused for the end, and sends no ROLLBACK.
+    # SQLAlchemy considers a refused COMMIT the end of the transaction, and sends no ROLLBACK.
     raw.rollback()
     if foreign_keys is None:  # SQLite was built without them
         return
@@ -181,7 +181,7 @@ def _end(connection: Connection, raw: SQLiteConnection, foreign_keys: Any) -> No
 
 
 def _below(raw: SQLiteConnection, sql: str) -> Any:
-    """Return the row of ``sql``, run beneath SQLAlchemy, whose ``begin`` event would come first."""
+    """Return the row of ``sql``; run it beneath SQLAlchemy, which would send ``begin`` first."""
     try:
         return raw.execute(sql).fetchone()
     except sqlite3.Error as error:
@@ -198,7 +198,7 @@ def _raw(connection: Connection) -> SQLiteConnection:
 
 
 def _refuse_violations(connection: Connection) -> None:
-    """Raise, and thereby roll back, if a row refers to none: while off, they were not enforced.
+    """Raise, and thereby roll back, if a foreign key is violated: they were not enforced while off.
 
     https://www.sqlite.org/pragma.html#pragma_foreign_key_check
     """
@@ -232,7 +232,7 @@ def _refuse_violations(connection: Connection) -> None:
 
 @final
 class SQLiteGuard(Guard):
-    """Refuses ``autocommit_block()``, too. Foreign keys are off in its transaction."""
+    """Also refuses ``autocommit_block()``. Foreign keys are off in its transaction."""
 
     advice = "(VACUUM, PRAGMA journal_mode) outside the migration, on the writer engine"
 

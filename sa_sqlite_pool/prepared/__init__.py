@@ -1,1 +1,1 @@
-"""Prepared reads: compiled once, and executed with as little work around SQLite as can be."""
+"""Prepared reads: compiled once, and executed with as little overhead as possible."""

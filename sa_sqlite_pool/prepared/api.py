@@ -1,4 +1,4 @@
-"""``prepare()`` of the facade."""
+"""The facade's ``prepare()``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PreparesReads(ABC):
 
     @abstractmethod
     def _assert_usable(self) -> None:
-        """Raise unless the database is open, and the caller outside of its closures."""
+        """Raise unless the database is open and the caller is outside its closures."""
 
     def prepare(self, statement: Executable) -> PreparedRead:
-        """Compile ``statement`` once, for calls that do little more than SQLite itself does.
+        """Compile ``statement`` once, so that each call does little more than SQLite itself.
 
         ::
 
@@ -29,11 +29,11 @@ class PreparesReads(ABC):
             row = await by_id.one(id=7)
 
         :param statement: a ``select()``, a union of them, or a ``text()`` that reads, with
-            ``bindparam()`` for what differs from call to call, ``in_()`` lists included
+            ``bindparam()`` for values that differ between calls, including ``in_()`` lists
 
-        Call it once, where the program starts, also before :meth:`open`: it touches no file. Raise
-        :class:`~sa_sqlite_pool.ConfigurationError` at once, with the way out, for what cannot be
-        prepared: a statement that writes or locks, an entity of the ORM (name its columns), a
-        lambda, or options for streams.
+        Call this once, when the program starts; it touches no file, so it may precede :meth:`open`.
+        Raise :class:`~sa_sqlite_pool.ConfigurationError` at once, with a remedy, for a statement
+        that cannot be prepared: one that writes or locks, or that has an ORM entity (name its
+        columns instead), a lambda, or options for streams.
         """
         return PreparedRead(check_statement(statement), self.reader_engine, self._assert_usable)

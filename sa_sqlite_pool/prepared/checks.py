@@ -1,4 +1,4 @@
-"""What may be prepared, and what is refused at once, with the way out."""
+"""The check that a statement can be prepared; others are refused at once, with a remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.sql.selectable import SelectBase
 from ..errors import ConfigurationError
 from ..sessions.reads import only_reads
 
-# Options of statements whose rows are fetched as they are asked for.
+# Options of statements whose rows are fetched on demand.
 _STREAMING = ("yield_per", "stream_results", "max_row_buffer")
 
 
@@ -52,7 +52,7 @@ def _check_options(statement: Any) -> None:
 
 
 def _entities(statement: Any) -> Iterator[str]:
-    """Yield what makes objects of the ORM, or groups of their attributes, out of rows."""
+    """Yield the names of columns that load ORM objects, or bundles of their attributes."""
     if isinstance(statement, CompoundSelect):
         for select in statement.selects:
             yield from _entities(select)

@@ -1,4 +1,4 @@
-"""Fetch as many rows as a result needs: the rest is not even computed."""
+"""Fetch only as many rows as a result needs: the rest are not even computed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _execute_for(count: int) -> Execute:
 
 
 execute_for_one = _execute_for(1)
-"""Execute a statement, and fetch its first row."""
+"""Execute a statement and fetch its first row."""
 
 execute_for_two = _execute_for(2)
-"""Execute a statement, and fetch two rows: enough to tell one from many."""
+"""Execute a statement and fetch two rows, enough to distinguish one row from several."""

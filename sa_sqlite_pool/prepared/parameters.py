@@ -1,4 +1,4 @@
-"""The parameters of a prepared read, on their way to the driver."""
+"""The conversion of a prepared read's parameters for the driver."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..compat.sqlalchemy_core import Processor, bind_processors, expand
 
 @final
 class Binder:
-    """Turns the parameters of a call into SQL and its values, as SQLAlchemy does.
+    """Converts the parameters of a call into SQL and its values, as SQLAlchemy does.
 
-    What SQLAlchemy refuses raises an exception of any class here, and is tried again by SQLAlchemy,
-    which says why.
+    Parameters that SQLAlchemy refuses raise an exception of any class here; the call is then
+    retried by SQLAlchemy, whose error states the reason.
     """
 
     __slots__ = ("_compiled", "_count", "_defaults", "_places", "_plain", "names", "sql")
@@ -29,8 +29,8 @@ class Binder:
         required = {name for bind, name in binds.items() if bind.required}
         self._defaults = {name: bind.value for bind, name in binds.items() if not bind.required}
         self._count = len(self.names)
-        # Whether neither the text nor a value has to be made anew for each call. Only what has no
-        # name of its own is renamed: ``id_1`` in place of the value in ``Item.id == 7``.
+        # Whether neither the text nor a value has to be computed for each call. Only parameters
+        # without a name of their own are renamed: ``id_1`` for the value in ``Item.id == 7``.
         self._plain = (
             not (compiled.post_compile_params or compiled.literal_execute_params)
             and not (required & self._defaults.keys())
@@ -44,7 +44,7 @@ class Binder:
         ]
 
     def bind(self, given: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        """Return SQL and values for the driver."""
+        """Return the SQL and the values for the driver."""
         if not self._plain:
             return self._bind_anew(given)
         if self._defaults:

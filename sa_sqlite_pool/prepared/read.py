@@ -1,4 +1,4 @@
-"""A prepared read: one statement, compiled once, whose calls do little more than SQLite does."""
+"""A prepared read: one statement, compiled once, whose calls add little overhead to SQLite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _Parameters = Mapping[str, Any]
 _Rows = Sequence[Sequence[Any]]
 
-# Execution options that are kept here; a statement with any other is left to SQLAlchemy.
+# Execution options that are honored here; a statement with any other is left to SQLAlchemy.
 _KEPT_OPTIONS = frozenset({"statement_timeout"})
 
 
@@ -58,24 +58,24 @@ class PreparedRead:
         by_id = db.prepare(select(Item.id, Item.name).where(Item.id == bindparam("id")))
         row = await by_id.one(id=7)
 
-    Made by :meth:`SQLiteDatabase.prepare`. Its methods take the parameters by name, and return what
-    the method of the same name of SQLAlchemy's ``Result`` would: SQLAlchemy's own rows, with the
-    types of the columns. They raise what SQLAlchemy raises, too, and ``ArgumentError`` for a
-    parameter that the statement does not have.
+    Created by :meth:`SQLiteDatabase.prepare`. The methods take the parameters by name, and return
+    the same as the method of that name of SQLAlchemy's ``Result``: SQLAlchemy's own rows, with the
+    types of the columns. They also raise the same errors, and ``ArgumentError`` for a parameter
+    that the statement does not have.
 
     A call that finds a reader at rest, and whose statement is known to be short, runs at once on
-    the event loop, with neither a greenlet nor a ``Connection`` of SQLAlchemy's. Otherwise it waits
-    in line for a reader, at most ``read_timeout`` seconds, and raises
-    :class:`~sa_sqlite_pool.ReadTimeout` then. If anything listens to the reader engine (a tracer, a
-    log), the statement is executed by ``reader_engine.connect()``, so that nothing is missed.
+    the event loop, with neither a greenlet nor an SQLAlchemy ``Connection``. Otherwise it waits in
+    line for a reader, and after ``read_timeout`` seconds raises
+    :class:`~sa_sqlite_pool.ReadTimeout`. If anything listens to the reader engine (a tracer, a
+    log), the statement is executed with ``reader_engine.connect()``, so that nothing is missed.
 
-    A cancellation stops the statement, and leaves nothing behind. Any number of tasks, event loops
-    and threads may share the object. It may be made before the database is open; once that is
+    A cancellation stops the statement and leaves nothing behind. Any number of tasks, event loops
+    and threads may share the object. It may be created before the database is open; once that is
     closed, its methods raise :class:`~sa_sqlite_pool.DatabaseClosedError`.
 
-    :param statement: one that :func:`.check_statement` has let pass
+    :param statement: a statement that has passed :func:`.check_statement`
     :param engine: the reader engine
-    :param assert_usable: raises unless the database may be used by the caller now
+    :param assert_usable: raises unless the caller may use the database now
     """
 
     __slots__ = (
@@ -99,10 +99,10 @@ class PreparedRead:
         self._sync_engine = engine.sync_engine
         self._assert_usable = assert_usable
         self._binder = Binder(compile_statement(statement, self._sync_engine.dialect))
-        self._shape: Shape | None = None  # known when SQLAlchemy has executed it once
+        self._shape: Shape | None = None  # known once SQLAlchemy has executed the statement
         self._options: Mapping[str, Any] | None = None  # the engine's, as last seen
-        self._kept = False  # whether all execution options of the statement are known here
-        self._timeout: float | NotGiven | None = NOT_GIVEN  # as these options say
+        self._kept = False  # whether all execution options of the statement are honored here
+        self._timeout: float | NotGiven | None = NOT_GIVEN  # from these options
 
     def __repr__(self) -> str:
         asked = ", ".join(sorted(self._binder.names)) or "none"
@@ -125,7 +125,7 @@ class PreparedRead:
         return await self._finish(parameters, execute_for_two, shape, rows, _ONE_OR_NONE)
 
     async def first(self, /, **parameters: Any) -> Row[Any] | None:
-        """Return the first row, None if there is none. Other rows are not computed."""
+        """Return the first row, None if there is none. Further rows are not computed."""
         shape, rows = self._read_at_once(parameters, execute_for_one)
         if shape is not None and rows:
             return shape.row(rows[0])
@@ -139,7 +139,7 @@ class PreparedRead:
         return await self._finish(parameters, execute_at_once, shape, rows, _ALL)
 
     async def mappings(self, /, **parameters: Any) -> Sequence[RowMapping]:
-        """Return all rows, as mappings from the names of the columns."""
+        """Return all rows as mappings from column names to values."""
         shape, rows = self._read_at_once(parameters, execute_at_once)
         if shape is not None and rows is not None:
             return [_mapping(row) for row in shape.rows(rows)]
@@ -176,10 +176,10 @@ class PreparedRead:
     def _read_at_once(
         self, parameters: _Parameters, execute: Execute
     ) -> tuple[Shape | None, _Rows | None]:
-        """Read on the event loop, now; return the columns, and the driver's rows.
+        """Read on the event loop, now; return the columns and the driver's rows.
 
-        No rows: the loop has no room before its next iteration. No columns either: this is not the
-        way to read.
+        The rows are None if the loop has no room before its next iteration. The columns are None,
+        too, if the statement has to be read in another way.
         """
         self._assert_usable()
         shape = self._shape
@@ -194,13 +194,13 @@ class PreparedRead:
     def _read_now(
         self, budget: LoopBudget, shape: Shape, parameters: _Parameters, execute: Execute
     ) -> tuple[Shape | None, _Rows | None]:
-        """Read on the event loop, which has let the task in."""
+        """Read on the event loop, whose budget has admitted the task."""
         if not self._is_unnoticed():
-            self._shape = None  # the next call need not be let in for this
+            self._shape = None  # so that the next call does not enter the budget for this
             return None, None
         try:
             sql, values = self._binder.bind(parameters)
-        except Exception:  # SQLAlchemy's own of the next try says why
+        except Exception:  # SQLAlchemy's own error, in the next attempt, states the reason
             return None, None
         pool: Any = self._sync_engine.pool
         reply = pool.read_at_once(budget, sql, values, execute, self._timeout)
@@ -216,7 +216,7 @@ class PreparedRead:
         rows: _Rows | None,
         finish: Callable[[Result[Any]], T],
     ) -> T:
-        """Return the result of what was read at once, or read in another way."""
+        """Return the result of the rows that were read at once, or read in another way."""
         if shape is not None and rows is None:
             budget = of_running_loop(LoopBudget)
             await budget.enter()
@@ -231,7 +231,7 @@ class PreparedRead:
     async def _read_in_line(
         self, parameters: _Parameters, execute: Execute
     ) -> tuple[Shape | None, _Rows | None]:
-        """Wait for a reader, and read in a thread, or again on the loop."""
+        """Wait for a reader, then read in a thread, or on the loop after all."""
         shape = self._shape
         if shape is None or not self._is_unnoticed() or hears_errors(self._sync_engine):
             return None, None
@@ -241,9 +241,9 @@ class PreparedRead:
             return None, None
         try:
             reply = await self._check_out_and_read(sql, values, execute)
-        except SQLAlchemyError:  # a wait that was too long, say
+        except SQLAlchemyError:  # for example, the wait was too long
             raise
-        except Exception:  # an error of SQLite's, which SQLAlchemy says more of
+        except Exception:  # an error of SQLite, which SQLAlchemy reports in more detail
             return None, None
         if reply.description != shape.description:
             return None, None
@@ -257,7 +257,7 @@ class PreparedRead:
         assert isinstance(connection, SQLiteConnection)
         executor, timeout = connection.executor, self._timeout
         try:
-            connection.isolation_level = None  # until its check-in: a statement alone
+            connection.isolation_level = None  # until its check-in: a single statement
             return await greenlet_spawn(
                 *(executor.run_statement, sql, values, execute),
                 timeout=executor.statement_timeout if isinstance(timeout, NotGiven) else timeout,
@@ -268,7 +268,7 @@ class PreparedRead:
     async def _read_by_sqlalchemy(
         self, parameters: _Parameters, finish: Callable[[Result[Any]], T]
     ) -> T:
-        """Execute the statement as everything else is, and keep what SQLAlchemy knows of it."""
+        """Execute the statement as usual, and store what SQLAlchemy knows about its columns."""
         async with self._engine.connect() as connection:
             result = await connection.execute(self._statement, dict(parameters) or None)
             if result.returns_rows and self._is_unnoticed():
@@ -276,7 +276,7 @@ class PreparedRead:
             return finish(result)
 
     def _is_unnoticed(self) -> bool:
-        """Return whether SQLAlchemy's way would do nothing that is not done here."""
+        """Return whether execution by SQLAlchemy would do nothing that is not done here."""
         engine = self._sync_engine
         options = engine.get_execution_options()
         if options is not self._options:
@@ -284,7 +284,7 @@ class PreparedRead:
         return self._kept and not listens(engine)
 
     def _consider(self, options: Mapping[str, Any]) -> None:
-        """Decide whether the execution options of engine and statement are kept here."""
+        """Decide whether the execution options of engine and statement are honored here."""
         all_of_them = {**self._statement.get_execution_options(), **options}
         self._kept = all_of_them.keys() <= _KEPT_OPTIONS
         timeout = all_of_them.get("statement_timeout", NOT_GIVEN)
@@ -294,7 +294,7 @@ class PreparedRead:
 
 
 def _is_limit(seconds: Any) -> bool:
-    """Return whether ``seconds`` is a valid limit; SQLAlchemy's way raises the error otherwise."""
+    """Return whether ``seconds`` is a valid limit; if not, execution by SQLAlchemy raises."""
     try:
         check_limit("statement_timeout", seconds)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Sessions, and the engine that each of their statements is routed to."""
+"""Sessions, and the routing of their statements to a writer or a reader engine."""

@@ -1,4 +1,4 @@
-"""Compose a class of the application with one of this package."""
+"""Combine a class of the application with one of this package."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
 
 @cache
 def composed(class_: Any, base: type, mixin: type) -> Any:
-    """Return a class that is both; the same class each time.
+    """Return a class that inherits from both; always the same class for the same arguments.
 
-    Return ``mixin`` itself if ``class_`` is only ``base``. Attributes of ``class_`` come first, as
+    Return ``mixin`` itself if ``class_`` is ``base``. Attributes of ``class_`` take precedence, as
     if it had been derived from ``mixin`` instead of ``base``.
     """
     if class_ is base:
@@ -21,7 +21,7 @@ def composed(class_: Any, base: type, mixin: type) -> Any:
 
 
 def derived(class_: type, *mixins: type, **attributes: Any) -> Any:
-    """Return a class derived from all of these, under the name of the first.
+    """Return a class derived from all of these classes, with the name of the first.
 
     Methods of ``class_`` that call SQLAlchemy's ``greenlet_spawn`` reuse greenlets.
     """

@@ -1,4 +1,4 @@
-"""SQLAlchemy's asyncio names, with less work around each call, and SQLitePool for SQLite.
+"""SQLAlchemy's asyncio names, with less overhead for each call, and SQLitePool for SQLite.
 
 An application that imports them from this package instead of ``sqlalchemy.ext.asyncio`` changes
 nothing else. They take the same arguments and return instances of SQLAlchemy's classes; other
@@ -43,9 +43,9 @@ AsyncSession = LeanSession
 def create_async_engine(url: str | URL, **kw: Any) -> AsyncEngine:
     """Create an engine as SQLAlchemy's function of that name does, with the same arguments.
 
-    It reuses greenlets, and for ``sqlite+aiosqlite`` the default of ``poolclass`` is
-    :class:`~sa_sqlite_pool.SQLitePool`, whose options it takes, too. Any other pool and database
-    are as with SQLAlchemy's.
+    The engine reuses greenlets. For ``sqlite+aiosqlite``, ``poolclass`` defaults to
+    :class:`~sa_sqlite_pool.SQLitePool`, whose options are accepted, too. Other pools and databases
+    work as they do with SQLAlchemy's function.
     """
     return LeanEngine.create(url, **{**kw, **_default_pool({**kw, "url": url})})
 
@@ -55,7 +55,7 @@ def async_engine_from_config(
 ) -> AsyncEngine:
     """Create an engine from a dictionary, as SQLAlchemy's function of that name does.
 
-    It is one of :func:`create_async_engine`.
+    The result is the same as that of :func:`create_async_engine`.
     """
     options = {
         key.removeprefix(prefix): value
@@ -67,7 +67,7 @@ def async_engine_from_config(
 
 
 def _default_pool(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what the options of an engine leave open."""
+    """Return the ``poolclass`` for an engine whose options do not name one."""
     url = options.get("url")
     if url is None or make_url(url).drivername != "sqlite+aiosqlite" or names_pool(options):
         return {}
@@ -75,15 +75,15 @@ def _default_pool(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def reuse_greenlets(class_: type[S]) -> type[S]:
-    """Return a subclass of a session class of the application's that reuses greenlets.
+    """Return a subclass of one of the application's session classes that reuses greenlets.
 
-    For SQLModel's and other libraries' sessions: ``Session = reuse_greenlets(SQLModelSession)``; as
-    a decorator, too. ``async_sessionmaker`` of this package does it by itself. The class keeps its
-    methods, its constructor and its ``sync_session_class``, and is left as it was; the same class
-    gives the same subclass. What the class calls by ``greenlet_spawn`` of SQLAlchemy, as SQLModel's
-    ``exec()`` does, reuses greenlets, too.
-
-    Raises :class:`~sa_sqlite_pool.ConfigurationError` if it is no subclass of ``AsyncSession``.
+    This is for the sessions of SQLModel and other libraries: ``Session =
+    reuse_greenlets(SQLModelSession)``; it is also a decorator. This package's
+    ``async_sessionmaker`` does so automatically. The subclass inherits the methods, constructor and
+    ``sync_session_class``; the class itself stays unchanged, and always yields the same subclass.
+    Calls that the class makes through SQLAlchemy's ``greenlet_spawn``, as SQLModel's ``exec()``
+    does, reuse greenlets, too. Raises :class:`~sa_sqlite_pool.ConfigurationError` if ``class_`` is
+    not a subclass of ``AsyncSession``.
     """
     given: Any = class_
     if not _is_session_class(given):
@@ -98,7 +98,7 @@ def _is_session_class(given: Any) -> bool:
 
 
 class async_sessionmaker(theirs.async_sessionmaker[S]):  # noqa: N801
-    """SQLAlchemy's ``async_sessionmaker``, whose sessions reuse greenlets: of any class."""
+    """SQLAlchemy's ``async_sessionmaker``, whose sessions, of any class, reuse greenlets."""
 
     @overload
     def __init__(

@@ -1,4 +1,4 @@
-"""Sessions of a facade's blocks, and their end."""
+"""The sessions of the facade's ``read()`` and ``write()`` blocks, and how they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 @final
 class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
-    """A session maker that calls ``assert_usable()`` before it makes a session."""
+    """A session maker that calls ``assert_usable()`` before it creates a session."""
 
     def __init__(self, assert_usable: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
@@ -35,12 +35,11 @@ class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
 
 @final
 class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
-    """The context of ``db.read()`` and ``db.write()``: a session, which ends with it.
+    """The context manager of ``db.read()`` and ``db.write()``: a session that ends with the block.
 
-    The session is made by ``maker`` with ``options``, and ``name`` is that of the block, for
-    messages. It is entered once; as a decorator, once for each call. An asynchronous generator in
-    its place would register itself with the event loop each time, which costs more than all of
-    this.
+    ``maker`` creates the session with ``options``; messages call the block ``name``. A block can be
+    entered once; as a decorator, it is entered once for each call. An asynchronous generator
+    would register itself with the event loop each time, which costs more than this whole class.
     """
 
     __slots__ = ("_maker", "_name", "_options", "_session")
@@ -52,7 +51,7 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
         self._session: AsyncSession | None = None
 
     def __call__(self, function: F) -> F:
-        """Decorate a coroutine function: a block around each call."""
+        """Decorate a coroutine function: each call runs in a block of its own."""
 
         @wraps(function)
         async def inner(*args: Any, **kwargs: Any) -> Any:
@@ -88,12 +87,12 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
             session.sync_session.ended_after = self._name
 
 
-# Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a session within
-# its block. As there, what a failed flush has left is rolled back.
+# These functions do not use ``session.begin()``: within its block, SQLAlchemy refuses all use of a
+# session after ``commit()``. As there, what a failed flush leaves behind is rolled back.
 
 
 def _commit_and_close(session: Session) -> None:
-    """Do both in one greenlet."""
+    """Commit and close a session; both run in one greenlet."""
     if session.is_active:
         session.commit()
     else:
@@ -102,7 +101,7 @@ def _commit_and_close(session: Session) -> None:
 
 
 async def _commit_and_close_own_class(session: AsyncSession) -> None:
-    """Commit and close a session of the application's class, which may await anything there."""
+    """Commit and close a session of the application's class, whose methods may await anything."""
     try:
         await (session.commit() if session.is_active else session.rollback())
     except BaseException:
@@ -114,15 +113,15 @@ async def _commit_and_close_own_class(session: AsyncSession) -> None:
 async def _roll_back_and_close(session: AsyncSession) -> None:
     """End the session of a block that has failed.
 
-    ``close()`` rolls back, too, but leaves objects as they are: one that was added would look as if
-    its row were there, and when it is added again, nothing would be inserted. ``rollback()`` makes
-    it new again, as in SQLAlchemy's ``session.begin()``.
+    ``close()`` rolls back, too, but leaves objects as they are: an added object would look as if
+    its row existed, and adding it again would insert nothing. ``rollback()`` makes it transient
+    again, as in SQLAlchemy's ``session.begin()``.
     """
     try:
         if may_roll_back(session.sync_session):
             if type(session) is RoutedAsyncSession:
                 await run_to_end(session.sync_session.rollback)
-            else:  # the application's, which may await anything, and use its task
+            else:  # the application's method may await anything, and use the current task
                 await session.rollback()
     finally:
         await session.__aexit__(*sys.exc_info())

@@ -1,13 +1,13 @@
-"""SQLAlchemy's asyncio classes, with less work around each call.
+"""SQLAlchemy's asyncio classes, with less overhead for each call.
 
 Their methods are SQLAlchemy's own, with three differences:
 
-* calls run in a greenlet that is used again: :mod:`..compat.greenlets`;
-* a block that ends gives its connection back at once, unless something has to be awaited for that,
-  and not in a task of its own, an iteration of the loop later, for which the next in line waits;
+* calls run in a greenlet that is reused: :mod:`..compat.greenlets`;
+* a block that ends returns its connection at once, unless that requires an await; SQLAlchemy does
+  so in a separate task, one iteration of the loop later, and the next in line waits for that;
 * ``engine.begin()`` connects and begins in one greenlet.
 
-What they make is of these classes, too: transactions, and the results of streams.
+The transactions and streaming results that they create are of these classes, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 class LeanResult(AsyncResult[Any]):
-    """An ``AsyncResult`` that reuses greenlets: one for each row or chunk."""
+    """An ``AsyncResult`` that reuses greenlets; each fetch of a row or chunk runs in one."""
 
     __slots__ = ()
 
@@ -60,10 +60,10 @@ class LeanMappingResult(AsyncMappingResult):
 
 @final
 class Replaceable:
-    """A function of ``sqlalchemy.ext.asyncio``, called as what is there by its name now.
+    """A function of ``sqlalchemy.ext.asyncio`` that is looked up there by its name at each call.
 
-    OpenTelemetry's instrumentation, and others, have put a function of their own there. Where a
-    program has put this package's own there, that comes back here, and SQLAlchemy's is called.
+    OpenTelemetry's instrumentation and others replace it with a function of their own. If a program
+    has replaced it with this package's, the lookup leads back here, and SQLAlchemy's is called.
     """
 
     def __init__(self, name: str) -> None:
@@ -87,7 +87,7 @@ _create_async_engine = Replaceable("create_async_engine")
 
 
 class _Equal:
-    """Equal to one of SQLAlchemy's that stands for the same, as two of SQLAlchemy's are."""
+    """A proxy that is equal to any other of the same object, as two of SQLAlchemy's proxies are."""
 
     __slots__ = ()
 
@@ -115,7 +115,7 @@ class LeanConnection(_Equal, AsyncConnection):
     __slots__ = ()
 
     async def start_begun(self) -> Transaction:
-        """Call ``start()``, and return a transaction, entered already: leave it by ``__exit__``."""
+        """Start the connection and return its transaction, entered: end it with ``__exit__()``."""
         return await greenlet_spawn(self._connect_and_begin)
 
     def _connect_and_begin(self) -> Transaction:
@@ -130,13 +130,13 @@ class LeanConnection(_Equal, AsyncConnection):
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         if type(self).close is LeanConnection.close:
             await run_to_end(self._proxied.close)
-        else:  # the application's, which may await anything, and use its task
+        else:  # the application's method may await anything, and use the current task
             await super().__aexit__(type_, value, traceback)
 
 
 @final
 class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
-    """The context of ``LeanEngine.begin()``: a connection with its transaction."""
+    """The context manager of ``LeanEngine.begin()``: a connection with its transaction."""
 
     __slots__ = ("_connection", "_entered", "_transaction")
 
@@ -145,7 +145,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
         self._entered = False
 
     def __call__(self, function: F) -> F:
-        """Decorate a function, as SQLAlchemy's context does: a block around each call."""
+        """Decorate a function, as SQLAlchemy's does: each call runs in a block of its own."""
         return AsyncEngine.begin(self._connection.engine)(function)
 
     async def __aenter__(self) -> AsyncConnection:
@@ -171,14 +171,14 @@ class LeanEngine(_Equal, AsyncEngine):
 
     @classmethod
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
-        """Return an engine, as ``create_async_engine`` does."""
+        """Create an engine, as ``create_async_engine`` does."""
         return cls(_create_async_engine(url, **options).sync_engine)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
         connection = self.connect()
         if type(connection) is LeanConnection:
             return _Begun(connection)
-        return super().begin()  # with the connections of a subclass
+        return super().begin()  # a subclass has connections of its own class
 
 
 class LeanSessionTransaction(AsyncSessionTransaction):
@@ -204,10 +204,10 @@ class LeanSession(AsyncSession):
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         if type(self).close is LeanSession.close:
             await run_to_end(self.sync_session.close)
-        else:  # the application's, which may await anything, and use its task
+        else:  # the application's method may await anything, and use the current task
             await super().__aexit__(type_, value, traceback)
 
-    def _maker_context_manager(self) -> Any:  # of sessionmaker.begin()
+    def _maker_context_manager(self) -> Any:  # for sessionmaker.begin()
         if type(self).begin is LeanSession.begin:
             return _SessionBlock(self)
         return super()._maker_context_manager()
@@ -215,7 +215,7 @@ class LeanSession(AsyncSession):
 
 @final
 class _SessionBlock:
-    """The context of ``async_sessionmaker.begin()``: a session with its transaction."""
+    """The context manager of ``async_sessionmaker.begin()``: a session with its transaction."""
 
     __slots__ = ("_session", "_transaction")
 
@@ -248,5 +248,5 @@ _OURS: dict[type, type] = {
 }
 for _base, _class in _OURS.items():
     in_greenlets_used_again(_class, _OURS)
-    # SQLAlchemy's messages have it. __qualname__ stays: by that one pickle finds the class.
+    # SQLAlchemy's messages use __name__. __qualname__ stays, because pickle finds the class by it.
     _class.__name__ = _base.__name__

@@ -1,4 +1,4 @@
-"""Session makers over two engines."""
+"""Session makers for two engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ S = TypeVar("S", bound=AsyncSession)
 
 @cache
 def routed_class(class_: Any) -> type[AsyncSession]:
-    """Return a class of ``class_`` and :class:`RoutedAsyncSession`; ``class_`` if it is routed.
+    """Return ``class_`` combined with :class:`RoutedAsyncSession`; itself if it is routed already.
 
     Its ``sync_session_class`` is routed in the same way.
     """
@@ -44,7 +44,7 @@ def sessionmaker_options(
     refuse_stale_writes: bool = False,
     **kw: Any,
 ) -> dict[str, Any]:
-    """Return the arguments of an ``async_sessionmaker``: see :func:`routing_sessionmaker`."""
+    """Return the arguments for an ``async_sessionmaker``: see :func:`routing_sessionmaker`."""
     for name, engine in (("writer", writer), ("reader", reader)):
         if not isinstance(engine, AsyncEngine):
             raise ConfigurationError(f"{name} must be an AsyncEngine, not {engine!r}")
@@ -102,14 +102,14 @@ def routing_sessionmaker(
     the writer until the transaction ends. ``Session(role="writer")`` and ``Session(role="reader")``
     use one engine from the start.
 
-    :param class_: a class of the application's: any subclass of ``AsyncSession``
-    :param expire_on_commit: False by default: expired attributes would be loaded again on access,
+    :param class_: the session class: any subclass of ``AsyncSession``
+    :param expire_on_commit: False by default: expired attributes would be reloaded on access,
         which an asyncio session cannot do
-    :param refuse_stale_writes: an auto session that read, then wants to write, raises
-        :class:`~sa_sqlite_pool.StaleReadError` if another transaction was committed in between,
-        instead of overwriting what it has not seen
-    :param kw: all arguments of ``Session``, except ``twophase``. What ``binds`` or ``bind`` send to
-        another engine or connection goes there, and is not routed
+    :param refuse_stale_writes: if an auto session has read and another transaction was committed
+        since, its first write raises :class:`~sa_sqlite_pool.StaleReadError` instead of overwriting
+        changes that the session has not seen
+    :param kw: any other arguments of ``Session``, except ``twophase``. Statements that ``binds`` or
+        ``bind`` direct to another engine or connection are not routed
     """
     return async_sessionmaker(
         **sessionmaker_options(

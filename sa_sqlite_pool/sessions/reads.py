@@ -1,6 +1,6 @@
 """Decide whether a statement only reads, for any database that SQLAlchemy supports.
 
-What is not clearly a read goes to the writer, which is right in any case.
+A statement that is not clearly a read goes to the writer, which can execute every statement.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ..postgresql.acting import fragment_acts, text_acts
 from ..postgresql.functions import function_acts
 from ..sqlite.statements import Kind, called_functions, classify, top_level_words, words
 
-# Words with which a text that begins like a read is something else: SELECT … FOR UPDATE, SELECT …
+# Words that make a text that begins like a read something else: SELECT … FOR UPDATE, SELECT …
 # INTO, and PostgreSQL's WITH x AS (INSERT …) SELECT ….
 _LOCKING_WORDS = frozenset({"FOR", "INTO"})
 _WRITING_WORDS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
-# Functions about the writes of their own connection (https://www.sqlite.org/lang_corefunc.html): on
-# a reader they return 0.
+# Functions that report the writes of their own connection, and return 0 on a reader:
+# https://www.sqlite.org/lang_corefunc.html
 _OF_WRITES = frozenset({"changes", "last_insert_rowid", "total_changes"})
 _MAY_ASK_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\b", re.IGNORECASE)
 
 
 def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
-    """Return whether ``clause`` may go to a reader; False for None and for unknown clauses."""
+    """Return whether ``clause`` may run on a reader; False for None and for unknown clauses."""
     if isinstance(clause, StatementLambdaElement):
         clause = next(iter(clause.get_children()))  # what the lambda returns
     if isinstance(clause, FromStatement):
@@ -60,7 +60,7 @@ def _writes_or_locks(element: Any) -> bool:
 
 
 def _asks_of_writes(sql: str) -> bool:
-    """Return whether SQL text calls one of these functions, not only in quotes or comments."""
+    """Return whether SQL text calls one of these functions outside quotes and comments."""
     may_ask = _MAY_ASK_OF_WRITES.search(sql) is not None
     return may_ask and not _OF_WRITES.isdisjoint(called_functions(sql))
 
@@ -80,7 +80,7 @@ def _acts_on_postgresql(element: Any) -> bool:
 
 
 def _not_visited(element: Any) -> Iterator[Any]:
-    """Yield parts of ``element`` that ``visitors.iterate()`` passes by."""
+    """Yield the parts of ``element`` that ``visitors.iterate()`` does not visit."""
     if isinstance(element, HasPrefixes):
         yield from (text for text, _dialect in element._prefixes)
     if isinstance(element, HasSuffixes):
@@ -94,11 +94,11 @@ def _not_visited(element: Any) -> Iterator[Any]:
 
 
 def _name_of(function: FunctionElement[Any]) -> str:
-    return str(getattr(function, "name", "")).lower()  # an application's may have none
+    return str(getattr(function, "name", "")).lower()  # the application's own may have no name
 
 
-# Characters at the beginning of a text, and at its end, that are examined. All of a statement of
-# megabytes would take a second of the event loop.
+# How many characters are examined at the beginning and at the end of a text. To examine all of a
+# statement of several megabytes would block the event loop for a second.
 _HEAD = 4096
 _TAIL = 1024
 
@@ -106,7 +106,7 @@ _LOCKING_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_LOCKING_WORDS))})\b", re.IG
 
 
 def text_only_reads(sql: str) -> bool:
-    """Return whether SQL text only reads, in bounded time however long it is."""
+    """Return whether SQL text only reads; the time is bounded, however long the text is."""
     return _short_only_reads(sql) if len(sql) <= _HEAD else _long_only_reads(sql)
 
 
@@ -122,8 +122,8 @@ def _short_only_reads(sql: str) -> bool:
 
 
 def _long_only_reads(sql: str) -> bool:
-    # FOR UPDATE is at the end, INTO before FROM. So the head must reach to a FROM, and the tail
-    # have neither, even in quotes. A member of a WITH may write wherever it is.
+    # FOR UPDATE comes at the end, and INTO before FROM. So the head must include a FROM, and the
+    # tail must contain neither word, not even in quotes. In a WITH, a write may be anywhere.
     head = sql[:_HEAD]
     seen = list(top_level_words(head))
     return (

@@ -1,4 +1,4 @@
-"""What routed sessions refuse at once, and what a reader of PostgreSQL has refused them."""
+"""The refusals of routed sessions: at construction, and of writes on a reader of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def twophase_refused() -> ConfigurationError:
 def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
     """Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``refuse_stale_writes`` would not work.
 
-    A pool of this package knows what was committed to its file; a server does not say it.
+    A pool of this package can tell whether its file has new commits; a server does not report it.
     """
     if writer is reader:
         raise ConfigurationError(
@@ -50,21 +50,21 @@ def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
 
 
 def is_refused_write(error: Exception) -> bool:
-    """Return whether a reader of PostgreSQL has refused a statement for what it does."""
+    """Return whether a reader of PostgreSQL refused a statement that readers must not execute."""
     return sqlstate_of(error) == READ_ONLY_TRANSACTION or isinstance(
         _of_driver(error), ForbiddenWriteError
     )
 
 
 def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
-    """Raise the error of a refused write as a reader of SQLite does, unless ``error`` is one.
+    """Raise the error that a reader of SQLite raises for a write, or ``error`` if it is one.
 
-    :param way_out: what to do, for the message
+    :param way_out: the advice at the end of the message
     """
     reason = _of_driver(error)
     if way_out in str(reason):
         raise error
-    if isinstance(reason, ForbiddenWriteError):  # of a ServerDatabase: it names the server
+    if isinstance(reason, ForbiddenWriteError):  # raised by a ServerDatabase: it names the server
         what = str(reason).removesuffix(f"; {USE_A_WRITER}")
     else:
         what = f"a reader cannot change a database: {reason_of(reason)}"
@@ -82,15 +82,15 @@ def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """Return what the server has said, for a message: without where in a function of its own.
+    """Return the server's message, without the lines that locate the error in a server's function.
 
-    SQLAlchemy's error of asyncpg has the type of asyncpg's in its message.
+    SQLAlchemy's error for asyncpg includes the type of asyncpg's error in its message.
     """
     return str((error and error.__cause__) or error).strip().partition("\n")[0]
 
 
 def _of_driver(error: Exception) -> BaseException | None:
-    # What asyncpg raises while the rows of a stream are fetched, SQLAlchemy passes on as it is.
+    # SQLAlchemy does not wrap errors that asyncpg raises while the rows of a stream are fetched.
     return error.orig if isinstance(error, DBAPIError) else error
 
 

@@ -1,4 +1,4 @@
-"""Sessions over two engines, a writer and a reader.
+"""Sessions that use two engines, a writer and a reader.
 
 Nothing here depends on SQLite: an application that outgrows one machine points ``writer`` at a
 PostgreSQL primary and ``reader`` at its replicas, and keeps its code.
@@ -44,17 +44,17 @@ _OUT_OF_REACH = ""
 class RoutedSession(Session):
     """The synchronous session inside a :class:`RoutedAsyncSession`.
 
-    :param bind: the default engine, by default ``writer``, or ``reader`` for that role. Any other
-        replaces both: nothing is routed then
+    :param bind: the default engine: ``writer`` if not given, or ``reader`` for that role. Any other
+        engine replaces both, and nothing is routed
     :param writer: an ``Engine`` or ``AsyncEngine``
     :param reader: an ``Engine`` or ``AsyncEngine``
     :param role: ``"writer"`` and ``"reader"`` send everything to that engine. ``"auto"`` sends
-        reads to the reader until the first write; from then to the end of the transaction
-        everything goes to the writer, so that the session reads what it wrote
+        reads to the reader until the first write; from then until the end of the transaction,
+        everything goes to the writer, so the session reads its own writes
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
 
-    ``ended_after`` is the name of the block that has given it out and has ended, such as
-    ``db.write()``: it begins no other transaction then.
+    ``ended_after`` is set when the block that gave out the session has ended, to the name of the
+    block, such as ``db.write()``: the session then refuses to begin another transaction.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RoutedSession(Session):
         self._left_open: list[Connection] = []
         self._on_postgresql = self.reader.dialect.name == "postgresql"
         self._streams = None if isinstance(self.reader.pool, FairPool) else OpenStreams()
-        self._temp_use: Target | None = None  # by the statement of the last get_bind()
+        self._temp_use: Target | None = None  # of the statement of the last get_bind()
         self._temp_before: frozenset[str] | None = None  # the names before it, until it has run
         self.ended_after: str | None = None
         if bind is None or bind is self.writer:
@@ -90,10 +90,10 @@ class RoutedSession(Session):
     # -- questions ------------------------------------------------------------------------------
 
     def get_bind(self, mapper: Any = None, **kw: Any) -> Engine | Connection:
-        """Return the engine for a statement, as SQLAlchemy does; this changes nothing.
+        """Return the engine for a statement, as SQLAlchemy does; this checks out no connection.
 
-        A statement is routed if SQLAlchemy would send it to the writer by default only. A ``bind``
-        of the statement, ``binds``, and what a subclass returns here are kept.
+        A statement is routed only if SQLAlchemy would send it to the writer by default. A ``bind``
+        of the statement, ``binds``, and the engine that a subclass returns take precedence.
         """
         self._temp_use = None
         bound = super().get_bind(mapper, **kw)
@@ -112,7 +112,7 @@ class RoutedSession(Session):
         return bound
 
     def _route(self, clause: Any, mapper: Any, temp_objects: Any) -> Engine:
-        # A flush writes: what it has to read for that, it reads on the writer.
+        # A flush writes, so its own reads go to the writer, too.
         if only_reads(clause, on_postgresql=self._on_postgresql) and not self._flushing:
             return self.reader
         if clause is None:
@@ -128,7 +128,7 @@ class RoutedSession(Session):
         return self.reader
 
     def _route_to_writer(self, clause: Any, temp_objects: Collection[str]) -> Engine:
-        """Return the writer; note a use of the reader's temp tables, which it does not see."""
+        """Return the writer; note a use of the reader's temp tables, which it cannot see."""
         if temp_objects and (name := mentioned(clause, temp_objects)):
             self._temp_use = Target(_OUT_OF_REACH, name, temporary=True)
         return self.writer
@@ -141,7 +141,7 @@ class RoutedSession(Session):
         return self._route_to_writer(clause, temp_objects)
 
     def _is_bound_by_name(self, mapper: Any, kw: Mapping[str, Any]) -> bool:
-        """Return whether ``binds`` lead to the writer, not just the default."""
+        """Return whether ``binds`` select the writer, not just the default."""
         default, self.bind = self.bind, None
         try:
             super().get_bind(mapper, **kw)
@@ -162,8 +162,8 @@ class RoutedSession(Session):
     ) -> Connection:
         """Return a connection; the decision of get_bind() takes effect here, and nowhere else.
 
-        SQLAlchemy calls this for a statement and for ``connection()``. A flush asks its
-        ``SessionTransaction``, which uses the writer.
+        SQLAlchemy calls this for a statement and for ``connection()``. A flush calls the method of
+        its ``SessionTransaction``, which uses the writer.
         """
         use, self._temp_use = self._temp_use, None
         if engine is self.reader and self._routes:
@@ -179,7 +179,7 @@ class RoutedSession(Session):
     def _reader_connection(self, execution_options: Any, use: Target | None) -> Connection:
         assert_block_is_open(self)
         current = self._transaction or self._autobegin_t()
-        if not current.is_active:  # SQLAlchemy's method refuses it, with the reason
+        if not current.is_active:  # SQLAlchemy's method raises, and names the reason
             return super()._connection_for_bind(self.reader, execution_options)
         transaction = self.get_transaction()
         assert isinstance(transaction, RoutedTransaction)
@@ -190,15 +190,15 @@ class RoutedSession(Session):
         return connection
 
     def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
-        """Return a connection as SQLAlchemy does; without a bind the writer's, for any use."""
-        self._temp_use = None  # of a statement that was not executed
+        """Return a connection as SQLAlchemy does; without a bind, the writer's, for any use."""
+        self._temp_use = None  # left by a statement that was not executed
         return super().connection(bind_arguments, execution_options)
 
     def _execute_internal(self, statement: Any, params: Any = None, **kw: Any) -> Any:
-        """Execute for ``execute()``, ``scalar()``, ``scalars()``, queries and loaders."""
+        """Execute a statement of ``execute()``, ``scalar()``, ``scalars()``, queries or loaders."""
         if kw.get("_add_event") is not None and self._routes:
-            # synchronize_session="fetch" without RETURNING: the rows to be changed are read where
-            # they will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
+            # synchronize_session="fetch" without RETURNING: the rows to change are read on the same
+            # engine that will change them (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
             arguments = dict(kw.get("bind_arguments") or {})
             arguments.setdefault("bind", self.get_bind(**arguments))
             kw["bind_arguments"] = arguments
@@ -218,17 +218,17 @@ class RoutedSession(Session):
         return result
 
     def _restore_temp_objects(self, names: Collection[str]) -> None:
-        """Undo what was noted of a statement that has failed: it has made, or dropped, nothing."""
+        """Restore the names before a statement that failed: it created and dropped nothing."""
         transaction = self.get_transaction()
         if isinstance(transaction, RoutedTransaction):
             transaction.temp_objects.clear()
             transaction.temp_objects.update(names)
 
     def _execute_unless_refused(self, statement: Any, params: Any, **kw: Any) -> Any:
-        """Execute; what a replica refuses for what it does is executed once more, by the writer.
+        """Execute a statement; if a replica refuses it as a write, retry it once on the writer.
 
-        Only as the first of its transaction: what the session has read before would be of another
-        snapshot. The event ``do_orm_execute`` tells of both.
+        Only the first statement of a transaction is retried: the writer's snapshot differs from the
+        one that the session has read. The event ``do_orm_execute`` reports both executions.
         """
         reads_before = self._reads
         try:
@@ -243,7 +243,7 @@ class RoutedSession(Session):
                 raise_forbidden_write(error, USE_A_WRITER)
             if self._reads == reads_before:
                 raise
-            if arguments.get("bind") is not None:  # the caller has said where
+            if arguments.get("bind") is not None:  # the caller has chosen the engine
                 raise_forbidden_write(error, USE_A_WRITER)
             if self._reads > 1:
                 raise_forbidden_write(error, BEGIN_AS_WRITER)
@@ -252,7 +252,7 @@ class RoutedSession(Session):
 
     @property
     def _reads(self) -> int:
-        """How many statements of the transaction have gone to the reader."""
+        """The number of the transaction's statements that have gone to the reader."""
         transaction = self.get_transaction()
         return transaction.reads if isinstance(transaction, RoutedTransaction) else 0
 
@@ -262,7 +262,7 @@ class RoutedSession(Session):
             transaction.note_failed_read()
 
     def flush(self, objects: Any = None) -> None:
-        """Flush as SQLAlchemy does; a reader's refusal is the error that SQLite's readers raise."""
+        """Flush as SQLAlchemy does; if a reader refuses, raise the error of SQLite's readers."""
         try:
             super().flush(objects)
         except DBAPIError as error:
@@ -271,7 +271,7 @@ class RoutedSession(Session):
                 raise_forbidden_write(error, USE_A_WRITER)
             raise
 
-    # -- life -----------------------------------------------------------------------------------
+    # -- begin and close ------------------------------------------------------------------------
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         if self.ended_after is not None:
@@ -304,7 +304,7 @@ _READERS = (Role.READER, Role.READER.value)
 
 
 class RoutedAsyncSession(LeanSession):
-    """An ``AsyncSession`` over two engines: see :func:`~sa_sqlite_pool.routing_sessionmaker`."""
+    """An ``AsyncSession`` with two engines: see :func:`~sa_sqlite_pool.routing_sessionmaker`."""
 
     sync_session_class = RoutedSession
 

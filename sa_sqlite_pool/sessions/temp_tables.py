@@ -1,4 +1,4 @@
-"""Find out which statements create, fill and drop temp tables.
+"""Recognize statements that create, fill or drop temp tables.
 
 "Tables created using the "CREATE TEMP TABLE" syntax are only visible to the database connection in
 which the "CREATE TABLE" statement was originally evaluated":
@@ -20,7 +20,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.selectable import TableClause, TextualSelect
 
-_LONGEST_READ = 4096  # characters: the target of a statement comes before
+_LONGEST_READ = 4096  # characters: a statement names its target within them
 
 _TOKEN = re.compile(
     r"""
@@ -38,10 +38,10 @@ _BEFORE_OBJECT = frozenset({"UNIQUE", "VIRTUAL"})
 
 
 class Target(NamedTuple):
-    """What a statement creates, changes or drops. Names are in lower case.
+    """The object that a statement creates, changes or drops. Names are in lower case.
 
-    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index or
-    a trigger, ``new_name`` what a table is called from now on.
+    ``temporary`` is set if the statement itself says TEMP. ``table`` is the table of an index or
+    a trigger; ``new_name`` is the new name of a table that the statement renames.
     """
 
     verb: str
@@ -51,15 +51,15 @@ class Target(NamedTuple):
     new_name: str | None = None
 
     def is_among(self, names: Collection[str]) -> bool:
-        """Return whether it is temp: by its own words, or as one of these temp tables.
+        """Return whether the target is temp: the statement says so, or ``names`` include it.
 
-        What is created without ``TEMP`` is temp only as an index or trigger of such a table.
+        An object created without ``TEMP`` is temp only as an index or trigger of such a table.
         """
         named = self.verb != "CREATE" and self.name in names
         return self.temporary or named or self.table in names
 
     def apply_to(self, names: set[str]) -> None:
-        """Bring ``names``, of temp tables and other temp objects, up to date with the statement."""
+        """Update ``names``, the set of temp tables and other temp objects, for the statement."""
         if self.verb == "DROP" or self.new_name is not None:
             names.discard(self.name)
         if self.verb == "CREATE":
@@ -69,14 +69,14 @@ class Target(NamedTuple):
 
 
 def _within(clause: Any) -> Any:
-    """Return the statement that a lambda returns, or that stands in another one."""
+    """Return the statement that a lambda returns or that another statement wraps."""
     if isinstance(clause, StatementLambdaElement):
         clause = next(iter(clause.get_children()))
     return clause.element if isinstance(clause, (FromStatement, TextualSelect)) else clause
 
 
 def target_of(clause: Any, dialect: Dialect) -> Target | None:
-    """Return the target of a statement; None if there is none, or it is not understood."""
+    """Return the target of a statement; None if it has none or cannot be parsed."""
     clause = _within(clause)
     if isinstance(clause, TextClause):
         return target_of_text(clause.text[:_LONGEST_READ])
@@ -176,14 +176,14 @@ def _named(verb: str, tokens: _Tokens) -> Target | None:
 
 
 class _Tokens:
-    """The words, names and signs of a text outside parentheses and comments."""
+    """The words, names and symbols of a text outside parentheses and comments."""
 
     def __init__(self, sql: str) -> None:
         self._tokens = _top_level(sql)
         self._ahead: tuple[str, str] | None = None
 
     def peek(self) -> str:
-        """Return the next token without taking it; "" at the end."""
+        """Return the next token without consuming it; "" at the end."""
         if self._ahead is None:
             self._ahead = next(self._tokens, ("", ""))
         return self._ahead[1]
@@ -198,7 +198,7 @@ class _Tokens:
         return self.peek().upper()
 
     def next_word(self) -> str:
-        """Take the next token and return it in upper case; "" if it is no word."""
+        """Consume the next token and return it in upper case; "" if it is not a word."""
         kind, token = self.take()
         return token.upper() if kind == "word" else ""
 
@@ -230,7 +230,7 @@ def _top_level(sql: str) -> Iterator[tuple[str, str]]:
 
 
 def mentioned(clause: Any, names: Collection[str]) -> str | None:
-    """Return one of ``names`` that occurs in a statement, as far as can be seen, or None."""
+    """Return one of ``names`` that occurs in a statement, as far as can be determined, or None."""
     return next((name for name in _names_in(clause) if name in names), None)
 
 
@@ -245,7 +245,7 @@ def _names_in(clause: Any) -> Iterator[str]:
 
 
 def _tables_in(sql: str) -> Iterator[str]:
-    """Yield the words that may name a table; all words, if the text is no DML or query."""
+    """Yield the words that may name a table: all words if the text is neither DML nor a query."""
     named = first = None
     for match in _TOKEN.finditer(_OF_MAIN.sub("", sql)):
         kind, found = match.lastgroup, match.group()

@@ -1,8 +1,8 @@
-"""The transaction of an auto session: the writer's connection, and a reader's beside it.
+"""The transaction of an auto session: the writer's connection, and a reader's alongside it.
 
-Before the first write an auto session reads on a connection of the reader engine. SQLAlchemy's
+Before the first write, an auto session reads on a connection of the reader engine. SQLAlchemy's
 ``SessionTransaction`` does not include that connection: savepoints, COMMIT and ROLLBACK are for
-writes, and do not concern a reader, except where an error in a savepoint aborts what is read.
+writes and do not apply to a reader, except where an error aborts the reader's transaction, too.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .streams import OpenStreams
 class RoutedTransaction(SessionTransaction):
     """The root transaction of an auto session.
 
-    ``on_writer`` is set by the first write and stays until the end. ``reads`` counts the statements
-    that have gone to the reader. ``temp_objects`` are the names of temp tables and other temp
-    objects created on the reader. ``left_open`` belongs to the session: reader connections whose
-    streams are still read after the end of their transaction. ``streams`` belongs to it, too: the
-    streams of connections of another package's pools, which do not know them; None if the pools are
-    this package's.
+    ``on_writer`` is set by the first write and stays set until the end. ``reads`` counts the
+    statements that have gone to the reader. ``temp_objects`` are the names of temp tables and other
+    temp objects created on the reader. ``left_open`` belongs to the session: reader connections
+    whose streams are still open after their transaction has ended. ``streams`` belongs to the
+    session, too: the open streams, if the reader's pool is not one of this package's, which track
+    their own; None otherwise.
 
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
@@ -50,18 +50,18 @@ class RoutedTransaction(SessionTransaction):
         *,
         refuse_stale_writes: bool,
     ) -> None:
-        # Before anything else: listeners of its creation may use the session.
+        # Set before anything else: listeners of the event of its creation may use the session.
         self._writer = writer
         self._reader_engine = reader
         self._left_open = left_open
         self._streams = streams
         self._refuse_stale_writes = refuse_stale_writes
         self._reader: Connection | None = None
-        self._version_read: int | None = None  # to be compared before the first write
+        self._version_read: int | None = None  # compared before the first write
         self.on_writer = False
         self.reads = 0
         self.temp_objects: set[str] = set()
-        # Where an error aborts a transaction: savepoints that the reader has, too.
+        # Where an error aborts the transaction, the reader sets the same savepoints.
         self._savepoints = _Savepoints() if reader.dialect.name == "postgresql" else None
         super().__init__(session, origin)
 
@@ -69,10 +69,10 @@ class RoutedTransaction(SessionTransaction):
 
     @takes_connection
     def reader_connection(self, execution_options: Any = None) -> Connection:
-        """Return the reader's connection, which is checked out at the first call.
+        """Return the reader's connection, checking it out at the first call.
 
-        Wait at most ``read_timeout`` seconds. The event ``after_begin`` reports it, as every
-        connection that begins in a session's transaction.
+        The checkout waits at most ``read_timeout`` seconds. The event ``after_begin`` reports the
+        connection, like every connection that begins in a session's transaction.
         """
         if self._reader is not None:
             self.reads += 1
@@ -97,21 +97,21 @@ class RoutedTransaction(SessionTransaction):
             self._state = SessionTransactionState.ACTIVE
 
     def note_failed_read(self) -> None:
-        """Note that a statement has failed on the reader, whose transaction may be aborted."""
+        """Note that a statement failed on the reader, whose transaction may now be aborted."""
         if self._savepoints is not None:
             self._savepoints.failed = True
 
     def _connect(self, execution_options: Any) -> Connection:
         connection = self._reader_engine.connect()
         try:
-            # Since SQLAlchemy 2.1 the options of a session are options of its connections.
+            # Since SQLAlchemy 2.1, a session's execution options apply to its connections.
             options = {
                 **(getattr(self.session, "execution_options", None) or {}),
                 **(execution_options or {}),
             }
             if options:
                 connection = connection.execution_options(**options)
-            if not connection.in_transaction():  # a listener of engine_connect may have begun it
+            if not connection.in_transaction():  # a listener of engine_connect may have begun one
                 connection.begin()
         except BaseException:
             connection.close()
@@ -135,10 +135,10 @@ class RoutedTransaction(SessionTransaction):
         return connection
 
     def _leave_reader(self) -> None:
-        """Give the reader back before the wait for the writer.
+        """Return the reader before waiting for the writer.
 
-        Other sessions read with it meanwhile. And without WAL, the COMMIT of the session that has
-        the write turn may be waiting for the end of this read.
+        Other sessions can read with it meanwhile. And without WAL, the COMMIT of the session that
+        holds the write turn may be waiting for this read to end.
         """
         reader = self._reader
         if in_the_way := self._in_the_way():
@@ -163,21 +163,21 @@ class RoutedTransaction(SessionTransaction):
             self._close_reader()
 
     def _leave_stream(self, streams: OpenStreams) -> None:
-        """Give the reader back, at the first use of the writer at which no stream is open on it.
+        """Return the reader at the first use of the writer while no stream is open on the reader.
 
-        An idle transaction on a replica keeps others from seeing what was committed.
+        An idle transaction on a replica prevents others from seeing later commits.
         """
         if self._reader is not None and not streams.on(self._reader):
             self._close_reader()
 
     def _still_needed(self, driver: SQLiteConnection) -> str:
-        """Return what is still to be read on the reader, for messages; "" for nothing."""
+        """Return, for messages, what the session still needs the reader for; "" if nothing."""
         if driver.has_open_streams:
             return "a stream that is open"
         return f"the temp table {min(self.temp_objects)!r}" if self.temp_objects else ""
 
     def _note_version(self, driver: SQLiteConnection, kept: str) -> None:
-        if kept:  # its snapshot stays, and data_version is of that snapshot
+        if kept:  # the snapshot stays, and data_version belongs to that snapshot
             raise OpenReadError(
                 "refuse_stale_writes cannot tell whether what this session has read is up to "
                 f"date, because of {kept} on its reader connection; nothing was written: close "
@@ -191,9 +191,9 @@ class RoutedTransaction(SessionTransaction):
         # data_version → 7              |                           |
         # ROLLBACK ends the snapshot    |                           |
         #                               |                           | UPDATE …; COMMIT
-        #                               | BEGIN IMMEDIATE           | (cannot commit any more)
+        #                               | BEGIN IMMEDIATE           | (can no longer commit)
         # data_version → 8              |                           |
-        writer.exec_driver_sql("SELECT 1")  # and BEGIN IMMEDIATE before it
+        writer.exec_driver_sql("SELECT 1")  # which sends BEGIN IMMEDIATE first
         driver = None if self._reader is None else _driver_of(self._reader)
         if driver is None or driver.data_version() != self._version_read:
             raise StaleReadError(
@@ -206,10 +206,10 @@ class RoutedTransaction(SessionTransaction):
 
     # -- without WAL ----------------------------------------------------------------------------
 
-    # A COMMIT then waits for all reads, also of its own session.
+    # A COMMIT then waits for all reads, including those of its own session.
 
     def _in_the_way(self) -> str:
-        """Return what a COMMIT would wait for in vain, for messages; "" for nothing."""
+        """Return, for messages, what a COMMIT would wait for in vain; "" if nothing."""
         self._close_finished()
         if any(map(_keeps_others_from_committing, self._left_open)):
             return "a stream of an earlier transaction that is open"
@@ -234,7 +234,7 @@ class RoutedTransaction(SessionTransaction):
             )
 
     def commit(self, _to_root: bool = False) -> None:
-        """Commit; raise at once if that would wait for the session's own reads, and name them."""
+        """Commit; if that would wait for the session's own reads, raise at once and name them."""
         if (self._reader is not None or self._left_open) and self.is_active:
             self._clear_the_way()
         super().commit(_to_root)
@@ -242,7 +242,7 @@ class RoutedTransaction(SessionTransaction):
     def _clear_the_way(self) -> None:
         in_the_way = self._in_the_way()
         if in_the_way:
-            self.session.flush()  # it may be the first write
+            self.session.flush()  # the flush may be the first write
         if not self.on_writer:
             return
         if in_the_way:
@@ -258,7 +258,7 @@ class RoutedTransaction(SessionTransaction):
     # -- the end --------------------------------------------------------------------------------
 
     def close(self, invalidate: bool = False) -> None:
-        """End the transaction, the reader's first: listeners of its end may begin another."""
+        """End the transaction, the reader's part first: listeners of its end may begin another."""
         try:
             self._end_reading(invalidate)
         finally:
@@ -283,7 +283,7 @@ class RoutedTransaction(SessionTransaction):
         return driver is not None and driver.has_open_streams
 
     def _close_finished(self) -> None:
-        """Close the connections whose streams have been read to their ends or closed."""
+        """Close the connections whose streams have been read to the end or closed."""
         for connection in list(self._left_open):
             if not self._has_streams(connection):
                 self._left_open.remove(connection)
@@ -297,11 +297,11 @@ class RoutedTransaction(SessionTransaction):
 
 @final
 class _Savepoints:
-    """The savepoints of a session, on its reader: an error in one of them ends with it there, too.
+    """The session's savepoints on its reader, so that an error in one of them ends with it there.
 
-    One is set by the first read in it. When it has ended, the next read rolls back to it if a read
-    has ``failed`` meanwhile, and releases it otherwise. What fails while rows are fetched, or by
-    the reader's connection itself, nobody notes: then the server refuses to release it.
+    The first read within a savepoint sets it on the reader. After it has ended, the next read rolls
+    back to it if a read has ``failed`` meanwhile, and releases it otherwise. Errors while rows are
+    fetched, or on the connection itself, are not noted: then the server refuses the release.
     """
 
     def __init__(self) -> None:
@@ -309,7 +309,7 @@ class _Savepoints:
         self._set: list[tuple[SessionTransaction, NestedTransaction]] = []
 
     def follow(self, session: Session, reader: Connection) -> None:
-        """Have ``reader`` be in the same savepoint as ``session``."""
+        """Bring ``reader`` into the same savepoint as ``session``."""
         innermost = session.get_nested_transaction()
         if innermost is None and not self._set:
             return
@@ -339,14 +339,14 @@ class _Savepoints:
 
 
 def _around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
-    """Yield a transaction, and those that it is nested in."""
+    """Yield a transaction and the transactions in which it is nested."""
     while transaction is not None:
         yield transaction
         transaction = transaction.parent
 
 
 def close_all(connections: list[Connection]) -> None:
-    """Close the connections, with their streams."""
+    """Close the connections and their streams."""
     try:
         while connections:
             give_back(connections.pop())
@@ -356,10 +356,10 @@ def close_all(connections: list[Connection]) -> None:
 
 
 def give_back(connection: Connection) -> None:
-    """Close a reader's connection; if its server has ended it, what was read is read all the same.
+    """Close a reader's connection, even if its server has ended it: what was read remains valid.
 
-    An error here would come out of a flush or a commit, which has nothing to do with it. Drivers
-    raise errors of the system and of the event loop, too.
+    An error here would be raised from a flush or a commit that is unrelated to it. Drivers raise
+    errors of the operating system and of the event loop, too.
     """
     try:
         connection.close()
@@ -370,7 +370,7 @@ def give_back(connection: Connection) -> None:
 
 
 def _driver_of(connection: Connection) -> SQLiteConnection | None:
-    """Return the package's connection beneath, or None if it is another's or gone."""
+    """Return the package's own connection beneath it; None if it is another driver's or gone."""
     if connection.closed or connection.invalidated:
         return None
     driver = connection.connection.dbapi_connection

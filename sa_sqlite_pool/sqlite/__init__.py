@@ -1,1 +1,1 @@
-"""The SQLite library and its driver: statements, authorizer, errors. No event loop, no engine."""
+"""SQLite and its driver: statements, authorizer, errors. Uses no event loop and no engine."""

@@ -1,8 +1,8 @@
 """Attach database files to a reader read-only.
 
-SQLite opens an attached file for reading and writing, even where main is open with ``mode=ro``
-(``attachFunc()`` in its attach.c). On a reader every file is attached by a URI that says
-``mode=ro``, so that SQLite itself refuses to write to it.
+SQLite opens an attached file for reading and writing, even if main is open with ``mode=ro``
+(``attachFunc()`` in its attach.c). So on a reader, every file is attached by a URI with
+``mode=ro``, and SQLite itself refuses to write to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .inspection import rows
 
 
 class Wanted(NamedTuple):
-    """The file that an ATTACH asks for, and its schema name as written in the text."""
+    """The file that an ATTACH names, and its schema name as written in the text."""
 
     file: str
     name: str
@@ -23,9 +23,9 @@ class Wanted(NamedTuple):
 
 
 def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
-    """Return what the ATTACH ``sql`` asks for; None if its text does not tell.
+    """Return the file that the ATTACH ``sql`` requests; None if its text does not show it.
 
-    Runs in the connection's thread: SQLite evaluates the expression that names the file.
+    Call this in the connection's thread: SQLite evaluates the expression that names the file.
     """
     parts = statements.parse_attach(sql)
     if parts is None:
@@ -37,15 +37,15 @@ def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
 
 
 def attach_read_only(connection: Any, wanted: Wanted) -> None:
-    """Attach a file read-only. Runs in the connection's thread.
+    """Attach a file read-only. Call this in the connection's thread.
 
-    Raise SQLite's "unable to open database" if the file does not exist; a reader creates none.
+    Raise SQLite's "unable to open database" if the file does not exist: a reader creates no file.
     """
     connection.execute(f"ATTACH ? AS {wanted.name}", (read_only(wanted.file), *wanted.values))
 
 
 def attach_again_read_only(connection: Any) -> None:
-    """Attach read-only what was attached for writing, before the connection is used as a reader."""
+    """Reattach all attached files read-only, before the connection is used as a reader."""
     for number, name, file in rows(connection, "PRAGMA database_list"):
         if number > 1 and file:
             connection.execute("DETACH ?", (name,))
@@ -53,7 +53,7 @@ def attach_again_read_only(connection: Any) -> None:
 
 
 def read_only(file: str) -> str:
-    """Return what to attach in place of ``file`` on a reader; a database in memory as it is."""
+    """Return the URI to attach instead of ``file`` on a reader; a database in memory unchanged."""
     location = Location.parse(file, uri=True)
     if location.path is None:
         return file

@@ -1,18 +1,18 @@
 """SQLite's authorizer: what a statement would do, as SQLite itself reports it.
 
-SQLite calls its authorizer while it compiles a statement, before anything runs, and says exactly
+SQLite calls its authorizer while it compiles a statement, before anything runs, and reports exactly
 what the statement would do: https://www.sqlite.org/c3ref/set_authorizer.html. A connection has one
-authorizer, so this one also calls the application's, and obeys its refusal.
+authorizer, so this one also calls the application's, and respects its refusal.
 
-The authorizer is not what keeps a reader from writing: its connection is read-only. It notes what
-was tried, also where a function swallows SQLite's error, and denies what a read-only connection
-allows. On a connection without the write turn, swap-in or in AUTOCOMMIT, it denies writes, so that
-they take the turn first.
+The authorizer is not what prevents a reader from writing: its connection is read-only. It records
+attempts, even if a function swallows SQLite's error, and denies actions that a read-only connection
+permits. On a connection without the write turn (swap-in or in AUTOCOMMIT), it denies writes, so
+that they acquire the turn first.
 
-What the authorizer is called for is not always what the statement does. A virtual table is
+The actions reported to the authorizer are not always those of the statement. A virtual table is
 connected when a statement that names it is compiled: SQLite then compiles an UPDATE of its schema
-table, which never runs (``sqlite3_declare_vtab()`` of 3.40), and R-tree compiles its writes
-beforehand (``rtreeSqlInit()``). The former is ignored here; ``examination.py`` finds out whether
+table, which never runs (``sqlite3_declare_vtab()`` of 3.40), and R-tree compiles its writes in
+advance (``rtreeSqlInit()``). The former is ignored here; ``examination.py`` finds out whether
 the statement does anything but the latter.
 """
 
@@ -28,7 +28,7 @@ from . import statements
 
 AuthorizerCallback = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
 
-# Actions that only read. The authorizer is called with them for every column of every statement.
+# Actions that only read. SQLite calls the authorizer with them for every column of a statement.
 _READS = frozenset(
     {
         sqlite3.SQLITE_READ,
@@ -84,14 +84,14 @@ _SCHEMA_TABLES = frozenset(
 
 
 class Access(enum.Enum):
-    """What a connection is allowed to do now."""
+    """The actions that are allowed on a connection at the moment."""
 
     ALL = enum.auto()
-    NOTED = enum.auto()  # as ALL, and writes are noted
-    EXAMINED = enum.auto()  # as NOTED, and no PRAGMA is set: some take effect while compiled
-    NO_WRITES = enum.auto()  # without the write turn, swap-in or in AUTOCOMMIT
-    READER = enum.auto()  # SQLite refuses writes; the authorizer, ATTACH and some PRAGMAs
-    READER_TEMP = enum.auto()  # as READER, with query_only off: temp tables may be written
+    NOTED = enum.auto()  # like ALL, but writes are recorded
+    EXAMINED = enum.auto()  # like NOTED, but no PRAGMA is set: some take effect when compiled
+    NO_WRITES = enum.auto()  # without the write turn: swap-in or in AUTOCOMMIT
+    READER = enum.auto()  # SQLite refuses writes; the authorizer refuses ATTACH and some PRAGMAs
+    READER_TEMP = enum.auto()  # like READER, with query_only off: temp tables may be written
 
 
 _MADE_FOR_TABLES = ("sqlite_autoindex_", "sqlite_sequence")
@@ -102,19 +102,19 @@ _DENY_WRITES = frozenset({Access.NO_WRITES, Access.READER_TEMP})
 
 @final
 class Authorizer:
-    """The authorizer of one connection. SQLite calls it in the thread that executes.
+    """The authorizer of one connection. SQLite calls it in the thread that executes the statement.
 
-    ``attempted`` is the last write that a statement tried, or made, where ``access`` does not
+    ``attempted`` is the last write that a statement tried or made although ``access`` does not
     include it; ``denied`` is the last action that was refused here. ``temp_schema`` counts changes
-    of the temp schema, which belongs to the connection; ``schema_changes`` counts other changes
-    that are not to rows: DDL, and PRAGMAs that change a file; ``schema_change`` is the last of
-    them. ``attached`` counts ATTACH and DETACH. ``busy_timeout`` says that SQLite's busy timeout
-    was set. ``called`` says that a statement calls one of ``functions``, the application's
+    to the temp schema, which belongs to the connection; ``schema_changes`` counts other changes
+    that do not concern rows: DDL, and PRAGMAs that change a file; ``schema_change`` is the last of
+    them. ``attached`` counts ATTACH and DETACH. ``busy_timeout`` is True if SQLite's busy timeout
+    was set. ``called`` is True if a statement calls one of ``functions``, the application's
     functions in lower case; None while they are not known. ``inline`` denies these calls, too.
-    ``functions_may_write`` says that one of the functions may execute statements, and
-    ``compiled_writes``, that a write of one may be compiled already, so that SQLite does not call
+    ``functions_may_write`` is True if one of the functions may execute statements, and
+    ``compiled_writes`` if a write of one may be compiled already, so that SQLite does not call
     the authorizer for it again. ``application`` is the application's own authorizer. ``refuses`` is
-    called with name and value for each PRAGMA that is set.
+    called with the name and value of each PRAGMA that is set.
     """
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Authorizer:
         self.application: AuthorizerCallback | None = None
         self.refuses: Callable[[str, str], bool] | None = None
         self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
-        self.shadows_of: tuple[int, int] | None = None  # the schema and databases they are of
+        self.shadows_of: tuple[int, int] | None = None  # the versions of schema and databases
         self.attempted: str | None = None
         self.denied: str | None = None
         self.temp_schema = 0
@@ -176,8 +176,8 @@ class Authorizer:
                 return verdict
         if action in _READS:
             return sqlite3.SQLITE_OK
-        # For a temp trigger, SQLite also asks about an INSERT, which never runs, into the schema
-        # table of its table's database (``sqlite3BeginTrigger()`` in its trigger.c).
+        # For a temp trigger, SQLite also reports an INSERT, which never runs, into the schema
+        # table of the database of its table (``sqlite3BeginTrigger()`` in its trigger.c).
         last, self._last = self._last, action
         of_temp_trigger = (
             action == sqlite3.SQLITE_INSERT and last == sqlite3.SQLITE_CREATE_TEMP_TRIGGER
@@ -197,7 +197,7 @@ class Authorizer:
 
     @contextlib.contextmanager
     def allowing(self, access: Access = Access.ALL) -> Iterator[None]:
-        """Let the package execute in another way what the application has asked for."""
+        """Allow ``access`` while the package executes a request of the application differently."""
         resting, self.access = self.access, access
         try:
             yield
@@ -205,7 +205,7 @@ class Authorizer:
             self.access = resting
 
     def aside(self) -> _Aside:
-        """Let the package execute statements of its own: nothing is denied.
+        """Let the package execute statements of its own; this authorizer denies none of them.
 
         The application's authorizer is not called: it may allow only the application's statements.
         """
@@ -234,7 +234,7 @@ class Authorizer:
                 self.schema_change = f"PRAGMA {first}"
         elif action in _DDL:
             self.schema_changes += 1
-            # REINDEX follows CREATE INDEX, and what SQLite makes for a table its CREATE TABLE.
+            # REINDEX follows CREATE INDEX, and SQLite's own objects for a table its CREATE TABLE.
             if action != sqlite3.SQLITE_REINDEX and not (first or "").startswith(_MADE_FOR_TABLES):
                 self.schema_change = _writes(action, first, second, database) or self.schema_change
 
@@ -260,7 +260,7 @@ class Authorizer:
 
 
 def _writes(action: int, first: str | None, second: str | None, database: str | None) -> str | None:
-    """Return what the action would write to a database file, for messages; None for nothing."""
+    """Return, for messages, what the action would write to a database file; None if nothing."""
     if action == sqlite3.SQLITE_ALTER_TABLE:  # the only one whose first argument is the database
         database, first = first, second
     if action in _WRITES:
@@ -274,16 +274,16 @@ def _writes(action: int, first: str | None, second: str | None, database: str | 
         changes = name == "journal_mode" and second is not None and second.lower() != "wal"
         return f"PRAGMA {name}" if writes or changes or name == "wal_checkpoint" else None
     if action == sqlite3.SQLITE_FUNCTION and second == "optimize":
-        # FTS3 and FTS4 merge the index by statements that are compiled once, for which SQLite calls
-        # no authorizer: https://www.sqlite.org/fts3.html#_optimize
+        # FTS3 and FTS4 merge the index with statements that are compiled only once, and for which
+        # SQLite calls no authorizer: https://www.sqlite.org/fts3.html#_optimize
         return "SELECT optimize()"
     return None
 
 
 def _passes_read_only(action: int, first: str | None, second: str | None) -> str | None:
-    """Return the action that a read-only connection allows and a reader must not do, or None."""
+    """Return the action if a read-only connection allows it but a reader must not; else None."""
     if action == sqlite3.SQLITE_ATTACH:
-        # SQLite opens an attached file for reading and writing, whatever main is opened for
+        # SQLite opens an attached file for reading and writing, however main was opened
         # (``attachFunc()`` in its attach.c), and VACUUM attaches the file that it writes.
         return None if first in {"", ":memory:"} else "ATTACH or VACUUM INTO"
     if action == sqlite3.SQLITE_PRAGMA and first is not None:
@@ -299,7 +299,7 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
     if name == "locking_mode" and value == "exclusive":
         return "PRAGMA locking_mode = EXCLUSIVE"
     if name == "query_only" and value is not None and not statements.is_on(value):
-        # query_only keeps a reader from writing if its file could not be opened read-only. The
+        # query_only prevents a reader from writing if its file could not be opened read-only. The
         # application's own statement is handled by own_settings.py.
         return f"PRAGMA query_only = {value}"
     return None
@@ -307,7 +307,7 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
 
 @final
 class _Aside:
-    """The context of :meth:`Authorizer.aside`; a class for speed: closures enter it each time."""
+    """The context manager of :meth:`Authorizer.aside`; a class, because each closure enters it."""
 
     __slots__ = ("_access", "_application", "_authorizer")
 

@@ -15,7 +15,7 @@ _BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # no effect on a file that 
 
 
 def file_of(connection: sqlite3.Connection) -> str | None:
-    """Return the path of the database, as SQLite knows it; None in memory."""
+    """Return the path of the database as SQLite knows it; None for a database in memory."""
     # "file associated with that database …, or an empty string":
     # https://www.sqlite.org/pragma.html#pragma_database_list
     return next((file for _, name, file in rows(connection, "PRAGMA database_list")), None) or None
@@ -31,14 +31,14 @@ def configure(
 ) -> bool:
     """Set the connection up for ``pragmas``; return whether the journal mode was switched.
 
-    ``alone``: no other connection has the file open. Those in ``defaults`` give way to what the
-    application itself has set on the connection.
+    ``alone`` means that no other connection has the file open. The pragmas in ``defaults`` do not
+    override settings that the application has made on the connection.
     """
     connection.execute("PRAGMA busy_timeout = 0")  # tasks wait for locks instead, in order
     switches = location.writable and "journal_mode" in pragmas
     if switches and alone:
-        # A file in WAL mode cannot even be read where memory is not shared, unless "EXCLUSIVE is
-        # set prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
+        # Without shared memory, a file in WAL mode cannot even be read, unless "EXCLUSIVE is set
+        # prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
         connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
     _check_is_database(connection, location.label)
     switched = switches and _switch_journal_mode(connection, pragmas, location.label)
@@ -52,11 +52,11 @@ def configure(
 
 
 class NotPrepared(Exception):  # noqa: N818 - no error: it is prepared then
-    """The database that a reader has opened is not in the journal mode that was asked for."""
+    """The database that a reader has opened is not in the requested journal mode."""
 
 
 def is_prepared(connection: sqlite3.Connection, pragmas: Mapping[str, Any]) -> bool:
-    """Return whether the database has the journal mode of ``pragmas``, if that names one."""
+    """Return whether the database has the journal mode of ``pragmas``, if they include one."""
     if "journal_mode" not in pragmas:
         return True
     return _journal_mode(connection) in {str(pragmas["journal_mode"]).lower(), "memory"}
@@ -99,7 +99,7 @@ def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
 
 
 def _is_set(connection: sqlite3.Connection, name: str) -> bool:
-    """Return whether a PRAGMA has another value than a new connection of SQLite."""
+    """Return whether the value of a PRAGMA differs from that of a new SQLite connection."""
     return name in _OF_NEW and ask(connection, name) != _OF_NEW[name]
 
 
@@ -111,7 +111,7 @@ def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], lab
     for name, value in pragmas.items():
         if name != "journal_mode":
             connection.execute(f"PRAGMA {name} = {value}")
-    # "This pragma is a no-op within a transaction", and where SQLite was built without foreign
-    # keys: https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    # "This pragma is a no-op within a transaction", and in an SQLite built without foreign keys:
+    # https://www.sqlite.org/pragma.html#pragma_foreign_keys
     if pragmas.get("foreign_keys") == "ON" and ask(connection, "foreign_keys") != 1:
         raise DatabaseNotUsableError(f"{label}: SQLite does not enforce foreign keys here")

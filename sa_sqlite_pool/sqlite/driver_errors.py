@@ -2,7 +2,7 @@
 
 Most connections are the standard library's ``sqlite3.Connection``. ``pysqlite3``, ``sqlcipher3``
 and ``sqlean`` have exception classes of their own, none of which derives from ``sqlite3.Error``. So
-the classes are looked up where an error is caught: ``except dbapi.OperationalError``.
+the classes are looked up when an error is caught: ``except dbapi.OperationalError``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, final
 # for "table is locked", see sqlite3_unlock_notify() and sqlite3BtreeLockTable().
 _CODES = {
     "database is locked": 5,
-    # With the name of what is locked: by another connection with the same cache (OP_TableLock in
+    # Followed by a name: another connection with the same cache holds the lock (OP_TableLock in
     # SQLite's vdbe.c, sqlite3Prepare() in its prepare.c).
     "table is locked: ": 262,
     "schema is locked: ": 262,
@@ -28,7 +28,7 @@ _CODES = {
     "disk I/O error": 10,
     "database or disk is full": 13,
 }
-_BUSY_OR_LOCKED: Final = frozenset({5, 6})  # 6 is of a shared cache
+_BUSY_OR_LOCKED: Final = frozenset({5, 6})  # 6 comes from a shared cache
 _READ_ONLY: Final = 8
 _INTERRUPTED: Final = 9
 _LARGEST_PRIMARY: Final = 0xFF
@@ -38,8 +38,8 @@ _LARGEST_PRIMARY: Final = 0xFF
 class DriverErrors:
     """The exception classes of PEP 249, as tuples for ``except`` and ``isinstance``.
 
-    The tuples begin with the classes of ``sqlite3``, and grow by those of each other module whose
-    connections the package has opened.
+    The tuples begin with the classes of ``sqlite3``; the classes of each other module are added
+    when the package has opened a connection of that module.
     """
 
     __slots__ = ("DatabaseError", "Error", "IntegrityError", "OperationalError", "ProgrammingError")
@@ -58,22 +58,22 @@ class DriverErrors:
     def failures(self, *others: type[Exception]) -> tuple[type[Exception], ...]:
         """Return the errors that may end a statement: SQLite's, MemoryError, and ``others``.
 
-        MemoryError is Python's own class, and running out of memory makes SQLite roll back, in a
-        read, too (``sqlite3VdbeHalt()`` in its vdbeaux.c).
+        MemoryError is Python's own class, and running out of memory makes SQLite roll back, even
+        during a read (``sqlite3VdbeHalt()`` in its vdbeaux.c).
         """
         return (*self.Error, MemoryError, *others)
 
     def learn(self, source: object) -> None:
-        """Add the exception classes of ``source``: a connection, or a module.
+        """Add the exception classes of ``source``, a connection or a module.
 
         "All exception classes defined by the DB API standard should be exposed on the Connection
-        objects as attributes" (PEP 249, optional extensions); where they are not, the module of the
+        objects as attributes" (PEP 249, optional extensions); if they are not, the module of the
         connection's class has them. A proxy has the class of the connection that it wraps.
         """
         kind = type(source)
         if kind in _learned:
             return
-        if issubclass(kind, sqlite3.Connection):  # and no proxy, each of which may wrap another
+        if issubclass(kind, sqlite3.Connection):  # not a proxy: each may wrap another class
             _learned.add(kind)
         for family in self.__slots__:
             known = getattr(self, family)
@@ -101,8 +101,8 @@ dbapi: Final = DriverErrors()
 def error_code(error: BaseException) -> int | None:
     """Return SQLite's result code; None if ``error`` is not SQLite's, or has no code.
 
-    Python 3.10 and older forks of its module give no code. There that of some errors is read from
-    SQLite's message, by which the kinds of "busy" cannot be told apart.
+    Python 3.10 and older forks of its module provide no code. For some errors, the code is then
+    derived from SQLite's message, which does not distinguish the kinds of "busy".
     """
     if not isinstance(error, dbapi.Error):
         return None
@@ -116,7 +116,7 @@ def error_code(error: BaseException) -> int | None:
 
 
 def tells_code(error: BaseException) -> bool:
-    """Return whether ``error`` has SQLite's extended code; some modules give the primary one."""
+    """Return whether ``error`` has SQLite's extended code; some modules provide the primary one."""
     if getattr(error, "sqlite_errorcode", None) is None:
         return False
     return any(_tells_extended(kind.__module__) for kind in type(error).__mro__)
@@ -128,14 +128,14 @@ def _tells_extended(module: str) -> bool:
     driver = sys.modules.get(module)
     if not hasattr(driver, "connect"):
         return False
-    # Not by connect() if there is another way: a tracer may have replaced it, and would report what
-    # fails here as an error of the application.
+    # Avoid connect() if there is another way: a tracer may have replaced it, and would report the
+    # failure here as an error of the application.
     connect: Any = getattr(driver, "Connection", None) or vars(driver)["connect"]
     with closing(connect(":memory:")) as connection:
         try:
             connection.execute("CREATE TABLE t (i NOT NULL)")
             connection.execute("INSERT INTO t VALUES (NULL)")
-        except Exception as error:  # SQLITE_CONSTRAINT_NOTNULL, of whatever class
+        except Exception as error:  # SQLITE_CONSTRAINT_NOTNULL, of any class
             return bool(getattr(error, "sqlite_errorcode", 0) > _LARGEST_PRIMARY)
     return False
 
@@ -146,7 +146,7 @@ def _primary(error: BaseException) -> int | None:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Return whether a lock of another connection is in the way: SQLITE_BUSY, SQLITE_LOCKED."""
+    """Return whether another connection holds a lock that is needed: SQLITE_BUSY, SQLITE_LOCKED."""
     return _primary(error) in _BUSY_OR_LOCKED
 
 

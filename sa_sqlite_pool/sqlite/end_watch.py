@@ -1,7 +1,7 @@
-"""Keep a function that has SQLite's own connection from ending the transaction.
+"""Prevent a function that uses the raw SQLite connection from ending the transaction.
 
 ``commit()``, ``COMMIT`` as text, ``with connection:``, and ``executescript()``, which commits
-first, bypass SQLAlchemy. But SQLite calls its authorizer for each of them while it compiles it:
+first, bypass SQLAlchemy. But SQLite calls its authorizer when it compiles each of them:
 ``SQLITE_TRANSACTION`` in https://www.sqlite.org/c3ref/c_alter_table.html.
 """
 
@@ -17,7 +17,7 @@ from .shared_hooks import ask_instead, install_authorizer
 
 @final
 class EndWatch:
-    """An authorizer that denies BEGIN, COMMIT and ROLLBACK, and calls ``authorizer`` for the rest.
+    """An authorizer that denies BEGIN, COMMIT and ROLLBACK, and passes the rest to ``authorizer``.
 
     :param on_denial: called with the name of the denied operation
     """
@@ -32,15 +32,15 @@ class EndWatch:
         self._on_denial = on_denial
 
     def begin(self) -> None:
-        """Install this authorizer, also for statements that are compiled already.
+        """Install this authorizer; it also applies to statements that are compiled already.
 
-        SQLite does not ask about the statements in Python's cache again. But a new authorizer
+        SQLite would not call it again for the statements in Python's cache. But a new authorizer
         expires them all (``sqlite3_set_authorizer()`` in SQLite's auth.c).
         """
         ask_instead(self._sqlite, self)
 
     def end(self) -> None:
-        """Install the original authorizer again; COMMIT is compiled again then, too."""
+        """Reinstall the original authorizer, which causes COMMIT to be recompiled, too."""
         install_authorizer(self._sqlite, self._authorizer)
 
     def __call__(

@@ -1,12 +1,12 @@
-"""Ask SQLite, by EXPLAIN, what a statement writes if its text does not tell.
+"""Use EXPLAIN to find out what a statement writes if its text does not show it.
 
 The byte code of a statement begins with an ``OP_Transaction`` for each database that it uses, which
 says whether it writes there (https://www.sqlite.org/opcode.html#Transaction);
-``sqlite3_stmt_readonly()`` goes by the same. ``EXPLAIN`` compiles the statement, and so connects
-its virtual tables, and runs nothing.
+``sqlite3_stmt_readonly()`` relies on the same. ``EXPLAIN`` compiles the statement, and so connects
+its virtual tables, but executes nothing.
 
 Writes of a *function* in the statement are not in its byte code. The authorizer reports them once
-the function has been tried.
+the function has tried them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
 
 
 class Finding(NamedTuple):
-    """SQLite's answer about a statement.
+    """What SQLite reports about a statement.
 
     ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of the databases
-    that it writes. ``connects`` says that compiling alone tried to write, as happens once when a
-    virtual table is connected, or that there are virtual tables that were not known.
+    that it writes. ``connects`` is True if compiling alone tried to write, as happens once when a
+    virtual table is connected, or if there are virtual tables that were not known before.
     """
 
     kind: Kind
@@ -41,14 +41,14 @@ _examinations = itertools.count()
 
 
 def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding | None:
-    """Return what SQLite finds ``sql`` to be. Runs in the connection's thread.
+    """Return what SQLite reports about ``sql``. Call this in the connection's thread.
 
-    Return None if SQLite cannot compile it, or not now: executing it raises the same error again.
+    Return None if SQLite cannot compile it at present: executing it raises the same error again.
     """
     authorizer.attempted, known = None, authorizer.shadows
-    # A new text each time, so that it is compiled now. sqlite3 keeps compiled statements, and
-    # SQLite reads freed memory where EXPLAIN lists a program that is older than the schema
-    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles it again.
+    # The text differs each time, so that it is compiled now. sqlite3 caches compiled statements,
+    # and SQLite reads freed memory when EXPLAIN lists a program that is older than the schema
+    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c), because no step recompiles it.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
     try:
         with authorizer.aside():
@@ -63,9 +63,9 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
 
 
 def nulls_for(parameters: Any) -> Any:
-    """Return as many NULLs, for a statement that is executed afterwards.
+    """Return as many NULLs as ``parameters``, to examine a statement before it is executed.
 
-    Then the application's adapters are called once, as on a stock engine. They may warn, or fail.
+    The application's adapters, which may warn or fail, are then called once, as on a stock engine.
     """
     if isinstance(parameters, Mapping):
         return _NULLS
@@ -74,7 +74,7 @@ def nulls_for(parameters: Any) -> Any:
 
 @final
 class _Nulls(dict[str, None]):
-    """NULL for each name, of which none is kept."""
+    """A mapping that returns NULL for each name and stores none."""
 
     def __missing__(self, name: str) -> None:
         return None
@@ -84,9 +84,9 @@ _NULLS = _Nulls()
 
 
 def learn_shadow_tables(connection: Any, authorizer: Authorizer) -> None:
-    """Have the authorizer know them, for what is compiled later than a statement is examined.
+    """Tell the authorizer the shadow tables, for statements that are compiled after examination.
 
-    They are looked for once for each version of the schema. Runs in the connection's thread.
+    They are looked up once for each version of the schema. Call this in the connection's thread.
     """
     with authorizer.aside():
         version = ask(connection, "schema_version"), authorizer.attached
@@ -98,8 +98,8 @@ def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:
     """Return the schemas and names, in lower case, of the tables that hold the nodes of R-trees.
 
     R-tree compiles its writes to them when it is connected. It always has all three
-    (https://www.sqlite.org/rtree.html#creating_an_r_tree_index); a table whose name only looks as
-    if it belonged to a virtual table is the application's own.
+    (https://www.sqlite.org/rtree.html#creating_an_r_tree_index); a table whose name merely looks
+    like that of a shadow table belongs to the application.
     """
     found: set[tuple[str, str]] = set()
     for _, schema, _ in rows(connection, "PRAGMA database_list"):

@@ -1,7 +1,7 @@
-"""Questions about one connection: its functions, collations, databases and settings.
+"""Queries about one connection: its functions, collations, databases and settings.
 
-They take some 300 microseconds in the connection's thread, nearly all of it for the functions. A
-connection that the package has just opened has those of every other one: they are asked for once.
+They take some 300 microseconds in the connection's thread, nearly all of it for the functions. All
+connections that the package has just opened have the same functions, which are queried once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list
         cursor.execute(sql, parameters)
         found: list[tuple[Any, ...]] = cursor.fetchall()
     except UnicodeDecodeError as error:
-        # Of SQLite's message, which has a name in it that is no UTF-8: only a damaged schema has.
+        # SQLite's message contains a name that is not UTF-8, which only a damaged schema has.
         raise sqlite3.DatabaseError(error.object.decode(errors="replace")) from None
     finally:
         cursor.close()
@@ -39,7 +39,7 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list
 
 
 def _plain(value: Any) -> Any:
-    # ``text_factory`` belongs to the connection, which the application may use at this moment.
+    # ``text_factory`` belongs to the connection, which the application may be using right now.
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
@@ -49,7 +49,7 @@ def ask(connection: sqlite3.Connection, pragma: str) -> Any:
 
 
 def own_functions(connection: sqlite3.Connection) -> frozenset[str] | None:
-    """Return the functions registered on it, in lower case; None if SQLite cannot tell."""
+    """Return the functions registered on it, in lower case; None if SQLite cannot list them."""
     known = _rows_or_none(connection, "PRAGMA function_list")
     if not known:  # before SQLite 3.30 the list is empty
         return None
@@ -57,7 +57,7 @@ def own_functions(connection: sqlite3.Connection) -> frozenset[str] | None:
 
 
 def functions_of_new(connection: sqlite3.Connection) -> frozenset[str] | None:
-    """Return what :func:`own_functions` would, of a connection on which nothing was registered.
+    """Return what :func:`own_functions` returns for a connection without registered functions.
 
     These are the functions of compiled-in extensions, such as full-text search.
     """
@@ -67,8 +67,8 @@ def functions_of_new(connection: sqlite3.Connection) -> frozenset[str] | None:
 def may_execute(functions: frozenset[str] | None, connection: sqlite3.Connection) -> bool:
     """Return whether one of the connection's own functions may execute statements.
 
-    The functions of compiled-in extensions do not, nor do the functions that SQLAlchemy's dialect
-    registers on each connection.
+    The functions of compiled-in extensions do not, nor do those that SQLAlchemy's dialect registers
+    on each connection.
     """
     if functions is None:
         return True
@@ -90,20 +90,20 @@ def _compiled_in(modules: tuple[str, ...]) -> frozenset[str] | None:
 
 
 def has_own_collations(connection: sqlite3.Connection) -> bool:
-    """Return whether a collation was registered, or may have been."""
+    """Return whether a collation has been registered, or may have been."""
     known = _rows_or_none(connection, "PRAGMA collation_list")
     return known is None or not {name for _, name in known} <= _BUILT_IN_COLLATIONS
 
 
 class Commits(NamedTuple):
-    """Whether a COMMIT writes only to a log, and without a sync or checkpoint (``quick``)."""
+    """Whether a COMMIT writes only to a log, and if so without sync or checkpoint (``quick``)."""
 
     to_log: bool = False
     quick: bool = False
 
 
 def commits_of(connection: sqlite3.Connection) -> Commits:
-    """Return what a COMMIT does with the current settings; the slowest if SQLite does not say."""
+    """Return what a COMMIT does with the current settings; assume the slowest if unknown."""
     try:
         databases = {name for _, name, _ in rows(connection, "PRAGMA database_list")}
         to_log = databases <= {"main", "temp"} and ask(connection, "journal_mode") == "wal"
@@ -117,7 +117,7 @@ def commits_of(connection: sqlite3.Connection) -> Commits:
 
 
 def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]] | None:
-    """Return the rows, or None if the query is refused, as by an authorizer of the application."""
+    """Return the rows; None if the query is refused, as an application's authorizer may do."""
     try:
         return rows(connection, sql)
     except dbapi.DatabaseError as error:
@@ -127,5 +127,5 @@ def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, .
 
 
 def _passes(error: Exception) -> bool:
-    """Return whether the error is temporary (a lock, an interrupt): the query is repeated."""
+    """Return whether the error is temporary (a lock, an interrupt), so the query is retried."""
     return is_busy(error) or is_interrupted(error)

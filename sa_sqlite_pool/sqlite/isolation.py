@@ -1,9 +1,9 @@
-"""``isolation_level``, with the meaning that it has in ``sqlite3``.
+"""``isolation_level``, with the same meaning as in ``sqlite3``.
 
-``sqlite3`` begins transactions by itself, in one of three ways, or never: with None "the connection
-is in autocommit mode"
-(https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.isolation_level). Here the
-adapter begins them, by BEGIN IMMEDIATE for writes. So the strings make no difference; None does,
+``sqlite3`` begins transactions implicitly in one of three ways, or never: with None, "the
+connection is in autocommit mode"
+(https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.isolation_level). Here, the
+adapter begins them, with BEGIN IMMEDIATE for writes. So the strings make no difference; None does,
 and so does ``autocommit=True``, its equivalent since Python 3.12.
 """
 
@@ -43,10 +43,10 @@ def check_connect_args(parameters: Mapping[str, Any]) -> None:
 
 
 def leave_to_driver(connection: sqlite3.Connection, level: str | None) -> None:
-    """Have ``sqlite3`` begin transactions as ``level`` says. Runs in the connection's thread.
+    """Let ``sqlite3`` begin transactions according to ``level``. Call in the connection's thread.
 
-    An open transaction goes on if the level is what it was: ``sqlite3`` commits when it is set to
-    None, although it was None (``pysqlite_connection_set_isolation_level()`` in CPython).
+    An open transaction continues if the level does not change: ``sqlite3`` commits when it is set
+    to None, even if it was None before (``pysqlite_connection_set_isolation_level()`` in CPython).
     """
     if connection.isolation_level != level:
         connection.isolation_level = level  # type: ignore[assignment]
@@ -55,10 +55,10 @@ def leave_to_driver(connection: sqlite3.Connection, level: str | None) -> None:
 def take_isolation_level(connection: sqlite3.Connection) -> str | None:
     """Leave transactions to the adapter, and return the level that the connection was opened with.
 
-    None is autocommit. Runs in the connection's thread.
+    None is autocommit. Call this in the connection's thread.
     """
     # "LEGACY_TRANSACTION_CONTROL: … The isolation_level attribute has effect", since Python 3.12.
-    # With False, ``sqlite3`` would have a transaction open all the time.
+    # With False, ``sqlite3`` would always keep a transaction open.
     autocommit = getattr(connection, "autocommit", _BY_ISOLATION_LEVEL)
     if autocommit != _BY_ISOLATION_LEVEL:
         connection.autocommit = _BY_ISOLATION_LEVEL  # type: ignore[attr-defined,unused-ignore]

@@ -1,8 +1,8 @@
 """Connections that SQLite has opened read-only for a temporary reason.
 
-If a file cannot be opened for writing (no file descriptor is left, say), SQLite opens it for
-reading and reports no error (``unixOpen()`` in its os_unix.c; the same for the log and its index).
-Such a connection never writes: each attempt is SQLITE_READONLY, and only another connection helps.
+If a file cannot be opened for writing (for example, because no file descriptor is left), SQLite
+opens it for reading without an error (``unixOpen()`` in its os_unix.c), and likewise the log and
+its index. Every write on such a connection fails with SQLITE_READONLY; only a new connection helps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _FILES = ("", "-wal", "-shm")
 def should_write(connection: sqlite3.Connection, file: str) -> bool:
     """Return whether only the connection itself prevents writes to the database ``file``.
 
-    False if the application's ``PRAGMA query_only``, the permissions or a read-only mount prevent
-    them: another connection would meet the same. Runs in the connection's thread.
+    Return False if the application's ``PRAGMA query_only``, the permissions or a read-only mount
+    prevent them, because that applies to any connection. Call this in the connection's thread.
     """
     if ask(connection, "query_only") != 0:
         return False

@@ -1,11 +1,11 @@
 """Hooks of a ``sqlite3`` connection that the application and this package share.
 
-SQLite has one authorizer and one progress handler per connection, so that ``set_authorizer()`` of
-the application would replace the package's, or the other way round. The connections that
+SQLite has one authorizer and one progress handler per connection, so the application's call of
+``set_authorizer()`` would replace the package's, or the other way round. The connections that
 SQLAlchemy's dialect opens are therefore of a subclass that keeps both.
 
-A connection that the application opens by itself (``async_creator``) is of another class, perhaps
-of another module. There the hook that is set last replaces the other.
+A connection that the application opens itself (``async_creator``) is of another class, perhaps
+from another module. There, the hook that is set last replaces the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
     """Return the subclass of ``base`` whose hooks the application and the package share."""
 
     class SharedConnection(base):  # type: ignore[misc, valid-type]
-        """A ``sqlite3.Connection`` with the application's hooks beside the package's."""
+        """A ``sqlite3.Connection`` with the application's hooks alongside the package's."""
 
         _authorizer: Authorizer | None = None
         _own_authorizer: AuthorizerCallback | None = None
@@ -44,19 +44,19 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
                 super().set_authorizer(self._asked)
 
         def install_authorizer(self, authorizer: Authorizer) -> None:
-            """Have SQLite call ``authorizer``, and compile again what is compiled already."""
+            """Make SQLite call ``authorizer``, and recompile the statements compiled before."""
             if self._authorizer is None:
                 self._authorizer = authorizer
                 authorizer.application = self._own_authorizer
             self.ask_instead(authorizer)
 
         def ask_instead(self, authorizer: AuthorizerCallback) -> None:
-            """Have SQLite call ``authorizer``, which calls ours, until another is installed."""
+            """Make SQLite call ``authorizer``, which calls ours, until another is installed."""
             self._asked = authorizer
             super().set_authorizer(authorizer)
 
         def ask_again(self) -> None:
-            """Have SQLite compile again what is compiled already, and ask about it."""
+            """Make SQLite recompile all statements and call the authorizer for them again."""
             super().set_authorizer(self._asked)
 
         def set_progress_handler(self, progress_handler: ProgressHandler | None, n: int) -> None:
@@ -65,7 +65,7 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
             self.watch_progress(*self._watching)
 
         def watch_progress(self, handler: ProgressHandler | None, steps: int) -> None:
-            """Set the package's handler beside the application's; None removes it."""
+            """Set the package's handler alongside the application's; None removes it."""
             self._watching = (handler, steps)
             own, own_steps = self.own_progress_handler
             if handler is None:
@@ -84,7 +84,7 @@ def _both(first: ProgressHandler, second: ProgressHandler) -> ProgressHandler:
 
 
 def install_authorizer(connection: Any, authorizer: Authorizer) -> None:
-    """Have SQLite call ``authorizer``, also for what is compiled already."""
+    """Make SQLite call ``authorizer``, even for statements that are compiled already."""
     install = getattr(connection, "install_authorizer", None)
     if install is None:
         connection.set_authorizer(authorizer)
@@ -93,12 +93,12 @@ def install_authorizer(connection: Any, authorizer: Authorizer) -> None:
 
 
 def ask_instead(connection: Any, authorizer: AuthorizerCallback) -> None:
-    """Have SQLite call this callback instead, until the package's authorizer is installed again."""
+    """Make SQLite call this callback instead, until the package's authorizer is reinstalled."""
     getattr(connection, "ask_instead", connection.set_authorizer)(authorizer)
 
 
 def ask_again(connection: Any, authorizer: Authorizer) -> None:
-    """Have SQLite call ``authorizer``, or its replacement, for what is compiled already."""
+    """Make SQLite call ``authorizer``, or its replacement, for statements compiled before."""
     again = getattr(connection, "ask_again", None)
     if again is None:
         connection.set_authorizer(authorizer)
@@ -107,7 +107,7 @@ def ask_again(connection: Any, authorizer: Authorizer) -> None:
 
 
 def watch_progress(connection: Any, handler: ProgressHandler | None, steps: int) -> None:
-    """Have SQLite call ``handler`` every ``steps`` instructions; None ends that."""
+    """Make SQLite call ``handler`` every ``steps`` instructions; None removes the handler."""
     watch = getattr(connection, "watch_progress", connection.set_progress_handler)
     watch(handler, steps)
 

@@ -1,8 +1,8 @@
-"""Read from the text of a statement what it does.
+"""Determine from the text of a statement what it does.
 
-The text decides how a statement is executed first, and SQLite decides finally: a connection that
+The text decides how a statement is executed at first; SQLite has the final say: a connection that
 must not write is read-only, or its authorizer (``authorizer.py``) reports what it would write. Only
-the first characters of a text are examined, so that a statement of megabytes delays nothing.
+the beginning of a text is examined, so that a statement of several megabytes causes no delay.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import NamedTuple
 
 
 class Kind(enum.Enum):
-    """What a statement needs before it may run."""
+    """The kind of a statement: what it requires before it may run."""
 
-    READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that asks for the schema
-    EXPLAIN = enum.auto()  # compiles a statement, runs nothing
+    READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that queries the schema
+    EXPLAIN = enum.auto()  # compiles a statement without executing it
     WRITE = enum.auto()  # DML and DDL
-    UNKNOWN = enum.auto()  # SQLite is asked: no verb of SQL in the first characters
-    TEMP_DML = enum.auto()  # changes rows of temp tables only, which are the connection's own
+    UNKNOWN = enum.auto()  # no SQL verb in the first characters, so SQLite is asked
+    TEMP_DML = enum.auto()  # changes only rows of temp tables, which belong to the connection
     TEMP_DDL = enum.auto()  # creates, changes or drops temp tables, indexes, views, triggers
-    SAVEPOINT = enum.auto()  # opens a transaction where none is open
+    SAVEPOINT = enum.auto()  # begins a transaction if none is open
     BEGIN = enum.auto()  # BEGIN [DEFERRED]: takes no lock yet
     BEGIN_WRITE = enum.auto()  # BEGIN IMMEDIATE or EXCLUSIVE
     END = enum.auto()  # COMMIT, END, ROLLBACK, RELEASE, ROLLBACK TO
-    PRAGMA = enum.auto()  # reads or sets something of this connection, in a transaction or not
-    FLAG = enum.auto()  # a PRAGMA that only sets or asks what is this connection's own
+    PRAGMA = enum.auto()  # reads or sets something on this connection, in a transaction or not
+    FLAG = enum.auto()  # a PRAGMA that only reads or sets an attribute of this connection
     SETTING = enum.auto()  # a PRAGMA that has no effect within a transaction; DETACH
     PRAGMA_WRITE = enum.auto()  # a PRAGMA that changes the file, in a transaction or not
-    DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys with a value: for one transaction
+    DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys with a value, valid for one transaction
     ATTACH = enum.auto()
     MAINTENANCE = enum.auto()  # changes the file outside a transaction: VACUUM, checkpoints
 
-    __hash__ = object.__hash__  # by identity, in C: enum.Enum's own is a function in Python
+    __hash__ = object.__hash__  # by identity, in C: that of enum.Enum is a Python function
 
-    # Whether a transaction is begun for it if none is open, on connections that read or write in
-    # transactions only.
+    # Whether a transaction is begun for it if none is open, on connections that read or write only
+    # in transactions.
     opens_transaction: bool
-    # Whether it needs the write turn.
+    # Whether it requires the write turn.
     writes: bool
     # Whether it changes nothing but temp tables, indexes, views and triggers.
     is_temp: bool
@@ -75,15 +75,15 @@ for _kind in Kind:
         Kind.MAINTENANCE,
     }
 
-# PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if given a value,
+# PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if they have a value,
 _WRITING_PRAGMAS = frozenset(
     {"application_id", "default_cache_size", "schema_version", "user_version"}
 )
-# or with and without one.
+# and PRAGMAs that change it with or without a value.
 _ALWAYS_WRITING_PRAGMAS = frozenset({"incremental_vacuum", "optimize"})
 
-# PRAGMAs that SQLite ignores or refuses within a transaction, or that are independent of one:
-# https://www.sqlite.org/pragma.html, and flagPragma and its neighbours in SQLite's pragma.c.
+# PRAGMAs that SQLite ignores or refuses within a transaction, or that do not depend on one:
+# https://www.sqlite.org/pragma.html, and flagPragma and the code around it in SQLite's pragma.c.
 _OUTSIDE_TRANSACTIONS = frozenset(
     {
         "auto_vacuum",
@@ -94,7 +94,7 @@ _OUTSIDE_TRANSACTIONS = frozenset(
         "key",
         "locking_mode",
         "page_size",
-        "query_only",  # afterwards a transaction that writes could not begin
+        "query_only",  # once it is on, a transaction that writes could not begin
         "rekey",
         "synchronous",
         "temp_store",
@@ -102,12 +102,12 @@ _OUTSIDE_TRANSACTIONS = frozenset(
     }
 )
 
-# PRAGMAs that neither read the file nor care about transactions. By this one SQLAlchemy sets
-# isolation levels, also where a connection is given back: that must not wait for anything.
+# PRAGMAs that neither read the file nor depend on transactions. SQLAlchemy sets isolation levels
+# with this one, even when a connection is returned, which must not wait for anything.
 _FLAGS = frozenset({"read_uncommitted"})
 
-# PRAGMAs that read the schema, in the transaction: what create_all() finds missing, no other
-# connection may create before create_all() does.
+# PRAGMAs that read the schema, within the transaction: if create_all() finds a table missing, no
+# other connection may create it first.
 _SCHEMA_PRAGMAS = frozenset(
     {
         "foreign_key_list",
@@ -126,9 +126,9 @@ _KIND_OF_PRAGMA = {
     **dict.fromkeys(_SCHEMA_PRAGMAS, Kind.READ),
 }
 
-# SQLite's own tokens (``sqlite3GetToken()`` in its tokenize.c): a byte order mark is space, and
-# every character beyond ASCII may be part of a name. An unclosed quote or comment extends to the
-# end, since a long text is cut.
+# SQLite's own tokens (``sqlite3GetToken()`` in its tokenize.c): a byte order mark counts as space,
+# and every non-ASCII character may be part of a name. An unclosed quote or comment extends to the
+# end, because a long text is truncated.
 _TOKEN = re.compile(
     r"""
       (?P<skip>[\s\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z) | ;)
@@ -154,7 +154,7 @@ def top_level_words(sql: str) -> Iterator[str]:
 
 
 def called_functions(sql: str) -> Iterator[str]:
-    """Return the names in ``sql`` that a parenthesis follows, in lower case and without quotes."""
+    """Yield the names in ``sql`` that precede a parenthesis, in lower case and without quotes."""
     before = ""
     for match in _TOKEN.finditer(sql):
         kind, found = match.lastgroup, match.group()
@@ -182,13 +182,13 @@ def _words_and_depths(sql: str) -> Iterator[tuple[str, int]]:
 
 
 LONGEST_REMEMBERED = 4096
-"""Characters of the longest text that tables by text keep, to bound their memory."""
+"""The length of the longest text that tables keyed by text store, to bound their memory."""
 
-_LOOKED_AT = 16_384  # characters that are searched for the verb of a statement
+_LOOKED_AT = 16_384  # how many characters are searched for the verb of a statement
 
 
 def classify(sql: str) -> Kind:
-    """Return what ``sql`` needs before it may run, in bounded time."""
+    """Return what ``sql`` requires before it may run; the time is bounded."""
     sql = sql[:_LOOKED_AT]
     remaining = top_level_words(sql)
     first = next(remaining, "")
@@ -234,8 +234,8 @@ _BY_FIRST_WORD = {
 
 
 def _main_verb(remaining: Iterator[str]) -> Kind:
-    # The members of a WITH are in parentheses, so the first verb outside them is the statement's:
-    # https://www.sqlite.org/lang_with.html
+    # The members of a WITH are in parentheses, so the first verb outside parentheses is that of the
+    # statement: https://www.sqlite.org/lang_with.html
     for word in remaining:
         if word in {"SELECT", "VALUES"}:
             return Kind.READ
@@ -260,7 +260,7 @@ class Pragma(NamedTuple):
 
 
 def parse_pragma(sql: str) -> Pragma | None:
-    """Return the PRAGMA that ``sql`` is, or explains; None if it is no PRAGMA."""
+    """Return the PRAGMA that ``sql`` executes or explains; None if ``sql`` is not a PRAGMA."""
     found = (token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip")
     parts = (token.group().strip(_QUOTES).lower() or "''" for token in found)
     first = next(parts, "")
@@ -278,16 +278,16 @@ def parse_pragma(sql: str) -> Pragma | None:
 
 
 def is_on(value: str) -> bool:
-    """Return whether SQLite reads the value of a boolean PRAGMA as on, in lower case.
+    """Return whether SQLite takes ``value``, in lower case, of a boolean PRAGMA as on.
 
-    It goes by the number at the beginning, of 32 bits at most, and by the last eight bits of that
+    SQLite uses the number at the beginning, of at most 32 bits, and of that the last eight bits
     (``getSafetyLevel()`` in its pragma.c, ``sqlite3GetInt32()`` in its util.c).
     """
     found = _NUMBER.match(value)
     if found is None:
         return value in _ON
     digits = found.group()
-    if len(digits.lstrip("0x")) > _MOST_DIGITS:  # it counts as 0, and may be of any length
+    if len(digits.lstrip("0x")) > _MOST_DIGITS:  # it counts as 0, and may have any length
         return False
     number = int(digits, 16 if "x" in digits else 10)
     return number < 2**31 and number & 0xFF != 0
@@ -314,7 +314,7 @@ def _pragma(sql: str) -> Kind:
 def pragma_writes(name: str, *, has_value: bool) -> bool:
     """Return whether the PRAGMA changes the file and so needs the write turn.
 
-    ``journal_mode`` does not count: most statements ask for the mode that is set already, which
+    ``journal_mode`` does not count: most statements request the mode that is already set, which
     changes nothing. SQLite's authorizer reports a mode other than WAL.
     """
     name = name.lower()
@@ -329,7 +329,7 @@ class Attach(NamedTuple):
 
 
 def parse_attach(sql: str) -> Attach | None:
-    """Return the parts of an ATTACH; None if it has further ones, such as a key.
+    """Return the parts of an ATTACH statement; None if it has further ones, such as a key.
 
     ``ATTACH [DATABASE] expr AS schema-name``: https://www.sqlite.org/lang_attach.html
     """
@@ -352,7 +352,7 @@ def savepoint_name(sql: str) -> str:
 
 
 def is_well_formed_savepoint(sql: str) -> bool:
-    """Return whether ``sql`` is SAVEPOINT and a name, so that SQLite would accept it."""
+    """Return whether ``sql`` is SAVEPOINT and a name, which SQLite would accept."""
     tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
     groups = [token.lastgroup for token in tokens if token.lastgroup != "skip"]
     return groups in (["word", "word"], ["word", "quoted"])
@@ -365,12 +365,12 @@ def ends_transaction(sql: str) -> bool:
 
 
 def quoted(name: str) -> str:
-    """Return an identifier as SQLite takes it, whatever is in it."""
+    """Return ``name`` quoted, so that SQLite accepts it as an identifier, whatever it contains."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def unquoted(name: str) -> str:
-    """Return the identifier that stands in a text, in quotes of any kind or in none."""
+    """Return the identifier that is written as ``name``, with quotes of any kind or none."""
     first = name[:1]
     if first == "[":
         return name[1:-1]
@@ -378,14 +378,14 @@ def unquoted(name: str) -> str:
 
 
 class Dropped(NamedTuple):
-    """The table of a DROP TABLE, without quotes; ``schema`` is None where SQLite looks for it."""
+    """The table of a DROP TABLE, without quotes; if ``schema`` is None, SQLite searches for it."""
 
     schema: str | None
     table: str
 
 
 def dropped_table(sql: str) -> Dropped | None:
-    """Return what DROP TABLE names, None if it is no DROP TABLE.
+    """Return the table that a DROP TABLE names; None if ``sql`` is not a DROP TABLE.
 
     ``DROP TABLE [IF EXISTS] [schema-name.]table-name``: https://www.sqlite.org/lang_droptable.html
     """
@@ -401,9 +401,9 @@ def dropped_table(sql: str) -> Dropped | None:
 
 
 def may_defer(sql: str) -> bool:
-    """Return whether foreign keys may be checked at COMMIT because of this statement.
+    """Return whether this statement may defer the check of foreign keys to COMMIT.
 
-    It is DEFERRABLE INITIALLY DEFERRED in a DDL statement, or PRAGMA defer_foreign_keys.
+    DEFERRABLE INITIALLY DEFERRED in a DDL statement does so, and PRAGMA defer_foreign_keys.
     """
     return _DEFER.search(sql) is not None
 

@@ -1,4 +1,4 @@
-"""Checkpoints under the write turn, and in a gap between readers where that is needed."""
+"""Checkpoints under the write turn and, where necessary, in a gap between readers."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .one_checkpoint import Checkpointer
 
 T = TypeVar("T")
 
-# The least time between two looks at the locks of other processes.
+# The shortest time between two inspections of other processes' locks.
 _LOOK_AROUND_SECONDS = 0.05
 
-# The time between two checks, in a gap, whether the log grows too fast.
+# The time between two checks during a gap of whether the log grows too fast.
 _GROWTH_LOOK_SECONDS = 0.02
 
 UNKNOWN_READER = (
@@ -44,22 +44,22 @@ UNKNOWN_READER = (
 
 @final
 class Checkpointing:
-    """The checkpoints of one database file, one after the other.
+    """The checkpoints of one database file; only one runs at a time.
 
-    Each opens two connections of its own and closes them. ``pragmas`` are those of the engine that
-    writes. ``last`` is the last result; ``outside_writers`` are processes that were found writing
-    and do not use this package.
+    Each opens two connections of its own and closes them. ``pragmas`` are the writing engine's
+    pragmas. ``last`` is the last result; ``outside_writers`` are processes that were found to write
+    and that do not use this package.
     """
 
     def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
         self.pragmas: Mapping[str, PragmaValue] = {}
         self.last: Checkpoint | None = None
         self.outside_writers: list[str] = []
-        self.closed_for_fork = False  # in the middle of the last run
+        self.closed_for_fork = False  # during the last run
         self._next_look_around = 0.0
         assert location.file is not None
         self._file = location.file
-        self._location = location.with_parameter("mode", "rw")  # never create what is gone
+        self._location = location.with_parameter("mode", "rw")  # never re-create a missing file
         self._turn = turn
         self._snapshots = snapshots
         self._one_at_a_time = FairSemaphore(1)
@@ -72,7 +72,7 @@ class Checkpointing:
     # -- forks ----------------------------------------------------------------------------------
 
     def prepare_for_fork(self) -> None:
-        """Close the connections: a child may not open a file to which it inherits one."""
+        """Close the connections: a child must not inherit a connection to a file that it opens."""
         if self._checkpointer is not None:
             self.closed_for_fork = True
             self._checkpointer.close_before_fork()
@@ -84,8 +84,8 @@ class Checkpointing:
 
     @asynccontextmanager
     async def connected(self, timeout: float | None = None) -> AsyncIterator[bool]:
-        """Keep the connections open within the block; yield False if another checkpoint has had
-        them for ``timeout`` seconds.
+        """Keep the connections open within the block; yield False if another checkpoint still uses
+        them after ``timeout`` seconds.
         """
         permit = await self._one_at_a_time.acquire(timeout)
         if permit is None:
@@ -104,7 +104,7 @@ class Checkpointing:
         finally:
             try:
                 await checkpointer.close()
-            finally:  # also where this is cancelled once more
+            finally:  # even if this is cancelled once more
                 if self._checkpointer is checkpointer:  # else its loop has died: see above
                     self._checkpointer = None
                 self._one_at_a_time.release(permit)
@@ -115,20 +115,20 @@ class Checkpointing:
         return await self._checkpointer.in_thread(function)
 
     async def move(self, seconds: float, lock_seconds: float) -> Checkpoint:
-        """Run PASSIVE in a turn of its own, for which it waits at most ``seconds``."""
+        """Run PASSIVE in a turn of its own, waiting at most ``seconds`` for the turn."""
         async with self._in_turn(seconds):
             result = await self._run(CheckpointMode.PASSIVE, lock_seconds)
         return await self._noted(result)
 
     async def move_gently(self, seconds: float, lock_seconds: float) -> Checkpoint:
-        """Run it in two turns, and wait for the disk between them, so that writers need not.
+        """Run PASSIVE in two turns, and wait for the disk between them, so writers do not have to.
 
-        Moving 32 MiB takes 40 ms, of which 33 ms are for the disk.
+        Moving 32 MiB takes 40 ms, of which 33 ms are spent on the disk.
         """
         assert self._checkpointer is not None
         await self._checkpointer.hold()
         async with self._in_turn(seconds):
-            await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back by that snapshot
+            await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back by the held snapshot
         await self._checkpointer.let_go()
         return await self.move(seconds, lock_seconds)
 
@@ -146,7 +146,7 @@ class Checkpointing:
         return await self._noted(result)
 
     def hurry(self) -> None:
-        """End the snapshot of :meth:`move_gently`, which holds checkpoints back. Any thread."""
+        """End the snapshot of :meth:`move_gently`, which delays checkpoints; from any thread."""
         checkpointer = self._checkpointer
         if checkpointer is not None:
             checkpointer.let_go_now()
@@ -162,9 +162,9 @@ class Checkpointing:
     ) -> tuple[Checkpoint | None, list[Snapshot]]:
         """Run ``mode`` in a gap between readers; return its result, or the readers that stayed.
 
-        Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
-        ``too_large`` (called in a thread), they wait, too. If the line of writers is so long that
-        the turn does not come within the gap, waits at most ``seconds`` for it before another gap.
+        Wait ``gap_seconds`` for readers to end. Writers continue meanwhile; once the log is
+        ``too_large`` (called in a thread), they wait, too. If the line of writers is too long to
+        get the turn within the gap, wait at most ``seconds`` for it, then open another gap.
         """
         result: Checkpoint | None = None
         async with AsyncExitStack() as stack:
@@ -191,7 +191,7 @@ class Checkpointing:
         too_large: Callable[[], bool],
         stack: AsyncExitStack,
     ) -> bool:
-        """Wait until they have ended, or the time is up; return whether this took the turn."""
+        """Wait until no reader is left or the time is up; return whether this acquired the turn."""
         give_up, has_turn = time.monotonic() + gap_seconds, False
         while gap.left and time.monotonic() < give_up:
             if not has_turn and await self.in_thread(too_large):
@@ -218,8 +218,8 @@ class Checkpointing:
 
     @asynccontextmanager
     async def _holding(self, permit: Permit) -> AsyncIterator[None]:
-        # If the loop dies meanwhile, the next task in line gets the turn, and the checkpoint goes
-        # on under SQLite's own lock.
+        # If the loop dies meanwhile, the next task in line gets the turn, and the checkpoint
+        # continues under SQLite's own lock.
         permit.last_sql, permit.idle_since = "PRAGMA wal_checkpoint", None
         try:
             yield
@@ -248,7 +248,7 @@ class Checkpointing:
         return replace(result, seconds=now - began, held_back_by=who)
 
     async def _noted(self, result: Checkpoint) -> Checkpoint:
-        """Keep ``result`` as the last one, with what held it back. For use without the turn."""
+        """Record ``result`` as the last one, with what held it back; call this without the turn."""
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
             found = await self.in_thread(lambda: describe_writer(self._file))
@@ -266,7 +266,7 @@ class Checkpointing:
         self._longest = max(self._longest, result.seconds)
 
     def statistics(self) -> CheckpointsStatistics:
-        """Return the counters of the checkpoints."""
+        """Return the counters of this file's checkpoints."""
         outcomes = self._outcomes
         return CheckpointsStatistics(
             moved_all=outcomes[CheckpointOutcome.MOVED_ALL],
@@ -278,7 +278,7 @@ class Checkpointing:
         )
 
     def meet_busy(self) -> None:
-        """Note the processes that write and do not use this package. In a thread."""
+        """Record the processes that write and do not use this package; call this in a thread."""
         now = time.monotonic()
         if self.outside_writers or now < self._next_look_around:
             return

@@ -1,9 +1,9 @@
-"""The keeper of the log of a database file: one for all engines of the process.
+"""The keeper of a database file's log, shared by all engines of the process.
 
-The keeper has no thread and no task while there is nothing to do. Connections tell it of commits,
-in their own threads; it looks at the log there, which costs a few microseconds. When something is
-due it starts a task, which opens two connections, does what :mod:`.policy` says, closes them and
-ends. Above the soft limit a timer looks for a quiet moment.
+The keeper has no thread and no task while there is nothing to do. Connections report commits to it
+in their own threads; it measures the log there, which costs a few microseconds. When something is
+due, it starts a task that opens two connections, takes the action that :mod:`.policy` selects,
+closes them and ends. Above the soft limit, a timer waits for a quiet moment.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ from .policy import Action, Situation, decide, too_large
 from .reset_bug import has_reset_bug
 from .wal_warnings import WalWarnings
 
-# Seconds without a commit that count as quiet.
+# After so many seconds without a commit, the database counts as quiet.
 QUIET_SECONDS = 0.1
 
-# The longest pause between two tries where something is in the way.
+# The longest pause between two attempts while something is in the way.
 _LONGEST_PAUSE_SECONDS = 10.0
 
-# How long the keeper waits for the turn, and then for SQLite's lock while it has the turn.
+# How long the keeper waits for the turn, and then for SQLite's lock while it holds the turn.
 _TURN_SECONDS = 60.0
 _LOCK_SECONDS = 0.5
 
-# How often tidy_up() looks whether the loop still runs that does its work.
+# How often tidy_up() checks that the loop that does its work is still running.
 _LOOK_SECONDS = 0.5
 
-# How long stop() waits for a checkpoint, which cannot be interrupted while it syncs.
+# How long stop() waits for a checkpoint, which cannot be interrupted during a sync.
 _STOP_SECONDS = 5.0
 
-# A timer that is later than this has died with its loop.
+# A timer that is late by more than this has died with its loop.
 _TIMER_LOST_SECONDS = 1.0
 
 
 @final
 class _Pause:
-    """The seconds before the next try: twice as many each time that something is in the way."""
+    """The seconds before the next attempt; they double each time that something is in the way."""
 
     __slots__ = ("seconds",)
 
@@ -79,10 +79,10 @@ class _Pause:
 
 @final
 class WalKeeper:
-    """The keeper of one database file's log, within its limits; a part of :class:`.DatabaseFile`.
+    """Keeps one database file's log within its limits; a part of :class:`.DatabaseFile`.
 
-    ``settings`` are those of the writing engine that was made last. ``due`` is what has to be done,
-    None if nothing has.
+    ``settings`` are those of the writing engine that was created last. ``due`` is the action that
+    is due, or None.
     """
 
     def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
@@ -97,21 +97,21 @@ class WalKeeper:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Forget the task and the timer, which are the parent's."""
+        """Forget the task and the timer, which belong to the parent process."""
         self.due: Action | None = None
         self._task: asyncio.Future[None] | None = None
         self._ended: Future[None] = Future()
         self._timer_at: float | None = None
         self._pause = _Pause()
         self._gap_pause = _Pause()
-        self._rest_until = 0.0  # after something went wrong
+        self._rest_until = 0.0  # set after an error
 
     def __repr__(self) -> str:
         status = "nothing due" if self.due is None else f"{self.due.name.lower()} due"
         return f"<WalKeeper {self._label}, {status}>"
 
     def configure(self, settings: ConnectionSettings) -> None:
-        """Take over the settings of an engine that writes."""
+        """Adopt the settings of an engine that writes."""
         self.monitor.settings = settings.wal
         self.checkpointing.pragmas = settings.pragmas
 
@@ -126,18 +126,18 @@ class WalKeeper:
         return self.monitor.settings
 
     def found(self) -> None:
-        """Check whether an earlier process has left a large log. When a connection is opened."""
+        """Check, when a connection is opened, whether an earlier process has left a large log."""
         if self.monitor.is_large():
             self._consider()
 
-    # The commit is done then: an error here must not be taken for its failure.
+    # The commit has succeeded by then: an error here must not be mistaken for its failure.
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
-        """Move a log of the ``largest`` size or above. Right after a commit, in its turn.
+        """Move a log that has reached the ``largest`` size, right after a commit, in its turn.
 
-        Returns the size of the log in bytes, None if it was not measured.
+        Return the size of the log in bytes, None if it was not measured.
         """
-        if self.monitor.known_quiet:  # on the loop: leave it to the next commit
+        if self.monitor.known_quiet:  # this may be the loop: leave it to the next commit
             return None
         try:
             return self._relieve(connection)
@@ -149,15 +149,15 @@ class WalKeeper:
         largest, size = self.settings.largest, self.monitor.size()
         if largest is None or size is None or size < largest:
             return size
-        self._consider()  # first: after a checkpoint nothing would seem to be due
+        self._consider()  # first, because after a checkpoint nothing would seem to be due
         self.checkpointing.hurry()
         self.monitor.catch_up(connection)
         return self.monitor.size()
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """Check whether the log has grown too large. Right after a commit, in its thread.
+        """Check whether the log has grown too large, right after a commit and in its thread.
 
-        ``size`` is what :meth:`relieve` has returned.
+        ``size`` is the return value of :meth:`relieve`.
         """
         monitor = self.monitor
         try:
@@ -200,7 +200,7 @@ class WalKeeper:
     # -- in a loop ------------------------------------------------------------------------------
 
     def attend(self) -> None:
-        """Start what is due, in the running loop."""
+        """Start the action that is due, in the running loop."""
         due, self.due = self.due, None
         if due is Action.WAIT:
             self._look_again(QUIET_SECONDS)
@@ -209,14 +209,14 @@ class WalKeeper:
 
     def _look_again(self, seconds: float) -> None:
         self._timer_at = time.monotonic() + seconds
-        # A weak reference: the timer must not keep alive what is not used.
+        # A weak reference, so that the timer does not keep an unused keeper alive.
         loop, at = asyncio.get_running_loop(), self._timer_at
         call_later(loop, seconds, _timer, weakref.ref(self), at, context=Context())
 
     def look_in_quiet(self, armed_for: float) -> None:
-        """Start if there was no commit for a moment; else look later. Called by the timer."""
+        """Start if there was no commit for a moment; else set the timer again. It calls this."""
         if self._timer_at != armed_for:
-            return  # another one has taken its place
+            return  # another timer has replaced this one
         self._timer_at = None
         quiet = time.monotonic() - self.monitor.committed_at
         if quiet < QUIET_SECONDS or self._turn.locked() or self._works():
@@ -239,21 +239,21 @@ class WalKeeper:
         still_large = True
         try:
             still_large = await self._keep(idle=idle)
-        except WriteTimeout:  # a writer does not end; the tasks that wait for it are told
+        except WriteTimeout:  # a writer does not end; the tasks that wait for it report that
             self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             self.warnings.replaced(error)
-        except Exception as error:  # SQLite's, the system's, no memory or no thread to be had
+        except Exception as error:  # of SQLite or the system, or no memory or thread is available
             self._rest_until = time.monotonic() + self._pause.longer()
-            still_large = self.monitor.size() is not None  # else its last user has removed it
+            still_large = self.monitor.size() is not None  # None: its last user has removed it
             if still_large and not self.checkpointing.closed_for_fork:
                 self.warnings.failed(error)
         if still_large:
             self._look_again(self._pause.seconds)
 
     async def _keep(self, *, idle: bool) -> bool:
-        """Do what is due; return whether the file is above the soft limit after that."""
+        """Do what is due; return whether the file is still above the soft limit afterwards."""
         async with self.checkpointing.connected():
             situation = await self.checkpointing.in_thread(
                 lambda: self.monitor.situation(idle=idle)
@@ -275,7 +275,7 @@ class WalKeeper:
         return done
 
     def _call_in_readers(self, situation: Situation) -> None:
-        """Warn of readers that stay, and end readers that are too old, at the hard limit."""
+        """At the hard limit, warn of readers that stay, and end readers that are too old."""
         hard = self.settings.hard_limit
         if hard is None or situation.log.used < hard:
             return
@@ -321,7 +321,7 @@ class WalKeeper:
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
-        if done is None:  # a writer had the turn
+        if done is None:  # a writer held the turn
             return
         self.warnings.succeeded()
         if done.outcome is CheckpointOutcome.TRUNCATED:
@@ -355,19 +355,19 @@ class WalKeeper:
             return replace(done, mode=mode, outcome=CheckpointOutcome.HELD_BACK, held_back_by=who)
 
     async def tidy_up(self) -> None:
-        """Tidy up a large log that an earlier process has left, and wait for that."""
+        """Truncate a large log that an earlier process has left, and wait until that is done."""
         if not self.monitor.is_large():
             return
         if not self._works():
             self._start(idle=True)
         task, ended = self._task, self._ended
-        # Another loop that does the work may end without telling.
+        # If another loop does the work, it may end without a notification.
         while not await done_in_time(ended, _LOOK_SECONDS):
             if task is not None and not task.get_loop().is_running():
                 return
 
     async def stop(self) -> None:
-        """Stop the task; wait, at most 5 s, until its connections close. Commits start it again."""
+        """Stop the task, and wait at most 5 s for its connections to close. Commits restart it."""
         self._timer_at = None
         task = self._task
         if task is None or not self._works():
@@ -376,7 +376,7 @@ class WalKeeper:
         await done_in_time(self._ended, _STOP_SECONDS)
 
     def statistics(self) -> WalStatistics:
-        """Return the state of the log. Reads a few bytes of the ``-wal`` file."""
+        """Return the state of the log; this reads a few bytes of the ``-wal`` file."""
         log, last = self.monitor.measure(), self.checkpointing.last
         return WalStatistics(
             size=log.size,

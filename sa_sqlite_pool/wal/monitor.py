@@ -1,4 +1,4 @@
-"""The monitor, which looks at a log after each commit, in the thread of that commit."""
+"""The monitor, which measures a log after each commit, in the thread of that commit."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .one_checkpoint import move_after_commit
 from .policy import Action, Situation, decide, just_checked
 from .wal_warnings import WalWarnings
 
-# Measuring a log that is in use takes some twenty small reads: not after every commit.
+# Measuring a log that is in use takes some twenty small reads, too many for every commit.
 _MEASURE_SECONDS = 0.005
 
-# A file's modification time is that of the last tick of the kernel's clock, or of a server's: a
-# file that has changed within so many nanoseconds may change again and keep its time.
+# A file's modification time is that of the last tick of the clock of the kernel or a file server: a
+# file that changed within so many nanoseconds may change again without a new modification time.
 _RECENT_NS = 50_000_000
 
 
 @final
 class WalMonitor:
-    """The monitor of the log of one database file; it changes nothing but in :meth:`catch_up`.
+    """The monitor of the log of one database file; only :meth:`catch_up` changes the file.
 
     ``committed_at`` is the time of the last commit of this process, ``checked`` the size of the log
-    at the last checkpoint. ``known_quiet`` says that :meth:`is_quiet` was True before this commit:
-    it may run on the loop then. Until ``no_gap_until`` a gap between readers would be in vain.
+    at the last checkpoint. ``known_quiet`` means that :meth:`is_quiet` was True before this commit,
+    which may then run on the loop. Until ``no_gap_until``, a gap between readers would be in vain.
     Times are monotonic seconds.
     """
 
@@ -54,11 +54,11 @@ class WalMonitor:
         self._inode: int | None = None  # of the database
 
     # A checkpoint moves pages into the database, and so changes its modification time. The first
-    # commit after one that has moved everything begins the log anew, and syncs it even with
+    # commit after a checkpoint that moved everything restarts the log, and syncs it even with
     # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
 
     def committed(self, size: int | None) -> None:
-        """Note a commit: the size of the log, and the time at which the database was changed."""
+        """Record a commit: the size of the log, and the modification time of the database."""
         self.committed_at = time.monotonic()
         self._size = size
         if self.known_quiet:  # a moment ago
@@ -69,10 +69,10 @@ class WalMonitor:
         self._moved_ns = None if recent else moved_ns
 
     def is_quiet(self) -> bool:
-        """Return whether no checkpoint was run since the last commit, and none is due.
+        """Return whether no checkpoint has run since the last commit, and none is due.
 
-        Then the loop may do what follows a commit, which is to measure the log: twenty reads of
-        what is in memory, since it was written a moment ago.
+        If so, the log may be measured on the loop after a commit: this takes twenty reads, of data
+        that is in memory because it was written a moment ago.
         """
         size, soft = self._size, self.settings.soft_limit
         self.known_quiet = (
@@ -96,11 +96,11 @@ class WalMonitor:
                 self._is_in_place(None)
             return None
         if found.st_ino != self._inode and not self._is_in_place(found.st_ino):
-            return None  # so a COMMIT is no matter for the loop, and is refused in its thread
+            return None  # so a COMMIT does not run on the loop, but in its thread, and is refused
         return found.st_mtime_ns
 
     def _is_in_place(self, inode: int | None) -> bool:
-        """Warn of a replaced file at once; the next checkpoint would find it, but may not come."""
+        """Warn of a replaced file at once; the next checkpoint would notice, but may never run."""
         try:
             open_files.assert_in_place(self._database)
         except FileReplacedError as error:
@@ -115,13 +115,13 @@ class WalMonitor:
         return soft is not None and size is not None and size >= soft
 
     def size(self) -> int | None:
-        """Return the size of the file in bytes, None if there is none; show that it is in use."""
+        """Return the file's size in bytes, None if it does not exist; show that it is in use."""
         try:
             log = os.stat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             self.presence.hide()  # its last user has removed it
             return None
-        except OSError:  # out of reach, by privileges that were dropped, for example
+        except OSError:  # not accessible, for example because the process has dropped privileges
             return self._size or 0
         if log.st_ino != self.presence.inode:
             self.presence.show(log.st_ino)
@@ -131,7 +131,7 @@ class WalMonitor:
         return measure(self._path)
 
     def look(self) -> Action:
-        """Return what to do about a large log; only WAIT if it was measured a moment ago."""
+        """Return the action that a large log requires; WAIT if it was measured a moment ago."""
         now = time.monotonic()
         if now - self._measured_at < _MEASURE_SECONDS:
             return Action.WAIT
@@ -153,9 +153,9 @@ class WalMonitor:
         return longest is not None and not snapshot.long and now - snapshot.since >= longest
 
     def catch_up(self, connection: sqlite3.Connection) -> None:
-        """Move the log right after a commit, if the keeper has had no chance to.
+        """Move the log right after a commit, if the keeper has had no opportunity to do so.
 
-        For example, one task keeps the turn for thousands of commits.
+        For example, one task may keep the turn for thousands of commits.
         """
         situation, largest = self.situation(), self.settings.largest
         if largest is None or situation.log.used < largest:
@@ -167,5 +167,5 @@ class WalMonitor:
             move_after_commit(connection, self._location)
         except FileReplacedError as error:
             self._warnings.replaced(error)
-        except sqlite3.Error as error:  # the commit is done, whatever comes of this
+        except sqlite3.Error as error:  # the commit has succeeded, whether or not this fails
             self._warnings.failed(error)

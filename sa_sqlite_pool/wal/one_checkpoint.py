@@ -1,20 +1,20 @@
 """One checkpoint, from the first lock to the last number, in one job.
 
-A checkpoint that runs beside a writer can lose commits on most versions of SQLite (see
-:mod:`~.reset_bug`). So no connection of any process may commit while one runs. Within the process
-the write turn prevents it. In other processes SQLite's own write lock does, which a second
-connection holds meanwhile, as Litestream's does; a PASSIVE checkpoint does not need it:
+A checkpoint that runs alongside a writer can lose commits on most versions of SQLite (see
+:mod:`~.reset_bug`). So no connection of any process may commit while one runs. Within the process,
+the write turn prevents commits. In other processes, SQLite's own write lock does: a second
+connection holds it meanwhile, as in Litestream; a PASSIVE checkpoint does not need it itself:
 
     Checkpointing connection    | Second connection | Writers of other processes
                                 | BEGIN IMMEDIATE   |
     wal_checkpoint(PASSIVE)     |                   | BEGIN IMMEDIATE: busy
                                 | ROLLBACK          |
 
-FULL, RESTART and TRUNCATE take that lock themselves before they look at the log, so they cannot run
-while the second connection has it. If they find it taken they go on without it, as PASSIVE would.
-On a SQLite with that bug they are therefore never run. A writer does what they do beyond moving,
-which is safe: a writer that finds everything moved and no reader on the log begins it anew, and
-cuts the file to ``journal_size_limit``. So the second connection writes a value that is there:
+FULL, RESTART and TRUNCATE acquire that lock themselves before they read the log, so they cannot run
+while the second connection holds it. If the lock is taken, they continue without it, like PASSIVE.
+On a SQLite with that bug, they are therefore never run. Instead, a write does the rest of their
+work, which is safe: a writer that finds everything moved and no reader on the log restarts it and
+truncates it to ``journal_size_limit``. So the second connection writes a value unchanged:
 
                                 | BEGIN IMMEDIATE   |
                                 | PRAGMA user_version = the same
@@ -42,7 +42,7 @@ Numbers = tuple[int, int, int]
 
 
 def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
-    """Return the outcome that the results of ``PRAGMA wal_checkpoint`` stand for."""
+    """Return the outcome that the results of ``PRAGMA wal_checkpoint`` indicate."""
     busy, frames, moved = numbers
     if frames < 0:  # "-1 if … could not run": the lock was taken, or there is no log
         return CheckpointOutcome.BUSY if busy else CheckpointOutcome.NOT_WAL
@@ -61,9 +61,9 @@ _OPEN_SECONDS = 5.0
 
 @final
 class Checkpointer:
-    """Two connections for checkpoints, in threads of their own.
+    """The two connections for a checkpoint, each in a thread of its own.
 
-    Open them before the turn is acquired, and close them after it is released.
+    Open them before acquiring the turn, and close them after releasing it.
     """
 
     def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
@@ -75,7 +75,7 @@ class Checkpointer:
         self._holding: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Open both connections, or raise what ``sqlite3`` raises. Close this then, too."""
+        """Open both connections, or raise the error of ``sqlite3``; call ``close()`` even then."""
         open_files.assert_in_place(self._file)
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
             worker = await ConnectionThread.open(self._location.sqlite_uri, self._file)
@@ -83,28 +83,28 @@ class Checkpointer:
             await self._prepare(worker)
 
     async def _prepare(self, worker: ConnectionThread) -> None:
-        # A connection that closes tries for an exclusive lock, and has it for a moment.
+        # Closing a connection tries to acquire an exclusive lock, and holds it for a moment.
         await keep_trying(
             lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
             _OPEN_SECONDS,
         )
 
     def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
-        """Start a checkpoint under the write turn. A cancellation stops it; nothing is lost.
+        """Start a checkpoint under the write turn. A cancellation stops it without losing data.
 
-        Waits for no lock: if another process writes, the job raises ``sqlite3.OperationalError``
-        before anything has been done.
+        The job does not wait for any lock: if another process is writing, it raises
+        ``sqlite3.OperationalError`` before it has done anything.
         """
         worker, second = self._workers
         lock, file = second.connection, self._file
         return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
 
     def hold(self) -> Job[None]:
-        """Open a snapshot of the present state, and sync the log. Without the turn.
+        """Open a snapshot of the present state and sync the log; call this without the turn.
 
-        A checkpoint does not move what comes after that state. It then neither waits for the log
-        to be synced nor syncs the database: SQLite does so only when everything is moved, and the
-        log may begin anew.
+        A checkpoint does not move anything newer than that state. It then neither waits for the log
+        to be synced nor syncs the database: SQLite does so only when everything is moved and the
+        log may restart.
         """
         return self._workers[0].run(lambda _: self._hold())
 
@@ -117,7 +117,7 @@ class Checkpointer:
         sync_file(f"{self._file}-wal")
 
     def let_go(self) -> Job[None]:
-        """End the snapshot, and sync what was moved. Without the turn."""
+        """End the snapshot and sync what was moved; call this without the turn."""
         return self._workers[0].run(lambda _: self._let_go_and_sync())
 
     def _let_go_and_sync(self) -> None:
@@ -126,13 +126,13 @@ class Checkpointer:
         sync_file(f"{self._file}-wal")
 
     def let_go_now(self) -> None:
-        """End the snapshot. From any thread."""
+        """End the snapshot; any thread may call this."""
         holding, self._holding = self._holding, None
         if holding is not None:
             holding.close()
 
     def in_thread(self, function: Callable[[], T]) -> Job[T]:
-        """Call ``function`` in the thread of the checkpoints, which reads files."""
+        """Call ``function``, which reads files, in the thread of the checkpoints."""
         return self._workers[0].run(lambda _: function())
 
     async def close(self) -> None:
@@ -141,20 +141,20 @@ class Checkpointer:
             while self._workers:
                 await self._workers.pop().close()
         finally:
-            self.give_up()  # does nothing, unless this was cancelled
+            self.give_up()  # has no effect unless this was cancelled
 
     def give_up(self) -> None:
-        """Give up both connections at once, waiting for nothing."""
+        """Give up both connections at once, without waiting."""
         self.let_go_now()
         while self._workers:
             worker = self._workers.pop()
             worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
-        """Close both connections in this thread, if no checkpoint runs."""
+        """Close both connections in the current thread, if no checkpoint is running."""
         give_up = time.monotonic() + _REST_SECONDS
         while not self._at_rest and time.monotonic() < give_up:
-            time.sleep(0.0005)  # the thread has left SQLite, and is about to finish the job
+            time.sleep(0.0005)  # the thread has left SQLite and is about to finish the job
         if self._at_rest:
             self.let_go_now()
             for worker in self._workers:
@@ -166,7 +166,7 @@ class Checkpointer:
 
 
 def connect(location: Location) -> sqlite3.Connection:
-    """Return a connection for a moment, which any thread may close."""
+    """Return a short-lived connection, which any thread may close."""
     return sqlite3.Connection(
         location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
     )
@@ -174,10 +174,10 @@ def connect(location: Location) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
     connection.execute("PRAGMA busy_timeout = 0")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # it would run without the lock
-    if "synchronous" in pragmas:  # decides whether a checkpoint waits for the disk
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # which would run without the lock
+    if "synchronous" in pragmas:  # it decides whether a checkpoint waits for the disk
         connection.execute(f"PRAGMA synchronous = {pragmas['synchronous']}")
-    # PRAGMA wal_checkpoint needs the schema. Read it now, not under the turn.
+    # PRAGMA wal_checkpoint needs the schema. Read it now rather than under the turn.
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
@@ -202,7 +202,7 @@ def _checkpoint(
 def move_after_commit(connection: sqlite3.Connection, location: Location) -> None:
     """Run PASSIVE on a connection that has just committed, unless another process writes.
 
-    SQLite's own ``wal_autocheckpoint`` would do it while no connection holds the lock.
+    SQLite's own ``wal_autocheckpoint`` would do so while no connection holds the lock.
     """
     assert location.file is not None
     open_files.assert_in_place(location.file)
@@ -217,7 +217,7 @@ def move_after_commit(connection: sqlite3.Connection, location: Location) -> Non
 
 
 def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> tuple[Numbers, int]:
-    """Run PASSIVE; return its numbers, and the version of the content that they are about."""
+    """Run PASSIVE; return its numbers, and the version of the content that they describe."""
     lock.execute("BEGIN IMMEDIATE")
     try:
         return _numbers(connection, CheckpointMode.PASSIVE), _version(lock)
@@ -239,17 +239,17 @@ def _version(lock: sqlite3.Connection) -> int:
 def _begin_anew(
     lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode, moved_version: int
 ) -> tuple[Numbers, CheckpointOutcome]:
-    """Begin the log anew by a write, after everything was moved."""
+    """Restart the log by means of a write, after everything was moved."""
     limit = 0 if mode is CheckpointMode.TRUNCATE else -1
     lock.execute(f"PRAGMA journal_size_limit = {limit}")
     try:
         lock.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if may_pass(error, in_transaction=False):  # the writer with the lock begins the log anew
+        if may_pass(error, in_transaction=False):  # the writer with the lock restarts the log
             return numbers, CheckpointOutcome.MOVED_ALL
         raise
     try:
-        if _version(lock) != moved_version:  # a writer came between, and has begun the log anew
+        if _version(lock) != moved_version:  # another writer was first, and has restarted the log
             lock.execute("ROLLBACK")
             return numbers, CheckpointOutcome.MOVED_ALL
         before = measure(log)
@@ -261,7 +261,7 @@ def _begin_anew(
             lock.execute("ROLLBACK")
         raise
     after = measure(log)
-    if after.salts == before.salts:  # appended: a reader uses the log
+    if after.salts == before.salts:  # the write was appended, because a reader uses the log
         return (1, after.frames, numbers[2]), CheckpointOutcome.HELD_BACK
     return (0, after.frames, 0), (
         CheckpointOutcome.TRUNCATED

@@ -1,4 +1,4 @@
-"""The policy for the log: a pure function, which decides what is done and when."""
+"""The policy for the log: a pure function that decides which action to take, and when."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ..settings import WalSettings
 
 
 class Action(enum.Enum):
-    """What to do about the log, from the least to the most that it asks of other tasks."""
+    """An action to keep the log small, in order of how much it affects other tasks."""
 
     NOTHING = enum.auto()
     WAIT = enum.auto()
-    """Look again when there is no writer."""
+    """Check again when there is no writer."""
     TIDY = enum.auto()
-    """There is no writer: move everything and truncate the file, if there is no reader either."""
+    """There is no writer: move everything and, if there is no reader either, truncate the file."""
     MOVE = enum.auto()
-    """Wait in line for the turn and move what can be moved."""
+    """Wait in line for the turn and move as much as possible."""
     GAP = enum.auto()
-    """Let new readers wait while the running ones end, then take a turn and truncate."""
+    """Make new readers wait until running ones have ended, then acquire the turn and truncate."""
 
 
 class Situation(NamedTuple):
-    """What is known about a log.
+    """The state of a log, as far as it is known.
 
     ``idle`` is True if there was no commit for a moment and no writer waits. ``checked_at`` is the
-    number of bytes in use at the last checkpoint of this log; 0 if it has begun anew since.
-    ``pinned`` is True if a reader of an old state will not end soon: a gap would be in vain.
+    number of bytes in use at the last checkpoint of this log; 0 if the log has restarted since.
+    ``pinned`` is True if a reader of an old state will not end soon, so a gap would be in vain.
     """
 
     log: LogSize
@@ -38,7 +38,7 @@ class Situation(NamedTuple):
 
 
 def decide(situation: Situation, settings: WalSettings) -> Action:
-    """Return what to do now."""
+    """Return the action to take now."""
     log, soft, hard = situation.log, settings.soft_limit, settings.hard_limit
     if soft is None or log.size < soft:
         return Action.NOTHING
@@ -47,8 +47,8 @@ def decide(situation: Situation, settings: WalSettings) -> Action:
         return Action.GAP
     if situation.idle:
         return Action.TIDY
-    # Half the hard limit leaves room for a checkpoint that is held back. Rarer checkpoints cost
-    # less: a page that was written many times is moved once.
+    # Half the hard limit leaves room for a checkpoint that is held back. Less frequent checkpoints
+    # cost less, because a page that was written many times is moved only once.
     large = max(soft, 2 * soft if hard is None else hard // 2)
     if log.used >= large and not just_checked(situation, settings):
         return Action.MOVE
@@ -56,7 +56,7 @@ def decide(situation: Situation, settings: WalSettings) -> Action:
 
 
 def too_large(log: LogSize, settings: WalSettings) -> bool:
-    """Return whether writers have to wait, too, while running readers end."""
+    """Return whether writers have to wait, too, until the running readers have ended."""
     hard = settings.hard_limit
     return hard is not None and log.used >= hard + hard * 3 // 4
 

@@ -1,13 +1,13 @@
-"""The versions of SQLite that can lose commits when a log begins anew.
+"""The versions of SQLite that can lose commits when a log restarts.
 
 "If there are two or more database connections to the same file, and two or more of them write or
-checkpoint at the same instant" SQLite 3.7.0 to 3.51.2 may lose what was committed
+checkpoint at the same instant", SQLite 3.7.0 to 3.51.2 may lose commits
 (https://www.sqlite.org/wal.html#walresetbug): a checkpoint reads where the log ends, another
-process finds everything moved already and begins the log anew, and the checkpoint then marks the
+process finds that everything has been moved and restarts the log, and the checkpoint then marks the
 first frames of the new log as moved, although they are not.
 
-A checkpoint of this package loses none, since nothing can be committed while it runs; see
-:mod:`~.one_checkpoint`. A checkpoint of a program that does not know the package can.
+A checkpoint of this package loses no commits, because none can happen while it runs; see
+:mod:`~.one_checkpoint`. A checkpoint of a program that does not know the package can lose some.
 """
 
 from __future__ import annotations

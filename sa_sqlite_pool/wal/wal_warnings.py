@@ -1,4 +1,4 @@
-"""The warnings of the log's keeper to the logger ``sa_sqlite_pool``, each of them once."""
+"""The warnings that the keeper sends to the logger ``sa_sqlite_pool``, each of them once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MIB = 1024 * 1024
 
 @final
 class WalWarnings:
-    """Warnings about the log of one database, which ``label`` names."""
+    """The warnings about the log of one database, whose name is ``label``."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -61,7 +61,7 @@ class WalWarnings:
         )
 
     def ended(self, snapshot: Snapshot, used: int) -> None:
-        """Warn of a read transaction that was ended for its age."""
+        """Warn of a read transaction that was ended because of its age."""
         now, permit = time.monotonic(), snapshot.permit
         log(
             ReadEnded(
@@ -76,7 +76,7 @@ class WalWarnings:
         )
 
     def held_back_outside(self, result: Checkpoint) -> None:
-        """Warn of a checkpoint that was held back, but by no known reader of this process."""
+        """Warn of a checkpoint that was held back, though not by a known reader of this process."""
         self._once(
             CheckpointHeldBack(database=self._label, held_back_by=result.held_back_by),
             f"the log of {self._label} cannot be truncated, although no reader of this process is "
@@ -84,7 +84,7 @@ class WalWarnings:
         )
 
     def failed(self, error: Exception) -> None:
-        reason = str(error) or type(error).__name__  # a MemoryError says nothing
+        reason = str(error) or type(error).__name__  # a MemoryError has no message
         self._once(
             CheckpointFailed(database=self._label, error=reason),
             f"a checkpoint of {self._label} failed ({reason}); nothing that was committed is lost, "
@@ -92,7 +92,7 @@ class WalWarnings:
         )
 
     def replaced(self, error: FileReplacedError) -> None:
-        """Warn that another file, or none, has the name of the database."""
+        """Warn that the database's path now names another file, or none."""
         self._once(DatabaseReplaced(database=self._label, error=str(error)), str(error))
 
     def look_failed(self, error: Exception) -> None:
@@ -133,7 +133,7 @@ class WalWarnings:
             )
 
     def succeeded(self) -> None:
-        """Warn again when a checkpoint fails the next time."""
+        """Note a success, so that the next checkpoint that fails causes a warning again."""
         self._said -= {CheckpointFailed.name, DatabaseReplaced.name}
 
     def truncated(self) -> None:
