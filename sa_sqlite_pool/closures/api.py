@@ -33,7 +33,7 @@ _Runner = Callable[[ThreadConnection, Engine, Callable[[Any], T]], T]
 
 
 def _begun(engine: Engine, here: ThreadConnection) -> Connection:
-    """Return a connection like ``engine.connect()`` would, for a transaction already open."""
+    """Return a connection to an open transaction, as ``engine.connect()`` would create it."""
     connection = Connection(engine, here)  # type: ignore[arg-type]
     if connection.in_transaction():  # an `engine_connect` listener has executed a statement
         connection.commit()

@@ -221,7 +221,7 @@ class BorrowedReader:
 
     def _run_calls(self, sqlite: sqlite3.Connection) -> None:
         line, done = self._line, self._done
-        # One cursor for each BEGIN and ROLLBACK: Connection.execute() would create one each time.
+        # One cursor for all BEGINs and ROLLBACKs: Connection.execute() would create one each time.
         cursor = sqlite.cursor()
         now, unreported_since, number = self._clock(), 0.0, 0
         while (call := line.take(self, now)) is not None:

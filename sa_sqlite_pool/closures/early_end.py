@@ -184,7 +184,7 @@ def comes_from(error: BaseException, loss: BaseException | None) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error``, and the errors from which, or while handling which, it was raised."""
+    """Yield ``error``, and the errors that it was raised from or while handling."""
     seen = set[int]()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -49,7 +49,7 @@ from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
-# Seconds that a cancellation waits for a running function before it stops waiting for it.
+# Seconds that a cancellation waits for a running function, which is then left to run.
 _LET_GO_SECONDS = 1.0
 
 # Seconds during which calls may join: only a checkout applies pool_recycle and pool_pre_ping.
@@ -247,7 +247,7 @@ class Group:
     def _take_next(self) -> Call[Any] | None:
         """Take and return the next call not taken yet, or return None. Runs in the thread."""
         while self._calls:
-            # It is removed from the line last: if memory is exhausted, it is still there to fail.
+            # It is removed from the line last: if there is no memory, it still gets that error.
             now, call = time.monotonic(), self._calls[0]
             self._running.append(call)
             self._calls.popleft()
@@ -296,7 +296,7 @@ class Group:
             self._go_on_without()
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
-        """Report calls that their thread has finished but not reported, as without memory."""
+        """Report calls that their thread has finished but not reported, as for lack of memory."""
         error = None if leader.cancelled() else leader.exception()
         for call in self._running:
             call.lose(asyncio.CancelledError() if error is None else for_another(error))

@@ -13,7 +13,7 @@ from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
-# Seconds that a cancellation waits for a running function before it stops waiting for it.
+# Seconds that a cancellation waits for a running function, which is then left to run.
 _LET_GO_SECONDS = 1.0
 
 

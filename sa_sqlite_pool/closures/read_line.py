@@ -265,7 +265,7 @@ class ReadLine:
         self._see_to_calls()
 
     def came_back(self, reader: BorrowedReader) -> None:
-        """Let ``reader``, which is at rest, serve the line, or return it. Runs in the loop."""
+        """Let ``reader``, which is at rest, serve the line, or check it in. Runs in the loop."""
         try:
             stays = reader.may_stay(self._clock())
         except BaseException:  # from a signal handler: the reader would be lost
@@ -316,7 +316,7 @@ class ReadLine:
                 raise
 
     def close_readers_at_rest(self) -> None:
-        """Return readers whose calls have ended, before a fork. Any thread may call this."""
+        """Check in readers whose calls have ended, before a fork. Any thread may call this."""
         with self._mutex:
             resting = [r for r in self._readers if r is not self._current and r.at_rest]
             given_back = [fairy for reader in resting if (fairy := reader.take_fairy())]

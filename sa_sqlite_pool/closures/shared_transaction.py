@@ -235,7 +235,7 @@ class SharedTransaction:
 
     def _look_at_touched(self, sqlite: sqlite3.Connection) -> None:
         """Examine a connection that the last function has used directly."""
-        # The function's own progress handler may have replaced this one.
+        # If the connection is of another class, the function's own handler has replaced this one.
         watch_progress(sqlite, self._look, PROGRESS_STEPS)
         with self._executor.authorizer.aside():
             self._defers = self._defers or defers_now(sqlite)
@@ -278,8 +278,8 @@ class SharedTransaction:
         return None
 
     def _keep_trying(self, sqlite: sqlite3.Connection) -> None:
-        # Without WAL, COMMIT waits for readers. The greenlets cannot leave this thread, so the wait
-        # blocks here and is not in the loop.
+        # Without WAL, COMMIT waits for readers. The greenlets cannot leave this thread, so it
+        # blocks here and not in the loop.
         self._transaction.note("COMMIT")
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)

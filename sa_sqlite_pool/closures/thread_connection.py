@@ -105,7 +105,7 @@ class ThreadConnection(Guarded):
         return result
 
     def assert_committed(self) -> None:
-        """Raise ClosureError if SQLAlchemy, without an error, has not committed the writes."""
+        """Raise ClosureError if writes were not committed although SQLAlchemy raised no error."""
         if self.committed:
             return
         if self._wrote or (

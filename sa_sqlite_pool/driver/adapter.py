@@ -217,7 +217,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return executor.run_briefly(look)
 
     def commit(self) -> None:
-        """Commit the open transaction; do nothing if none is open.
+        """Commit the open transaction; this costs nothing if none is open.
 
         A cancellation meanwhile is raised only after SQLite has answered. If SQLite refuses (a
         deferred foreign key, a full disk), the transaction is rolled back before the error is
@@ -226,7 +226,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._transaction.commit()
 
     def rollback(self) -> None:
-        """Roll back the open transaction; do nothing if none is open.
+        """Roll back the open transaction; this costs nothing if none is open.
 
         Open streams can still be read: "pending read operations continue functioning after the
         ROLLBACK as long as the ROLLBACK does not modify the database schema"
@@ -300,7 +300,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._transaction.checkout = None
 
     def close(self) -> None:
-        """Close the connection and wait for that; outside a greenlet, give it up instead."""
+        """Close the connection and wait for it; outside a greenlet, give it up without a wait."""
         if self._being_given_up:
             return  # its thread reports the end of its transaction
         if not in_greenlet():

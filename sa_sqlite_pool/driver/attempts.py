@@ -111,7 +111,7 @@ class TriesStatements:
                     *(error, statement, self.role),
                     *(self.authorizer, self.rules, self.transaction),
                 )
-                # A reader's transaction is never promoted, so it may wait in its middle.
+                # A reader's transaction is never promoted, so a wait within it is possible.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 statement.tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:

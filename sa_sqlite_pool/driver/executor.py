@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @final
 class Executor(TriesStatements):
-    """Executes statements on one connection, in SQLAlchemy's greenlet; ``await_only`` waits.
+    """Executes statements on one connection. Called in a greenlet, it waits with ``await_only``.
 
     ``misuse`` is raised at the next statement. ``ready`` is False while :meth:`make_ready` still
     has to be called before the application gets the connection.

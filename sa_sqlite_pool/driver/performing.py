@@ -77,7 +77,7 @@ class Performing:
             if isinstance(error, dbapi.OperationalError):
                 self._explain_failure(connection, plan, statement, error)
             took_turn = statement.took_turn and self.role is Role.AUTO
-            if took_turn and not isinstance(error, dbapi.IntegrityError):  # in that case, it ran
+            if took_turn and not isinstance(error, dbapi.IntegrityError):  # which means that it ran
                 self._give_up_turn(connection, plan, statement)
             raise
         finally:

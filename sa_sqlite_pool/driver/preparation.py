@@ -145,7 +145,7 @@ class Preparation:
     def _prepare_optimize(self, statement: Statement) -> None:
         """Make PRAGMA optimize wait for the turn only if it has work to do. This may take a hop.
 
-        Listeners execute it on each new connection, as SQLite recommends, and work is rare.
+        Listeners execute it on each new connection, as SQLite recommends, and it rarely has any.
         """
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:

@@ -94,7 +94,7 @@ class _ForeignKeys:
         self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
     ) -> None:
         # SQLite's connection refers to the authorizer, which refers to this object. The garbage
-        # collector cannot see that cycle, so a connection never closed would keep its locks.
+        # collector sees no cycle, so a connection never closed would stay open, with its locks.
         self._transaction = weakref.ref(transaction)
         self._rules = rules
         self._on = bool(ask(connection, "foreign_keys"))
