@@ -131,7 +131,7 @@ class Guarded(BorrowedConnection):
                     executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
 
     def _raise_what_led_to(self, error: Exception) -> None:
-        """Raise the cause of an error that would be misleading by itself."""
+        """Raise the cause of an error that would be misleading on its own."""
         self.notice_end()
         if self._misuse is not None and isinstance(error, sqlite3.Error):
             raise self._misuse from error  # due to EndWatch: SQLite says "not authorized"

@@ -1,4 +1,4 @@
-"""The calls of ``run_read()`` of one database: a line for each event loop."""
+"""All calls of ``run_read()`` on one database: a line for each event loop."""
 
 from __future__ import annotations
 

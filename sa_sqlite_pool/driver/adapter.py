@@ -62,7 +62,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         "worker",
     )
 
-    await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
+    await_ = staticmethod(await_only)  # as in SQLAlchemy 2.0
 
     def __init__(
         self, dbapi: Any, executor: Executor, keep: Keep, isolation_level: str | None = ""

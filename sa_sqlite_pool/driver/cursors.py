@@ -86,7 +86,7 @@ class _AdaptedCursor:
     _rows: Any
     _runner: StatementRunner
 
-    await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
+    await_ = staticmethod(await_only)  # as in SQLAlchemy 2.0
 
     def __init__(self, connection: AdaptedConnection, runner: StatementRunner) -> None:
         self._adapt_connection = connection

@@ -118,7 +118,7 @@ class Executor(TriesStatements):
         # SQLAlchemy's own methods require an await, even one that takes no time.
         if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)
-            if self.transaction.too_old is not None:  # meanwhile
+            if self.transaction.too_old is not None:  # set during the wait
                 self.transaction.assert_not_too_old()
 
     def _read_inline(self, statement: Statement) -> Reply | None:

@@ -92,7 +92,7 @@ class Job(Awaited[T]):
 
     @property
     def must_stop(self) -> bool:
-        """True if a function that nothing interrupts should end: no task awaits it any more."""
+        """True if a function that is not interrupted should end: no task awaits it any more."""
         return self._give_up_at is not None or self._loop.is_closed()
 
     # -- in the thread --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The reply of a statement, and how a statement is executed at once, in any thread."""
+"""The reply to a statement, and how a statement is executed at once, in any thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reply(NamedTuple):
 
 
 NO_REPLY: Final = Reply([], None, -1, None)
-"""The reply of a statement that returns nothing."""
+"""The reply to a statement that returns nothing."""
 
 Execute = Callable[[sqlite3.Connection, str, Any], Reply]
 """A function that executes a text with its parameters, in the thread of the connection."""

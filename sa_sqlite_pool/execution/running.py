@@ -395,7 +395,7 @@ class RunsJobs:
         return job
 
     def assert_wanted(self) -> None:
-        """Raise ``sqlite3.OperationalError`` if it is given up, or the running job must stop."""
+        """Raise ``sqlite3.OperationalError`` if given up, or if the running job must stop."""
         self.assert_usable()
         if self.must_stop:
             raise sqlite3.OperationalError("interrupted")

@@ -245,7 +245,7 @@ class Connector:
         if location.path is not None:
             args[0], parameters["uri"] = location.sqlite_uri, True
         self._database = args[0]
-        parameters.setdefault("async_creator_fn", self._connect)  # of SQLAlchemy's dialect
+        parameters.setdefault("async_creator_fn", self._connect)  # for SQLAlchemy's dialect
 
     async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
         """Call ``aiosqlite.connect()`` with the arguments as all listeners have left them."""

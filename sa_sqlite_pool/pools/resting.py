@@ -92,7 +92,7 @@ class KeptConnections:
         # Add                              | Dispose
         # append                           | _disposed = True
         # if _disposed: give up all        | close all
-        # Whichever comes last finds the connection.
+        # Whichever runs last finds the connection.
         self._kept.append((worker, policy))
         if self._disposed:
             self._give_up_all()
