@@ -1,1 +1,1 @@
-"""Closures: functions that run as a whole transaction in the connection's thread."""
+"""Closures: functions that run as whole transactions in the connection's thread."""

@@ -1,7 +1,7 @@
-"""Closures: run functions in SQLite's thread, one hop per transaction, with synchronous SQLAlchemy.
+"""Closures: functions run in SQLite's thread, in one hop each, with synchronous SQLAlchemy.
 
-A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function
-given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
+Each statement of an ``AsyncSession`` may take a hop to the connection's thread and back. A
+function passed to ``run_read()`` or ``run_write()`` takes a single hop.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _Runner = Callable[[ThreadConnection, Engine, Callable[[Any], T]], T]
 
 
 def _begun(engine: Engine, here: ThreadConnection) -> Connection:
-    """Return ``engine``'s connection to an open transaction, as ``engine.connect()`` makes it."""
+    """Return a connection to an open transaction, as ``engine.connect()`` would create it."""
     connection = Connection(engine, here)  # type: ignore[arg-type]
-    if connection.in_transaction():  # an `engine_connect` listener has executed something
+    if connection.in_transaction():  # an `engine_connect` listener has executed a statement
         connection.commit()
     return connection
 
@@ -48,7 +48,7 @@ def _with_connection(here: ThreadConnection, engine: Engine, call: Callable[[Con
 def _reading_connection(
     here: ThreadConnection, engine: Engine, call: Callable[[Connection], T]
 ) -> T:
-    # Nothing is to be committed, and so its end is that of ``with engine.connect()``.
+    # There is nothing to commit, so it ends as ``with engine.connect()`` does.
     with _begun(engine, here) as connection:
         connection.begin()
         return here.call(call, connection)
@@ -58,8 +58,8 @@ def _reading_connection(
 class Closures:
     """Runs closures on the engines of one database.
 
-    ``session_class`` is the class of sessions of ``run_read()`` and ``run_write()``; it is called
-    as ``session_class(connection, **options)``, with options of ``Session``.
+    ``session_class`` is the session class for ``run_read()`` and ``run_write()``; it is called as
+    ``session_class(connection, **options)``, with options of ``Session``.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Closures:
         self._reads = Reads(reader, label, groups.threads)
 
     def assert_outside(self) -> None:
-        """Raise ClosureError inside a closure: it would wait for its own end."""
+        """Raise ClosureError inside a closure, which would wait for its own end."""
         if threading.get_ident() in self._groups.threads:
             raise ClosureError(
                 f"{self._label} was used inside a function given to run_write() or run_read(): it "
@@ -84,7 +84,7 @@ class Closures:
             )
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that have not begun."""
+        """Raise ``error()`` in all calls that have not begun yet."""
         self._groups.send_away(error)
         self._reads.send_away(error)
 
@@ -92,8 +92,8 @@ class Closures:
         self, here: ThreadConnection, engine: Engine, call: Callable[[Session], T]
     ) -> T:
         # The transaction is begun for the session, not by it: a `begin` listener must not run in
-        # the middle of the function, where BEGIN is refused. The session controls it, so that its
-        # after_commit event comes after the COMMIT.
+        # the middle of the function, where BEGIN is refused. The session controls the transaction,
+        # so that its after_commit event is fired after the COMMIT.
         with _begun(engine, here) as connection:
             transaction = connection.begin()
             with self._session(connection) as session, session.begin():
@@ -105,7 +105,7 @@ class Closures:
     def reading_session(
         self, here: ThreadConnection, engine: Engine, call: Callable[[Session], T]
     ) -> T:
-        # As ``with Session(engine)`` reads. What is to be flushed is refused where it is flushed.
+        # Reads as ``with Session(engine)`` does. A flush of changes is refused where it occurs.
         with _begun(engine, here) as connection:
             connection.begin()
             with self._session(connection) as session:
@@ -160,17 +160,17 @@ class RunsClosures(ABC):
     def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """Run ``fn(session, ...)`` on a reader, as a whole in one hop: ``await run_read(fn, ...)``.
+        """Run ``fn(session, ...)`` on a reader, in a single hop: ``await run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
-        cannot write. Nothing in it awaits, so that it is as fast as synchronous SQLAlchemy. It runs
-        in a thread, with the caller's context variables. Its result is returned; objects of the ORM
-        are detached, with everything that was loaded.
+        cannot write. ``fn`` awaits nothing, and so is as fast as synchronous SQLAlchemy. It runs in
+        a thread, with the caller's context variables. Its result is returned; ORM objects are
+        detached, with everything that was loaded.
 
         Wait at most ``read_timeout`` seconds for a reader. ``statement_timeout`` applies to each
-        statement. A cancellation stops it at its next statement, or in the middle of one. Raise
-        what ``fn`` raises, and :class:`~sa_sqlite_pool.ClosureError` if ``fn`` does what it may
-        not, such as returning what would do its work later.
+        statement. A cancellation stops ``fn`` at its next statement, or in the middle of one. Raise
+        whatever ``fn`` raises, and :class:`~sa_sqlite_pool.ClosureError` if ``fn`` does something
+        that is not allowed, such as returning an object that would do its work later.
         """
         self._assert_may_run(fn)
         return self._closures.read(
@@ -182,15 +182,15 @@ class RunsClosures(ABC):
     ) -> Coroutine[Any, Any, T]:
         """Run ``fn(session, ...)`` on the writer, in one transaction: ``await run_write(fn, ...)``.
 
-        It is committed when this returns, and rolled back if ``fn`` raises. Calls that wait at the
-        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. The
-        rest is as in :meth:`run_read`.
+        The transaction is committed when this returns, and rolled back if ``fn`` raises. Calls that
+        wait at the same time share one COMMIT (``group_commit``); each fails separately, and none
+        runs twice. Everything else is as in :meth:`run_read`.
 
         Wait at most ``write_timeout`` seconds for the turn, then raise
-        :class:`~sa_sqlite_pool.WriteTimeout`: ``fn`` has not run. A cancellation before it has
-        begun drops it; later it is rolled back, unless ``fn`` has returned: the COMMIT keeps it
-        then. If SQLite rolls back by itself what several calls have written (a full disk, say),
-        each raises an error.
+        :class:`~sa_sqlite_pool.WriteTimeout`: ``fn`` has not run. A cancellation before ``fn`` has
+        begun drops the call; a later one rolls it back, unless ``fn`` has returned: then it is
+        committed. If SQLite itself rolls back the work of several calls (for example because the
+        disk is full), each raises an error.
         """
         self._assert_may_run(fn)
         return self._closures.write(

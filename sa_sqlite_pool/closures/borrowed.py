@@ -1,4 +1,4 @@
-"""What is borrowed from a checkout: a driver connection as SQLAlchemy expects it from a pool."""
+"""A driver connection that is borrowed from a checkout, as SQLAlchemy expects it from a pool."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..driver.executor import Executor
 class BorrowedConnection(AdaptedConnection):
     """A driver connection that is its own pool proxy.
 
-    :param executor: the executor of the connection that is borrowed
-    :param fairy: the pool's proxy of that connection
+    :param executor: the executor of the borrowed connection
+    :param fairy: the pool's proxy for that connection
     """
 
     __slots__ = ("_executor", "_fairy")
@@ -42,7 +42,7 @@ class BorrowedConnection(AdaptedConnection):
 
     @property
     def _connection_record(self) -> Any:
-        """The record where SQLAlchemy notes options to be reset at check-in."""
+        """The record in which SQLAlchemy notes options to reset at check-in."""
         return self._fairy._connection_record
 
     @property
@@ -65,7 +65,7 @@ class BorrowedConnection(AdaptedConnection):
 
 
 async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:
-    """Check the connection in; if its thread still uses it, as soon as the thread has finished."""
+    """Check the connection in; if its thread still uses it, once the thread has finished."""
     if executor.worker.at_rest:
         await greenlet_spawn(fairy.close)
     else:

@@ -1,8 +1,8 @@
 """A reader, borrowed from the pool, on which functions run one after the other in its thread.
 
-What SQLAlchemy does at each checkout and check-in, it does once for all of them, so each must leave
-the connection as it has found it. One that has done more than read (it had the raw connection,
-changed a setting, was stopped) is the last on its borrowing: the check-in resets the rest.
+SQLAlchemy's work at each checkout and check-in is done once for all of them, so each function must
+leave the connection as it found it. A function that did more than read (used the raw connection,
+changed a setting, was stopped) is the last one before the check-in, which resets the rest.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from ..turn.snapshots import Snapshots
 from .read_call import ReadCall
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
-# Seconds after which a reader is given back if a task stands in line for one, or the engine has
-# another pool.
+# Seconds after which a reader is returned if a task waits in line for one, or if the engine has a
+# new pool.
 SLICE_SECONDS = 0.005
 
-# Calls that have ended are reported together, so many seconds after the first of them has begun, or
-# when no other waits, or before one that is known to take as long. To report each alone would be to
-# wake the loop each time, which then competes for the interpreter lock.
+# Calls that have ended are reported together: this many seconds after the first of them began, when
+# no other call waits, or before a call that is known to take as long. Reporting each call alone
+# would wake the loop each time, which then competes for the interpreter lock.
 TOGETHER_SECONDS = 0.002
 
-# Seconds after which another reader takes over from one whose call holds others up.
+# Seconds after which another reader takes over from one whose call delays others.
 PATIENCE_SECONDS = 0.010
 
-# The most seconds of one borrowing: pool_recycle and pool_pre_ping are the check-out's.
+# The limit of one borrowing, in seconds: only a checkout applies pool_recycle and pool_pre_ping.
 _LONGEST_SECONDS = 1.0
 
 
 class Locked(NotBegun):
-    """A lock was in the way of a read; the connection with ``rules`` has met it."""
+    """A lock has blocked a read, on the connection with ``rules``."""
 
     def __init__(self, error: Exception, rules: Rules) -> None:
         super().__init__(error)
@@ -57,7 +57,7 @@ class Locked(NotBegun):
 
 
 class Line(Protocol):
-    """The calls to be run, of one event loop."""
+    """The calls that one event loop has to run."""
 
     long: LongFunctions
     threads: set[int]
@@ -68,16 +68,16 @@ class Line(Protocol):
 
     @property
     def post(self) -> Callable[[Callable[[], None]], None]:
-        """Have a function called in the loop."""
+        """Schedule a function to be called in the loop."""
 
     def take(self, reader: BorrowedReader, now: float) -> ReadCall[Any] | None:
-        """Take the next call for ``reader``; None if it is not to go on."""
+        """Take the next call for ``reader``; None if the reader has to stop."""
 
     def put_back(self, call: ReadCall[Any]) -> None:
-        """Make ``call``, which has not run, the next again."""
+        """Put ``call``, which has not run, back at the head of the line."""
 
     def leave(self, reader: BorrowedReader) -> None:
-        """Note that ``reader`` takes no more in this hop."""
+        """Note that ``reader`` takes no more calls in this hop."""
 
     def came_back(self, reader: BorrowedReader) -> None:
         """Decide in the loop what ``reader`` does next."""
@@ -85,10 +85,10 @@ class Line(Protocol):
 
 @final
 class BorrowedReader:
-    """One reader, borrowed from ``pool``, which was ``engine``'s then.
+    """One reader, borrowed from ``pool``, which was ``engine``'s pool at that time.
 
-    ``call`` runs on it since ``since`` (monotonic seconds); None if none does. ``gap`` is set if no
-    read transaction may begin for a moment. ``executor`` is its connection's.
+    ``call`` has run on it since ``since`` (monotonic seconds); None if no call runs. ``gap`` is set
+    if no read transaction may begin for a moment. ``executor`` is that of its connection.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class BorrowedReader:
         self.executor: Executor = connection.executor
         permit = self.executor.transaction.checkout
         assert permit is not None
-        permit.work_for(None)  # the one that has checked it out ends now
+        permit.work_for(None)  # the task that has checked it out ends now
         self._permit = permit
         self._clock = clock
         self.look_at = clock() + SLICE_SECONDS
@@ -145,7 +145,7 @@ class BorrowedReader:
     # -- in the loop ----------------------------------------------------------------------------
 
     def serve(self) -> bool:
-        """Run the calls of the line, in one hop; return False if the connection is closed."""
+        """Run the calls in the line, in one hop; return False if the connection is closed."""
         try:
             job = self.executor.worker.run(self._serve, interruptible=False)
         except dbapi.Error:
@@ -154,8 +154,8 @@ class BorrowedReader:
         return True
 
     def _end_hop(self, _: Job[None]) -> None:
-        # Tasks go on before it is known whether the reader is given back: their next calls, if they
-        # come at once, need no other checkout.
+        # Tasks resume before it is decided whether the reader is returned: if they make their next
+        # calls at once, no other checkout is needed.
         try:
             self.report_done()
         finally:
@@ -167,12 +167,12 @@ class BorrowedReader:
         try:
             while done:
                 done.popleft().report()
-        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+        except BaseException:  # KeyboardInterrupt in a task: the other tasks still resume
             self._line.post(self.report_done)
             raise
 
     def may_stay(self, now: float) -> bool:
-        """Return whether it may go on with other calls at ``now``. In any thread."""
+        """Return whether it may run further calls at ``now``. Any thread may call this."""
         return self.clean and (now < self.look_at or self.may_stay_longer(now))
 
     def may_stay_longer(self, now: float) -> bool:
@@ -184,17 +184,17 @@ class BorrowedReader:
 
     @property
     def at_rest(self) -> bool:
-        """True if its thread is done with the calls."""
+        """True if its thread has finished the calls."""
         return self.executor.worker.at_rest
 
     @property
     def needs_no_wait(self) -> bool:
-        """True if nothing waits while it is given back: no listener, nor what was lent."""
+        """True if its return does not wait for anything: no listener, no lent connection."""
         dispatch = self._pool.dispatch
         return not (self.executor.worker.lent or dispatch.reset or dispatch.checkin)
 
     def take_fairy(self) -> PoolProxiedConnection | None:
-        """Return the pool's proxy, to be given back; None the next time."""
+        """Return the pool's proxy, which is to be returned; from the second call on, None."""
         fairy, self._fairy, self.clean = self._fairy, None, False
         return fairy
 
@@ -211,7 +211,7 @@ class BorrowedReader:
                 watch_progress(sqlite, None, 0)
         except BaseException as error:
             self.clean = False
-            if self.call is not None:  # of which the error is none
+            if self.call is not None:  # the error is not the call's own
                 self.call.fail(error)
                 self._done.append(self.call)
             raise
@@ -221,7 +221,7 @@ class BorrowedReader:
 
     def _run_calls(self, sqlite: sqlite3.Connection) -> None:
         line, done = self._line, self._done
-        # One for all BEGIN and ROLLBACK: sqlite3 makes one for each execute() of a connection.
+        # One cursor for all BEGINs and ROLLBACKs: Connection.execute() would create one each time.
         cursor = sqlite.cursor()
         now, unreported_since, number = self._clock(), 0.0, 0
         while (call := line.take(self, now)) is not None:
@@ -248,7 +248,7 @@ class BorrowedReader:
         self.executor.counts.ran_functions(number)
 
     def _look(self) -> bool:
-        """Return whether to stop the running statement. Called by SQLite."""
+        """Return whether to stop the running statement. SQLite calls this."""
         return self._here is not None and self._here.look()
 
     def _run(self, sqlite: sqlite3.Connection, cursor: sqlite3.Cursor, call: ReadCall[Any]) -> None:
@@ -271,7 +271,7 @@ class BorrowedReader:
             if rules.commits_wait:
                 self._lock(sqlite)
             call.run(here)
-        except BaseException as error:  # raised again where it is awaited
+        except BaseException as error:  # raised again where the call is awaited
             call.fail(error)
         finally:
             self._end(sqlite, cursor, here, call)
@@ -279,7 +279,7 @@ class BorrowedReader:
                 rules.snapshots.end(snapshot)
 
     def _lock(self, sqlite: sqlite3.Connection) -> None:
-        """Take the lock that the first read takes without WAL, and that may be taken."""
+        """Acquire the lock that the first read needs without WAL, and that others may hold."""
         try:
             with self.executor.authorizer.aside():
                 sqlite.execute("PRAGMA schema_version").fetchone()
@@ -295,7 +295,7 @@ class BorrowedReader:
         here: ThreadConnection,
         call: ReadCall[Any],
     ) -> None:
-        """End the transaction; note whether the connection is as it was before."""
+        """End the transaction; note whether the connection is in the same state as before."""
         executor = self.executor
         try:
             here.end()
@@ -304,7 +304,7 @@ class BorrowedReader:
                 cursor.execute("ROLLBACK")
                 executor.counts.reads += 1
             if here.touched and not closed:
-                sqlite.isolation_level = None  # the function may have set another
+                sqlite.isolation_level = None  # the function may have set another level
             self._permit.work_for(None)
         except BaseException as error:
             call.fail(error)

@@ -1,4 +1,4 @@
-"""Foreign keys that SQLite checks at COMMIT only."""
+"""Foreign keys that SQLite checks only at COMMIT."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ANY = "SELECT 1 FROM sqlite_master WHERE upper(sql) LIKE '%INITIALLY%DEFERRED%'
 
 @final
 class DeferredKeys:
-    """Whether a database has deferred foreign keys; remembered while its schema is the same.
+    """Whether a database has deferred foreign keys; remembered until its schema changes.
 
-    Ask right after BEGIN: a schema version that is rolled back is used again for another schema.
-    Another connection may have another file, whose schema may have the same version.
+    Ask right after BEGIN: a schema version that is rolled back is reused for another schema.
+    Another connection may have a different file, whose schema may have the same version.
     """
 
     __slots__ = ("_any", "_known_to", "_version")
@@ -29,7 +29,7 @@ class DeferredKeys:
         self._any = False
 
     def are_in(self, sqlite: sqlite3.Connection, worker: ConnectionThread) -> bool:
-        """Return whether there are any, as ``sqlite``, the connection of ``worker``, sees it."""
+        """Return whether there are any, as seen by ``sqlite``, the connection of ``worker``."""
         version = sqlite.execute("PRAGMA schema_version").fetchone()[0]
         known = self._known_to is not None and self._known_to() is worker
         if not known or version != self._version:
@@ -40,5 +40,5 @@ class DeferredKeys:
 
 
 def defers_now(sqlite: sqlite3.Connection) -> bool:
-    """Return whether keys are deferred, after a function that had SQLite's own connection."""
+    """Return whether keys are deferred, after a function has used SQLite's own connection."""
     return bool(ask(sqlite, "defer_foreign_keys")) or bool(rows(sqlite, _ANY))

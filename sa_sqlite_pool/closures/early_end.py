@@ -1,6 +1,6 @@
-"""What ends a function before it returns, and the error that says so.
+"""Functions that are ended before they return, and the errors that report the cause.
 
-Misuse, a transaction that SQLite has rolled back by itself, a time-out, a snapshot that is too old,
+Misuse, a transaction that SQLite itself has rolled back, a time-out, a snapshot that is too old,
 a cancellation, a connection that was given up.
 """
 
@@ -28,7 +28,7 @@ _BY_DRIVER = "by a statement on the driver's connection"
 
 
 class Phase(enum.Enum):
-    """The life of a :class:`ThreadConnection`; it only moves downwards."""
+    """The phases of a :class:`ThreadConnection`, in the only order in which they occur."""
 
     STARTING = enum.auto()  # SQLAlchemy begins its transaction and calls listeners
     RUNNING = enum.auto()  # the function runs
@@ -37,21 +37,21 @@ class Phase(enum.Enum):
 
 
 class Caller(Protocol):
-    """The call that has a function run."""
+    """The call that runs a function."""
 
     @property
     def cancelled(self) -> bool:
-        """True if it does not wait for the function any more."""
+        """True if it no longer waits for the function."""
 
 
 class Guarded(BorrowedConnection):
-    """A borrowed connection that refuses to go on when its function must stop.
+    """A borrowed connection that refuses further use when its function must stop.
 
-    A subclass sets what is declared here: SQLite's connection, the call that waits for the function
-    or does not any more, whether only the function's own work is lost with the transaction, and the
-    thread in which the function runs.
+    A subclass sets the attributes declared here: SQLite's connection, the call that waits for the
+    function or no longer does, whether only the function's own work is lost with the transaction,
+    and the thread in which the function runs.
 
-    SQLite rolls the whole transaction back when it stops a statement that writes. So that is only
+    SQLite rolls back the whole transaction when a statement that writes is stopped. So that is only
     done if the work is the function's own, or if all is lost anyway; see :meth:`look`.
     """
 
@@ -60,16 +60,16 @@ class Guarded(BorrowedConnection):
     _alone: bool
     _thread: int
 
-    # Class attributes for what few functions need, since each function has a connection.
+    # Class attributes for values that few functions need, since each function has a connection.
     _misuse: ClosureError | None = None
     _lost_by: BaseException | None = None  # the error with which SQLite ended the transaction
     _reads = False  # the running statement writes nothing
     _stops_at: float | None = None
-    _too_old: Callable[[], Exception] | None = None  # makes the error of a read ended early
+    _too_old: Callable[[], Exception] | None = None  # creates the error of a read ended early
     phase = Phase.STARTING
 
     def look(self) -> bool:
-        """Return whether to stop the running statement. Called by SQLite."""
+        """Return whether to stop the running statement. SQLite calls this."""
         if self._too_old is not None:
             return True
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
@@ -93,7 +93,7 @@ class Guarded(BorrowedConnection):
 
     def _assert_usable(self) -> None:
         executor = self._executor
-        if (  # what _assert_here() and _assert_going_on() ask, without the calls
+        if (  # the checks of _assert_here() and _assert_going_on(), without the calls
             self._thread != get_ident()
             or self.phase is Phase.ENDED
             or not self.sqlite.in_transaction
@@ -115,7 +115,7 @@ class Guarded(BorrowedConnection):
         self.assert_wanted()
 
     def end_early(self, _: Snapshot, error: Callable[[], Exception]) -> None:
-        """Have the function stop at once, and raise ``error()`` from what it executes."""
+        """Stop the function at once: raise ``error()`` from the statements that it executes."""
         self._too_old = error
 
     def _assert_not_too_old(self) -> None:
@@ -123,18 +123,18 @@ class Guarded(BorrowedConnection):
             raise self._too_old()
 
     def notice_end(self) -> None:
-        """Note a transaction that was ended by something that bypassed this object."""
-        with contextlib.suppress(*dbapi.ProgrammingError):  # the function has closed it
+        """Note a transaction that was ended in a way that bypassed this object."""
+        with contextlib.suppress(*dbapi.ProgrammingError):  # the function closed the connection
             if not self.sqlite.in_transaction:
                 executor = self._executor
                 if not (executor.worker.closed or executor.transaction.lost):
                     executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
 
     def _raise_what_led_to(self, error: Exception) -> None:
-        """Raise the cause of an error that would be misleading by itself."""
+        """Raise the cause of an error that would be misleading on its own."""
         self.notice_end()
         if self._misuse is not None and isinstance(error, sqlite3.Error):
-            raise self._misuse from error  # EndWatch's: SQLite says "not authorized"
+            raise self._misuse from error  # due to EndWatch: SQLite says "not authorized"
         try:
             self._executor.transaction.assert_not_lost()
         except TransactionLostError as lost:
@@ -142,7 +142,7 @@ class Guarded(BorrowedConnection):
                 raise OperationalError(None, None, lost) from error
 
     def assert_wanted(self) -> None:
-        """Raise what the caller gets if no task waits for the result."""
+        """Raise the error that the caller gets if no task waits for the result any more."""
         self._executor.worker.assert_usable()
         if self._caller.cancelled:
             raise asyncio.CancelledError
@@ -163,7 +163,7 @@ class Guarded(BorrowedConnection):
         self._assert_not_too_old()
         self.assert_wanted()
         if self._stops_at is None or time.monotonic() < self._stops_at:
-            return  # stopped by a progress handler of the application
+            return  # stopped by the application's own progress handler
         lost = executor.transaction.lost
         raise executor.rules.took_too_long(sql, timeout, lost=lost) from error
 
@@ -171,8 +171,8 @@ class Guarded(BorrowedConnection):
 def comes_from(error: BaseException, loss: BaseException | None) -> bool:
     """Return whether ``error`` reports ``loss``, the error that ended the transaction.
 
-    It may be the same error, as SQLAlchemy raises it, or one that the application made of it. The
-    error of a later statement, which was refused, or of no statement, does not report it.
+    It may be the same error, as raised by SQLAlchemy, or one that the application has raised from
+    it. An error of a later statement, which was refused, or of no statement, does not report it.
     """
     for link in _chain(error):
         original = getattr(link, "orig", None)

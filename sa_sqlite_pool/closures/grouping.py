@@ -1,17 +1,17 @@
 """Group commit: consecutive calls of ``run_write()`` share a turn and a COMMIT.
 
-They have one place in line together, as long as no other request for the turn came since:
+They share one place in line, as long as no other request for the turn has arrived since:
 
-    Line                 | run_write()        | db.write()
-    group of a           | a: none is last    |
-    group of a, b        | b: the group is    |
-    group of a, b; c     |                    | c
-    group of a, b; c; d  | d: c is last       |
+    Line                 | run_write()             | db.write()
+    group of a           | a: no group is last     |
+    group of a, b        | b: the group is last    |
+    group of a, b; c     |                         | c
+    group of a, b; c; d  | d: c is last            |
 
-So a group overtakes no other request, and is as large as the line is long. It does not wait to
-become larger.
+So a group overtakes no other request, and the longer the line, the larger the group. It does not
+wait to become larger.
 
-A task of its own leads it, so that a caller's cancellation does not affect other callers. A group
+A separate task leads it, so that a caller's cancellation does not affect other callers. A group
 belongs to one event loop, and ends with it, as do its callers.
 """
 
@@ -49,10 +49,10 @@ from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
-# Seconds that a cancellation waits for a running function; then it is left to itself.
+# Seconds that a cancellation waits for a running function, which is then left to run.
 _LET_GO_SECONDS = 1.0
 
-# Seconds for which calls may join a group: pool_recycle and pool_pre_ping are the check-out's.
+# Seconds during which calls may join: only a checkout applies pool_recycle and pool_pre_ping.
 _LONGEST_SECONDS = 1.0
 
 # The leader waits as long as any call of the group does; each call has its own deadline.
@@ -61,12 +61,12 @@ _FOR_EVER_SECONDS = 1_000_000.0
 
 @final
 class Call(Awaited[T]):
-    """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
+    """One call of ``run_write()``. It is taken once: to run it, or to ensure that it never runs.
 
-    ``deadline`` is the loop time until which it waits, and ``due`` that at which its ``group`` has
-    to look at it: the deadline, or before that ``long`` seconds after its begin. ``began`` and
+    ``deadline`` is the loop time until which it waits, and ``due`` is when its ``group`` has to
+    check it: at the deadline, or earlier, ``long`` seconds after it began. ``began`` and
     ``taken_at`` are the monotonic times at which its wait began, and ended because it was taken to
-    run; ``held_by`` is what was in the way when it had waited for long, None if it had not.
+    run; ``held_by`` describes what blocked it after a long wait, and is None if there was none.
     ``cancelled`` is True once no task awaits it any more.
     """
 
@@ -107,14 +107,14 @@ class Call(Awaited[T]):
             self._error = error
 
     def lose(self, error: BaseException) -> None:
-        """Let ``error`` be the outcome of a call that has none. In any thread."""
+        """Set ``error`` as the outcome of a call that has none. Any thread may call this."""
         if self._error is None and not hasattr(self, "_result"):
             self._error = error
 
     # -- in the loop ----------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
-        """End a call that has not run, and never will. Outside any task."""
+        """End a call that has not run, and never will. This is called outside any task."""
         self._error = error
         self.report()
 
@@ -131,7 +131,7 @@ class Call(Awaited[T]):
 
 @final
 class Group:
-    """Calls with one place in line, and the task that leads them."""
+    """Calls that share a place in line, and the task that leads them."""
 
     def __init__(self, groups: Groups, first: Call[Any]) -> None:
         self._groups = groups
@@ -151,17 +151,17 @@ class Group:
         self._job: Job[None] | None = None
         work = self._lead()
         try:
-            # An eager task factory runs it now, up to its first wait: it must find its first call.
+            # An eager task factory runs it now, up to its first wait: the first call must be there.
             self._leader = start_task(work, f"group commit of {self._turn.name}")
-        except BaseException:  # or no task would take the turn from this place, or leave it
+        except BaseException:  # otherwise, no task would take the turn from this place, or leave it
             work.close()
             self._place.leave()
             raise
         if self._led_by is None:
-            # Until it begins, or else the caller would be taken for the holder of the turn.
+            # Until it begins. Otherwise, the caller would be considered the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which it would keep.
+        # Not in the first caller's context, which the callback would keep alive.
         self._leader.add_done_callback(self._led, context=contextvars.Context())
         self._look_at(first.due)
 
@@ -198,7 +198,7 @@ class Group:
             while self._calls:
                 await self._share(executor, fairy)
                 if executor.worker.closed_by_application:
-                    break  # a function has closed it: the others run on another one
+                    break  # a function has closed it: the others run on another connection
         finally:
             self._closed = True
             await give_back(fairy, executor)
@@ -245,9 +245,9 @@ class Group:
         transaction.writing.others_had_lock(time.monotonic() - began)
 
     def _take_next(self) -> Call[Any] | None:
-        """Take the next call that is not taken yet, or None. Runs in the thread."""
+        """Take and return the next call not taken yet, or return None. Runs in the thread."""
         while self._calls:
-            # It leaves the line last: if there is no memory, it is still there, and told so.
+            # It is removed from the line last: if there is no memory, it still gets that error.
             now, call = time.monotonic(), self._calls[0]
             self._running.append(call)
             self._calls.popleft()
@@ -258,9 +258,9 @@ class Group:
         return None
 
     def _have_run(self, clean: bool) -> None:
-        """Have the calls that were taken go on. Runs in the thread.
+        """Resume the calls that were taken. This runs in the thread.
 
-        If the connection is not as it was before, no other call joins: its check-in comes first.
+        If the state of the connection has changed, no other call joins: the check-in comes first.
         """
         if not clean:
             self._closed = True
@@ -268,12 +268,12 @@ class Group:
             self._post(self._report)
 
     def _report(self) -> None:
-        # Before the leader goes on: calls that their tasks make at once are the next of the group.
+        # Before the leader resumes: calls that these tasks make at once are next in the group.
         running = self._running
         try:
             while running:
                 running.pop(0).report()
-        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+        except BaseException:  # KeyboardInterrupt in a task: the other tasks still resume
             self._post(self._report)
             raise
 
@@ -285,10 +285,10 @@ class Group:
         self._place.leave()
         self._groups.forget(self)
         job, self._job = self._job, None
-        if self._running and job is not None and job.let_go:  # or their thread reports them
+        if self._running and job is not None and job.let_go:  # otherwise, their thread reports them
             self._lose_running(leader)
         if leader.cancelled():
-            # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
+            # Not by a caller. If the loop ends, the calls are also cancelled in this iteration.
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
             self._fail_all(lambda: for_another(error))
@@ -296,7 +296,7 @@ class Group:
             self._go_on_without()
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
-        """Report calls that their thread is done with and has not reported: without memory, say."""
+        """Report calls that their thread has finished but not reported, as for lack of memory."""
         error = None if leader.cancelled() else leader.exception()
         for call in self._running:
             call.lose(asyncio.CancelledError() if error is None else for_another(error))
@@ -307,14 +307,14 @@ class Group:
             if not call.taken:
                 try:
                     self._groups.add(call)
-                except Exception as error:  # or it would wait for ever
+                except Exception as error:  # otherwise, the call would wait for ever
                     if call.take():
                         call.fail(error)
 
-    # -- calls that wait no longer --------------------------------------------------------------
+    # -- calls that no longer wait --------------------------------------------------------------
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait in it. Callable from any thread."""
+        """Raise ``error()`` in its waiting calls. This may be called from any thread."""
         call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:
@@ -323,12 +323,12 @@ class Group:
                 call.fail(error())
 
     def _look_at(self, when: float) -> None:
-        # Not in the caller's context, which the timer would keep.
+        # Not in the caller's context, which the timer would keep alive.
         context = contextvars.Context()
         self._timer = call_at(self._loop, when, self._look_at_calls, context=context)
 
     def _look_at_calls(self) -> None:
-        """Fail the calls that are overdue; note what is in the way of those that wait for long."""
+        """Fail the calls that are overdue; note what blocks those that have waited for long."""
         now, next_due, failed = loop_time(self._loop), float("inf"), False
         self._timer = None
         for call in list(self._calls):
@@ -341,7 +341,7 @@ class Group:
             if call.due <= now:
                 call.held_by, call.due = self._turn.line.describe_holders(), call.deadline
             next_due = min(next_due, call.due)
-            if call.held_by is None:  # nor have those behind it waited for long
+            if call.held_by is None:  # the calls behind it have not waited for long, either
                 break
         if next_due < float("inf"):
             self._look_at(next_due)
@@ -349,7 +349,7 @@ class Group:
             self.end_if_unwanted()
 
     def end_if_unwanted(self) -> None:
-        """Leave the line if none of its calls waits any more. What runs comes to its end first."""
+        """Leave the line if none of its calls waits any more. Running calls end first."""
         if all(call.taken for call in list(self._calls)):
             self._closed = True
             self._leader.cancel()
@@ -359,7 +359,7 @@ class Group:
 class Groups:
     """All calls of ``run_write()`` on one writer engine. ``together``: they may share a COMMIT.
 
-    ``threads`` are those in which a function runs. Tasks of any number of event loops may share it.
+    ``threads`` are those in which a function runs. Any number of event loops may share this object.
     """
 
     def __init__(self, engine: AsyncEngine, timeout: float, *, together: bool) -> None:
@@ -386,8 +386,8 @@ class Groups:
         """Run ``body`` in a transaction that is committed when this returns.
 
         Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
-        before it has begun drops it; later it is rolled back, unless the function has returned: its
-        group's COMMIT keeps it then.
+        before it has begun drops it; a later one rolls it back, unless the function has returned:
+        then it is committed with its group.
         """
         pool, turn = self.pool, self.pool.turn
         turn.assert_not_held()
@@ -396,8 +396,8 @@ class Groups:
         beginning = None if watch.observer is None else watch.beginning(turn.line)
         try:
             self.add(call)
-        except BaseException:  # at the end of the stack, or by a signal's handler
-            call.take()  # or it would run, and its outcome be lost
+        except BaseException:  # the stack is exhausted, or a signal handler has raised it
+            call.take()  # otherwise, it would run, and its outcome would be lost
             raise
         try:
             return await call
@@ -407,7 +407,7 @@ class Groups:
                 watch.call_ended(WaitedFor.TURN, turn.name, call, beginning, error)
 
     def add(self, call: Call[Any]) -> None:
-        """Give the call its place in line."""
+        """Assign the call a place in line."""
         group = self._last
         if group is None or not self._together or not group.takes(call.get_loop()):
             group = self._last = Group(self, call)
@@ -416,12 +416,12 @@ class Groups:
             group.add(call)
 
     def forget(self, group: Group) -> None:
-        """Keep nothing of a group that has ended: it leads to the file, and to its threads."""
+        """Drop all references to a group that has ended: it refers to the file and its threads."""
         self._groups.discard(group)
         if self._last is group:
             self._last = None
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait."""
+        """Raise ``error()`` in all waiting calls."""
         for group in list(self._groups):
             group.send_away(error)

@@ -13,28 +13,28 @@ from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
-# Seconds that a cancellation waits for a running function; then it is left to itself.
+# Seconds that a cancellation waits for a running function, which is then left to run.
 _LET_GO_SECONDS = 1.0
 
 
 class Queue(Protocol):
-    """The calls that wait, each for ``seconds`` at most; None for no limit."""
+    """The calls that wait, each for at most ``seconds``; None means no limit."""
 
     seconds: float | None
 
     def drop(self, call: ReadCall[Any]) -> bool:
-        """Remove ``call``, and return whether it was there: it never runs then."""
+        """Remove ``call``, and return whether it was there; if so, it will never run."""
 
 
 @final
 class ReadCall(Awaited[T]):
     """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
 
-    ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
-    it waits, None for no limit: as the queue has it. ``began`` and ``taken_at`` are the monotonic
-    times at which its wait began, and ended because it was taken to run; ``held_by`` is what was in
-    the way when it had waited for long, None if it had not. ``cancelled`` is True once no task
-    awaits it any more, ``let_go`` once its task has gone on although it still ran.
+    ``fn`` is the function that the application has passed, ``deadline`` the loop time until which
+    it waits, as set by the queue; None means no limit. ``began`` and ``taken_at`` are the monotonic
+    times at which its wait began, and ended because it was taken to run; ``held_by`` describes what
+    blocked it after a long wait, and is None if there was none. ``cancelled`` is True once no task
+    awaits it any more, ``let_go`` once its task has resumed while it was still running.
     """
 
     cancelled = False
@@ -67,7 +67,7 @@ class ReadCall(Awaited[T]):
         self._result = self._in_context(self._body, here, *self._arguments)
 
     def fail(self, error: BaseException) -> None:
-        """Set its outcome, to be reported. In any thread."""
+        """Set its outcome, which is then to be reported. Any thread may call this."""
         self._error = error
 
     # -- in the loop ----------------------------------------------------------------------------

@@ -1,21 +1,21 @@
 """The line in which calls of ``run_read()`` wait, and the readers that serve them.
 
-One reader at a time serves a line, and goes from one call to the next in its thread without a hop;
-several in several threads would compete for the interpreter lock. A call that runs long would hold
-the others up, so another reader takes over then:
+One reader at a time serves a line, and runs one call after another in its thread without a hop;
+several readers in several threads would compete for the interpreter lock. A call that runs for long
+would delay the others, so another reader takes over then:
 
     First reader          | Second reader         | Line
     runs a, b             |                       | a, b, c, d
     runs c, which is long |                       | d
                           | is borrowed, runs d   |
-    ends c, is given back | runs e                | e, …
+    ends c, is returned   | runs e                | e, …
 
-Functions that were long are remembered: with the next call of one, another reader takes over at
-once. All begin in order of arrival.
+Functions that ran for long are remembered: when one is called again, another reader takes over at
+once. All calls begin in order of arrival.
 
     State of the line               | calls | current | coming
     nothing to do                   | none  | None    | 0
-    a reader is about to look       | any   | None    | > 0
+    a reader is about to check      | any   | None    | > 0
     a reader runs one after another | any   | it      | any
 """
 
@@ -48,10 +48,10 @@ from .read_call import ReadCall
 
 @final
 class ReadLine:
-    """The calls of one event loop that wait, and the readers that serve them.
+    """The waiting calls of one event loop, and the readers that serve them.
 
     ``threads`` are the threads in which functions of the application run, ``seconds`` is how long
-    a call waits, None for no limit.
+    a call waits; None means no limit.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class ReadLine:
         self.loop = weakref.ref(asyncio.get_running_loop())
         self.post = of_running_loop(Mailbox).post
         self._mutex = new_lock()
-        # calls non-empty ⇒ current is not None, or coming > 0, or about to be
+        # calls non-empty ⇒ current is not None, or coming > 0, or either is about to hold
         self._calls: OrderedDict[ReadCall[Any], None] = OrderedDict()
         self._current: BorrowedReader | None = None  # the reader that takes the next call
         self._coming = 0  # readers that are being borrowed, or have ended a hop
-        self._gap: Snapshots | None = None  # where a gap was met that may not have ended
+        self._gap: Snapshots | None = None  # set after a gap that may not have ended yet
         self._readers: set[BorrowedReader] = set()
         self._tasks: set[asyncio.Future[None]] = set()
-        self._watches = False  # a timer looks for a long call
-        self._times = False  # a timer looks at deadlines
-        self._notes = False  # a timer looks for calls that have waited for long
+        self._watches = False  # a timer checks for a long call
+        self._times = False  # a timer checks deadlines
+        self._notes = False  # a timer checks for calls that have waited for long
 
     @property
     def waiting(self) -> bool:
@@ -92,21 +92,21 @@ class ReadLine:
 
     @property
     def _pool(self) -> FairPool:
-        """The engine's pool, of which ``dispose()`` makes another."""
+        """The engine's pool, which ``dispose()`` replaces with a new one."""
         pool = self._engine.pool
         assert isinstance(pool, FairPool)
         return pool
 
-    # -- calls that come, and wait no longer ------------------------------------------------------
+    # -- calls that arrive, or no longer wait -----------------------------------------------------
 
     def add(self, call: ReadCall[Any]) -> None:
-        """Have ``call`` run after the calls that came before."""
+        """Add ``call`` to the line, to run after the calls that arrived before it."""
         with self._mutex:
             self._calls[call] = None
             current, coming = self._current, self._coming
         try:
             self._see_that_it_runs(call, current, coming)
-        except BaseException:  # at the end of the stack, or by a signal's handler
+        except BaseException:  # the stack is exhausted, or a signal handler has raised it
             self.drop(call)
             raise
 
@@ -124,7 +124,7 @@ class ReadLine:
             self._note_holders_in(self.watch.limit)
 
     def beginning(self) -> Beginning | None:
-        """Return what is to be observed of the wait of a call that is added now, if anything is."""
+        """Return what to observe about the wait of a call that is added now, if anything."""
         return None if self.watch.observer is None else self.watch.beginning(self._pool.line)
 
     def drop(self, call: ReadCall[Any]) -> bool:
@@ -132,7 +132,7 @@ class ReadLine:
             return self._calls.pop(call, call) is None
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait. In the loop, outside any task."""
+        """Raise ``error()`` in all waiting calls. This runs in the loop, outside any task."""
         with self._mutex:
             waiting = list(self._calls)
             self._calls.clear()
@@ -142,7 +142,7 @@ class ReadLine:
 
     def _look_at_deadlines_at(self, deadline: float) -> None:
         _call_at(deadline, self._look_at_deadlines)
-        self._times = True  # only now: the call may fail, in a task deep in its stack
+        self._times = True  # only now: the call may fail if the stack is nearly exhausted
 
     def _look_at_deadlines(self) -> None:
         self._times = False
@@ -167,7 +167,7 @@ class ReadLine:
         self._notes = True
 
     def _note_holders(self) -> None:
-        """Note what is in the way of the calls that have waited for long by now."""
+        """Note what blocks the calls that have waited for long by now."""
         self._notes = False
         limit = self.watch.limit
         assert limit is not None
@@ -190,7 +190,7 @@ class ReadLine:
     def call_ended(
         self, call: ReadCall[Any], beginning: Beginning | None, error: BaseException | None
     ) -> None:
-        """Tell of the wait of ``call``, which was long, or observed. In its task's coroutine."""
+        """Report the wait of ``call``, which was long or is observed, in its task's coroutine."""
         self.watch.call_ended(WaitedFor.READER, self._label, call, beginning, error)
 
     def _not_in_time(self) -> Exception:
@@ -202,17 +202,17 @@ class ReadLine:
             )
         return pool.not_in_time()
 
-    # -- readers for them -------------------------------------------------------------------------
+    # -- readers for the calls --------------------------------------------------------------------
 
     def _see_to_calls(self) -> None:
-        """Borrow a reader if calls wait, and none serves them or is about to. In the loop."""
+        """Borrow a reader, in the loop, if calls wait and no reader serves them or is about to."""
         with self._mutex:
             if not self._calls or self._current is not None or self._coming:
                 return
             self._coming += 1
         try:
             self._start(self._borrow(), self._borrowed)
-        except BaseException:  # or the next calls would wait for it
+        except BaseException:  # otherwise, the next calls would wait for that reader
             with self._mutex:
                 self._coming -= 1
             raise
@@ -229,7 +229,7 @@ class ReadLine:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(then)
-        except BaseException:  # or the reader would be counted twice, by the caller and by then()
+        except BaseException:  # otherwise, both the caller and then() would count the reader
             task.cancel()
             raise
 
@@ -246,11 +246,11 @@ class ReadLine:
             self.came_back(reader)
         except BaseException:
             with self._mutex:
-                self._coming += 1  # as before: _borrowed() will count it off
+                self._coming += 1  # as before: _borrowed() will decrement it
             raise
 
     def _borrowed(self, task: asyncio.Future[None]) -> None:
-        """After an error or a cancellation, borrow another for the calls that wait."""
+        """After an error or a cancellation, borrow another reader for the waiting calls."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             return
@@ -265,10 +265,10 @@ class ReadLine:
         self._see_to_calls()
 
     def came_back(self, reader: BorrowedReader) -> None:
-        """Have ``reader``, which is at rest, serve the line, or give it back. In the loop."""
+        """Let ``reader``, which is at rest, serve the line, or check it in. Runs in the loop."""
         try:
             stays = reader.may_stay(self._clock())
-        except BaseException:  # by a signal's handler: the reader would be lost
+        except BaseException:  # from a signal handler: the reader would be lost
             with self._mutex:
                 self._coming -= 1
             self._give_back(reader)
@@ -292,7 +292,7 @@ class ReadLine:
     def _give_back(self, reader: BorrowedReader) -> None:
         if reader.gap is not None:
             self._gap = reader.gap
-            if not self._times:  # its call did not wait when they were looked at, and now does
+            if not self._times:  # at the last check, its call was not waiting; now it is
                 self._look_at_deadlines()
         with self._mutex:
             self._readers.discard(reader)
@@ -316,7 +316,7 @@ class ReadLine:
                 raise
 
     def close_readers_at_rest(self) -> None:
-        """Give readers back whose calls have ended, before a fork. In any thread."""
+        """Check in readers whose calls have ended, before a fork. Any thread may call this."""
         with self._mutex:
             resting = [r for r in self._readers if r is not self._current and r.at_rest]
             given_back = [fairy for reader in resting if (fairy := reader.take_fairy())]
@@ -326,7 +326,7 @@ class ReadLine:
     # -- in the readers' threads ------------------------------------------------------------------
 
     def take(self, reader: BorrowedReader, now: float) -> ReadCall[Any] | None:
-        """Take the next call for ``reader``; None if it is not to go on."""
+        """Take the next call for ``reader``; None if the reader has to stop."""
         with self._mutex:
             claims = self._current is None
             if not self._calls or not (claims or self._current is reader):
@@ -344,14 +344,14 @@ class ReadLine:
         return call
 
     def put_back(self, call: ReadCall[Any]) -> None:
-        """Make ``call``, which has not run, the next again."""
+        """Put ``call``, which has not run, back at the head of the line."""
         call.taken_at = None
         with self._mutex:
             self._calls[call] = None
             self._calls.move_to_end(call, last=False)
 
     def leave(self, reader: BorrowedReader) -> None:
-        """Note that ``reader`` takes no more in this hop, and comes back to the loop."""
+        """Note that ``reader`` takes no more calls in this hop, and returns to the loop."""
         with self._mutex:
             reader.call = None
             self._coming += 1
@@ -366,7 +366,7 @@ class ReadLine:
             self._watches = True
 
     def _look(self) -> None:
-        """Have another reader take over from one whose call holds the others up."""
+        """Let another reader take over from one whose call delays the others."""
         self._watches = False
         with self._mutex:
             reader = self._current
@@ -381,7 +381,7 @@ class ReadLine:
 
 
 def _call_at(when: float, method: Callable[[], None]) -> None:
-    """Call a method at a time of the loop, if its object is still there, in an empty context."""
+    """Call a method at a loop time, in an empty context, if its object still exists then."""
     call_at(
         asyncio.get_running_loop(),
         when,

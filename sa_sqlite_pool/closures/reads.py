@@ -1,4 +1,4 @@
-"""The calls of ``run_read()`` of one database: a line for each event loop."""
+"""All calls of ``run_read()`` on one database: a line for each event loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reads:
     def renew_in_child(self) -> None:
         """Forget the parent's lines."""
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadLine] = WeakKeyDictionary()
-        self._last: ReadLine | None = None  # of the loop that has asked last
+        self._last: ReadLine | None = None  # of the loop that asked last
 
     def prepare_for_fork(self) -> None:
         for _, line in self._each():
@@ -55,7 +55,7 @@ class Reads:
         found = self._last = self._lines.get(loop)
         if found is None:
             for other, _ in self._each():
-                if other.is_closed():  # calls that waited there would keep it for ever
+                if other.is_closed():  # calls that waited there would keep it alive for ever
                     self._lines.pop(other, None)
             found = self._last = self._lines[loop] = ReadLine(
                 self._engine, self._label, self._long, self._threads
@@ -63,12 +63,12 @@ class Reads:
         return found
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait."""
+        """Raise ``error()`` in all waiting calls."""
         for loop, line in self._each():
             call_unless_closed(loop, line.send_away, error)
 
     def _each(self) -> Iterator[tuple[asyncio.AbstractEventLoop, ReadLine]]:
-        """Pass over the lines that are there now: another thread may make its own meanwhile."""
+        """Iterate over the lines that exist now: another thread may add its own meanwhile."""
         for reference in self._lines.keyrefs():
             loop = reference()
             line = None if loop is None else self._lines.get(loop)

@@ -1,8 +1,8 @@
 """Several closures that write share one transaction and one COMMIT, in one hop.
 
-Each runs in its own greenlet, up to the point where SQLAlchemy commits. There it waits for the
-common COMMIT, and goes on when that has returned, so that for SQLAlchemy, its events and the
-caller, "committed" is what SQLite says:
+Each runs in its own greenlet, up to the point where SQLAlchemy commits. There, it waits for the
+common COMMIT, and resumes when that has returned. So for SQLAlchemy, its events and the caller,
+"committed" means that SQLite has committed:
 
     First                | Second                | SQLite
                          |                       | BEGIN IMMEDIATE
@@ -10,12 +10,12 @@ caller, "committed" is what SQLite says:
                          |                       | SAVEPOINT
                          | runs, commit(): waits |
                          |                       | COMMIT
-    goes on, is answered |                       |
-                         | goes on, is answered  |
+    resumes, is answered |                       |
+                         | resumes, is answered  |
 
-The first has no SAVEPOINT: if it fails, all is rolled back, which is its own work only, and BEGIN
-IMMEDIATE is sent again for the next function; none runs twice. So a single closure costs what it
-would cost without group commit.
+The first has no SAVEPOINT: if it fails, everything is rolled back, which is only its own work, and
+BEGIN IMMEDIATE is sent again for the next function; no function runs twice. So a single closure
+costs no more than without group commit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys, defers_now
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
-# Bounds of one transaction. The rest comes next, before all later calls.
+# Limits of one transaction. The remaining calls run next, before all later ones.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
 
@@ -52,11 +52,11 @@ _SAVEPOINT = f"SAVEPOINT {_NAME}"
 
 
 class Work(Protocol):
-    """One caller's function; ``run`` keeps its outcome."""
+    """One caller's function; ``run`` stores its outcome."""
 
     @property
     def cancelled(self) -> bool:
-        """True if its caller does not wait for it any more."""
+        """True if its caller no longer waits for it."""
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
@@ -67,14 +67,14 @@ class Work(Protocol):
         """The context in which it runs."""
 
     def run(self, here: ThreadConnection) -> None:
-        """Run it; return when it is committed, or has failed."""
+        """Run it; return when it has been committed, or has failed."""
 
     def lose(self, error: BaseException) -> None:
-        """Let ``error`` be its outcome, if it has none."""
+        """Set ``error`` as its outcome, if it has none."""
 
 
 class _Waiting(NamedTuple):
-    """A function that has run, up to its COMMIT."""
+    """A function that has run up to its COMMIT."""
 
     here: ThreadConnection
     runner: Runner
@@ -98,11 +98,11 @@ class _Waiting(NamedTuple):
 class SharedTransaction:
     """The work of one hop: a job for the connection's thread.
 
-    :param fairy: the pool's proxy of the connection
+    :param fairy: the pool's proxy for the connection
     :param take_next: takes the next call in line, for this object only; None if there is none
-    :param ended: called when all that were taken have their outcomes, with whether the connection
-        is as it was before
-    :param deferred_keys: tells whether COMMIT may find violated foreign keys
+    :param ended: called when all calls that were taken have their outcomes; its argument is whether
+        the connection is in the same state as before
+    :param deferred_keys: knows whether COMMIT may find violated foreign keys
     :param threads: the threads in which functions run
     """
 
@@ -126,16 +126,16 @@ class SharedTransaction:
         self._clock = clock
         self._defers = False
         self._waiting: list[_Waiting] = []
-        self._here: ThreadConnection | None = None  # that of the function that runs
+        self._here: ThreadConnection | None = None  # of the function that runs
         self._clean = True
-        self._has_run = False  # any call
+        self._has_run = False  # whether any call has
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
-        """Run the calls in line, as many as may share it, and COMMIT.
+        """Run the calls in line, as many as may share the transaction, and COMMIT.
 
-        Raise :class:`NotBegun`, and keep the turn until the next try, or SQLite's error, if the
-        calls in line could not run. A call that has run receives its own outcome. Where one has
-        closed SQLite's connection, return: those in line can run on another.
+        If the calls in line could not run, raise :class:`NotBegun`, and keep the turn until the
+        next attempt, or raise SQLite's error. A call that has run receives its own outcome. If one
+        has closed SQLite's connection, return: the calls in line can run on another connection.
         """
         checkout = self._transaction.checkout
         assert checkout is not None
@@ -159,11 +159,11 @@ class SharedTransaction:
             if self._executor.worker.open_connection is not None:
                 watch_progress(sqlite, None, 0)
                 _roll_back(sqlite)
-                sqlite.isolation_level = None  # a closure may have set another
+                sqlite.isolation_level = None  # a closure may have set another level
             self._ended(self._clean and not self._executor.worker.suspect)
 
     def _look(self) -> bool:
-        """Return whether to stop the running statement. Called by SQLite."""
+        """Return whether to stop the running statement. SQLite calls this."""
         return self._here is not None and self._here.look()
 
     # -- the work -------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ class SharedTransaction:
         runner.gr_context = work.context
         failed = runner.switch(work.run, (here,), {}) is runner.outcome
         self._here = None
-        # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call: also
-        # after a failure, since ROLLBACK TO leaves them deferred.
+        # COMMIT must follow, so that foreign keys that it finds violated can be attributed to one
+        # call, even after a failure, since ROLLBACK TO leaves them deferred.
         self._defers = self._defers or here.defers
         if here.touched:
             self._clean = False
@@ -234,14 +234,14 @@ class SharedTransaction:
             self._waiting.append(_Waiting(here, runner))
 
     def _look_at_touched(self, sqlite: sqlite3.Connection) -> None:
-        """Look at a connection that the last function has used by itself."""
-        # If it is of another class, a handler of the function has replaced this one.
+        """Examine a connection that the last function has used directly."""
+        # If the connection is of another class, the function's own handler has replaced this one.
         watch_progress(sqlite, self._look, PROGRESS_STEPS)
         with self._executor.authorizer.aside():
             self._defers = self._defers or defers_now(sqlite)
 
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
-        """Undo what the last function did; raise if it has closed the connection."""
+        """Undo the work of the last function; raise an error if it closed the connection."""
         self._executor.worker.assert_usable()
         if lost := self._transaction.take_loss():
             self._fail(lost)
@@ -267,7 +267,7 @@ class SharedTransaction:
             one.go_on()
 
     def _send_commit(self, sqlite: sqlite3.Connection) -> None:
-        """Send COMMIT for what waits, without the last if its foreign keys are violated."""
+        """Send COMMIT for the functions that wait, except the last if it violates foreign keys."""
         while self._waiting:
             try:
                 return self._keep_trying(sqlite)
@@ -278,8 +278,8 @@ class SharedTransaction:
         return None
 
     def _keep_trying(self, sqlite: sqlite3.Connection) -> None:
-        # Without WAL, it waits for readers. The greenlets cannot leave this thread, so it blocks
-        # here and not in the loop.
+        # Without WAL, COMMIT waits for readers. The greenlets cannot leave this thread, so it
+        # blocks here and not in the loop.
         self._transaction.note("COMMIT")
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)
@@ -300,23 +300,23 @@ class SharedTransaction:
                 return
 
     def _fail(self, error: BaseException) -> None:
-        """Fail the functions that have run: nothing of them is kept."""
+        """Fail the functions that have run: none of their work is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.fail(for_another(error))
 
 
 def for_another(error: E) -> E:
-    """Return a copy of ``error`` for one more task to raise, or itself if it cannot be copied.
+    """Return a copy of ``error`` for one more task to raise, or ``error`` if it has no copy.
 
-    A class of the application may want other arguments than those that its errors keep, or make
-    its message of them, once more.
+    A class of the application may require other arguments than those that its errors keep, or
+    would build its message from them a second time.
     """
     try:
         copied = copy.copy(error)
         copied.args = error.args
         if notes := getattr(error, "__notes__", None):
-            copied.__dict__["__notes__"] = list(notes)  # not one for all, which each would add to
+            copied.__dict__["__notes__"] = list(notes)  # not a shared list, which each would extend
     except Exception:
         return error
     if type(copied) is not type(error):
@@ -332,6 +332,6 @@ def _roll_back(sqlite: sqlite3.Connection) -> None:
 
 
 def _roll_back_to_savepoint(sqlite: sqlite3.Connection) -> None:
-    # The latest of that name: https://www.sqlite.org/lang_savepoint.html
+    # The most recent one with that name: https://www.sqlite.org/lang_savepoint.html
     sqlite.execute(f"ROLLBACK TO {_NAME}")
     sqlite.execute(f"RELEASE {_NAME}")

@@ -1,12 +1,12 @@
 """The driver connection of a closure: SQL is executed in the closure's own thread.
 
-A function given to ``run_read()`` or ``run_write()`` runs in SQLite's thread, so its statements
-need no hop. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`ThreadConnection`, which
-executes at once, while the function runs, and in its thread only.
+A function passed to ``run_read()`` or ``run_write()`` runs in SQLite's thread, so its statements
+need no hop. SQLAlchemy's ``Connection`` or ``Session`` uses a :class:`ThreadConnection`, which
+executes statements at once, only while the function runs, and only in its thread.
 
-SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html) stops what must stop.
-It is called in this thread, in the middle of a statement, so that nothing comes too early or too
-late, as an interrupt from the loop may.
+SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html) stops statements. It
+is called in this thread, in the middle of a statement, so it can never be too early or too late,
+as an interrupt from the loop can be.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ from .early_end import Caller, Guarded, Phase
 
 T = TypeVar("T")
 
-# Steps of SQLite's virtual machine between two calls: some ten milliseconds. Each call waits for
+# Steps of SQLite's virtual machine between two calls: about ten milliseconds. Each call waits for
 # the interpreter lock, which a busy loop releases after five.
 PROGRESS_STEPS = 200_000
 
 
 @final
 class ThreadConnection(Guarded):
-    """The connection beneath SQLAlchemy's objects in one closure; the transaction is open already.
+    """The connection beneath SQLAlchemy's objects in one closure; its transaction is already open.
 
-    :param fairy: the pool's proxy of the connection
-    :param caller: knows whether it waits for the function still
+    :param fairy: the pool's proxy for the connection
+    :param caller: knows whether it still waits for the function
     :param on_commit: called when SQLAlchemy commits, after the function has returned; None on a
         reader
     :param alone: whether only the function's own work is lost with the transaction
     """
 
-    # Class attributes for what few functions need, since each function has a connection.
+    # Class attributes for values that few functions need, since each function has a connection.
     _watch: EndWatch | None = None  # while the function has the raw connection
     _wrote = False
     _changes: int | None = None  # total_changes when the function got the raw connection
-    touched = False  # it has done to the connection what only a check-in undoes
+    touched = False  # the function has changed something that only a check-in resets
     committed = False
     defers = False  # COMMIT may find violated foreign keys
 
@@ -87,7 +87,7 @@ class ThreadConnection(Guarded):
     # -- the function ---------------------------------------------------------------------------
 
     def call(self, function: Callable[[Any], T], target: object) -> T:
-        """Run ``function(target)``; raise an error if it has ended its transaction itself."""
+        """Run ``function(target)``; raise an error if it has ended the transaction itself."""
         self.phase = Phase.RUNNING
         try:
             result = function(target)
@@ -96,16 +96,16 @@ class ThreadConnection(Guarded):
             self._raise_what_led_to(error)
             raise
         finally:
-            self._lost_by = None  # with its traceback and this object it is a reference cycle
+            self._lost_by = None  # its traceback and this object would form a reference cycle
             if self._watch is not None:
                 self._take_back()
-            if self._streams:  # which may still write, and would be in the way of COMMIT
+            if self._streams:  # they may still write, and would block COMMIT
                 self._close_streams()
             self.phase = Phase.ENDING
         return result
 
     def assert_committed(self) -> None:
-        """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
+        """Raise ClosureError if writes were not committed although SQLAlchemy raised no error."""
         if self.committed:
             return
         if self._wrote or (
@@ -127,11 +127,11 @@ class ThreadConnection(Guarded):
     def _close_streams(self) -> None:
         for stream in list(self._streams):
             if (cursor := stream.detach()) is not None:
-                # A closed connection keeps its locks until all its statements are gone, too.
+                # A closed connection keeps its locks until all its statements are freed, too.
                 with contextlib.suppress(*dbapi.ProgrammingError):
                     cursor.close()
 
-    # -- statements: what cursors ask for -------------------------------------------------------
+    # -- statements: the interface that cursors need --------------------------------------------
 
     @property
     def executor(self) -> Executor:
@@ -178,11 +178,11 @@ class ThreadConnection(Guarded):
         execute: Execute,
         timeout: float | None,
     ) -> Reply:
-        """Run what needs a look at its text before or after."""
+        """Run a statement whose text has to be examined before or afterwards."""
         executor, sql = self._executor, facts.sql
         self._admit(facts, kind)
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
-            # Sent by a listener of the `begin` event, as SQLAlchemy's documentation shows.
+            # Sent by a listener for the `begin` event, as SQLAlchemy's documentation shows.
             return NO_REPLY
         self._wrote = self._wrote or kind.writes
         self._reads = False
@@ -239,7 +239,7 @@ class ThreadConnection(Guarded):
     ) -> Reply:
         """Wait for the lock on an attached file, as SQLite's busy timeout would, or raise.
 
-        Not where ``sqlite3`` does not tell (before Python 3.11) whether a wait can help.
+        Before Python 3.11, do not wait, since ``sqlite3`` does not report whether that can help.
         """
         rules, transaction = self._executor.rules, self._executor.transaction
         if transaction.attached.out_of_date:
@@ -250,7 +250,7 @@ class ThreadConnection(Guarded):
             self.assert_wanted()
             began = time.monotonic()
             pause_here()
-            if self._stops_at is not None:  # the wait is no run of the statement
+            if self._stops_at is not None:  # the wait does not count as running time
                 self._stops_at += time.monotonic() - began
             try:
                 return execute(self.sqlite, sql, parameters)
@@ -264,7 +264,7 @@ class ThreadConnection(Guarded):
         rules.slow_statements.report(rules.label, sql, seconds, permit, place)
 
     def _is_tried_again(self, facts: StatementFacts) -> bool:
-        """Return whether a read on a reader has tried to write: it runs again to find out."""
+        """Return whether a read on a reader tried to write, so that it runs again to find out."""
         executor = self._executor
         return (
             executor.authorizer.attempted is not None
@@ -308,12 +308,12 @@ class ThreadConnection(Guarded):
 
     @contextlib.contextmanager
     def _explaining(self, kind: Kind) -> Any:
-        # EXPLAIN compiles a statement and does not run it, even one that would write.
+        # EXPLAIN compiles a statement but does not run it, even one that would write.
         authorizer = self._executor.authorizer
         with authorizer.allowing(Access.EXAMINED):
             yield
 
-    # -- what SQLAlchemy asks of a driver connection --------------------------------------------
+    # -- what SQLAlchemy expects of a driver connection -----------------------------------------
 
     @property
     def _connection(self) -> sqlite3.Connection:  # type: ignore[override]
@@ -335,7 +335,7 @@ class ThreadConnection(Guarded):
             )
 
     def _take_back(self) -> None:
-        """Allow SQLite's connection to end the transaction again; note one that was closed."""
+        """Allow SQLite's connection to end the transaction again; note if it was closed."""
         assert self._watch is not None
         watch, self._watch = self._watch, None
         try:
@@ -345,7 +345,7 @@ class ThreadConnection(Guarded):
 
     @property
     def _connection_record(self) -> Any:
-        """The record where SQLAlchemy notes options to be reset at check-in."""
+        """The record in which SQLAlchemy notes options to reset at check-in."""
         self.touched = True
         return super()._connection_record
 
@@ -363,7 +363,7 @@ class ThreadConnection(Guarded):
 
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
-        # An option of the engine is set before the function, and is for other connections.
+        # An engine's option is set before the function runs, and is meant for other connections.
         if level is None and self.phase is not Phase.STARTING:
             raise refused_inside("isolation_level='AUTOCOMMIT'")
 
@@ -380,7 +380,7 @@ class ThreadConnection(Guarded):
         self.run_briefly(lambda: self.sqlite.create_function(*args, **kw))
 
     def commit(self) -> None:
-        """Commit after the function, for SQLAlchemy; before it, do nothing; within it, raise."""
+        """Commit after the function, for SQLAlchemy; before, do nothing; within, raise an error."""
         if self.phase is Phase.RUNNING:
             self._misuse = refused_inside("commit()")
             raise self._misuse
@@ -394,8 +394,8 @@ class ThreadConnection(Guarded):
     def rollback(self) -> None:
         """Do nothing after the function: SQLAlchemy's transaction rolls back.
 
-        Within it, SQLAlchemy calls this, too, after a failed flush, whose error must not be hidden;
-        so the next call is refused.
+        SQLAlchemy also calls this within the function, after a failed flush, whose error must not
+        be hidden; so the next call is refused.
         """
         if self.phase is Phase.RUNNING and self._misuse is None:
             self._misuse = rolled_back_inside()

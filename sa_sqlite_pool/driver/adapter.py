@@ -1,6 +1,6 @@
 """The connection that SQLAlchemy sees: its roles, cursors, checkout and check-in.
 
-:class:`~.executor.Executor` executes what runs on it.
+:class:`~.executor.Executor` executes its statements.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .executor import Executor
 from .raw_connection import lend, take_back
 
 Keep = Callable[[ConnectionThread, PlacementPolicy], None]
-"""Keeps a warm and clean connection for the next checkout. Called in any thread."""
+"""Keeps a warm and clean connection for the next checkout. Any thread may call it."""
 
 
 @final
@@ -40,13 +40,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     """One SQLite connection behind SQLAlchemy's synchronous driver interface.
 
     It is an instance of SQLAlchemy's own class, as listeners expect; every public name of that
-    class is replaced, or uses what is replaced.
+    class is overridden, or uses only names that are.
 
-    ``executor`` executes statements on it, and ``worker`` is the connection beneath.
+    ``executor`` executes its statements, and ``worker`` is the underlying connection.
 
-    :param keep: receives the connection if this object is thrown away, although SQLite's connection
+    :param keep: receives the connection if this object is discarded although SQLite's connection
         is still good; see :meth:`terminate`
-    :param isolation_level: the level in ``connect_args``; None is autocommit
+    :param isolation_level: the level in ``connect_args``; None means autocommit
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         "worker",
     )
 
-    await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
+    await_ = staticmethod(await_only)  # as in SQLAlchemy 2.0
 
     def __init__(
         self, dbapi: Any, executor: Executor, keep: Keep, isolation_level: str | None = ""
@@ -78,42 +78,42 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._level = self._level_at_rest = isolation_level
         executor.autocommit = isolation_level is None
 
-    # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
+    # -- what SQLAlchemy and its users expect of a driver connection ---------------------------
 
     @property
     def executor(self) -> Executor:
-        """The executor of this connection, for the code that has it checked out."""
+        """The executor of this connection, for code that has checked the connection out."""
         return self._executor
 
     @property
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
-        Its use bypasses this adapter, so SQLite's busy timeout waits for locks, and ``sqlite3``
-        begins transactions, until the check-in. Once this connection is given up, another task may
-        have SQLite's: all there is then is a closed one.
+        Its use bypasses this adapter, so until the check-in SQLite's busy timeout waits for locks,
+        and ``sqlite3`` begins transactions. Once this connection is given up, another task may use
+        SQLite's connection, so this is a closed one.
         """
         if not (self.worker.closed or self.worker.lent):
             lend(self._executor, self._level)
         # Lend                          | Give up, in any thread
         # lent = True                   | ended = …
         # if ended: a closed one        | if lent: close, do not keep
-        # Whichever comes last, no other task gets what the application has.
+        # Whichever runs last, no other task gets the connection that the application uses.
         if self.worker.ended is not None:
             return closed_connection()
         return self.worker.aiosqlite_connection
 
     def _leave_transactions_to_driver(self) -> None:
-        """Have ``sqlite3`` begin a transaction before DML on the raw connection, as on stock.
+        """Make ``sqlite3`` begin a transaction before DML on the raw connection, as on stock.
 
-        Otherwise each row would be committed at once, and rollback() would undo nothing. Not while
-        a listener sets the connection up: that transaction would not be ended.
+        Otherwise, each row would be committed at once, and rollback() would undo nothing. Do
+        nothing while a listener sets the connection up: that transaction would not be ended.
         """
         if self._transaction.checkout is None:
             return
         connection = self.worker.connection
         set_level = partial(leave_to_driver, connection, self._level)
-        if in_greenlet() and not self.worker.at_rest:  # sqlite3 asks SQLite what is open
+        if in_greenlet() and not self.worker.at_rest:  # sqlite3 checks for an open transaction
             self._executor.run_in_thread(set_level)
         else:
             set_level()
@@ -147,10 +147,10 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return self._executor.role
 
     def ask_for_role(self, name: object) -> None:
-        """Take the role that the ``sqlite_role`` execution option names.
+        """Set the role that the ``sqlite_role`` execution option names.
 
         An invalid role is refused at the first statement: an error raised here, while SQLAlchemy
-        sets the connection up, would leave it checked out.
+        sets the connection up, would leave the connection checked out.
         """
         rules = self._executor.rules
         try:
@@ -168,7 +168,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def long_read(self) -> bool:
-        """True if read transactions are declared to be long (``sqlite_long_read``)."""
+        """True if read transactions have been declared long (``sqlite_long_read``)."""
         return self._transaction.long
 
     @long_read.setter
@@ -176,7 +176,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._transaction.long = value
 
     def reset_role(self) -> None:
-        """Return to the role of the engine's connections."""
+        """Restore the default role of the engine's connections."""
         self._executor.role = self._executor.rules.role
         self._executor.misuse = None
 
@@ -193,9 +193,9 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return cursor
 
     def _close_abandoned_streams(self) -> None:
-        """Release the snapshots of streams that were neither read to their end nor closed.
+        """Release the snapshots of streams that were neither exhausted nor closed.
 
-        ``sqlite3`` does so when it frees the cursor, at once and in any thread.
+        ``sqlite3`` does that when it frees the cursor, at once and in any thread.
         """
         if any(stream.abandoned for stream in self._streams):
             self._executor.run_briefly(lambda: close_abandoned(self._streams))
@@ -205,7 +205,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def reads_uncommitted(self) -> bool:
-        """Return ``PRAGMA read_uncommitted``, a flag of the connection."""
+        """Return the value of ``PRAGMA read_uncommitted``, a flag of the connection."""
         executor = self._executor
 
         def look() -> bool:
@@ -217,48 +217,48 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return executor.run_briefly(look)
 
     def commit(self) -> None:
-        """Commit the open transaction; costs nothing if none is open.
+        """Commit the open transaction; this costs nothing if none is open.
 
         A cancellation meanwhile is raised only after SQLite has answered. If SQLite refuses (a
         deferred foreign key, a full disk), the transaction is rolled back before the error is
-        raised: SQLAlchemy regards it as ended, and sends no ROLLBACK of its own.
+        raised: SQLAlchemy considers it ended, and does not send a ROLLBACK.
         """
         self._transaction.commit()
 
     def rollback(self) -> None:
-        """Roll back the open transaction; costs nothing if none is open.
+        """Roll back the open transaction; this costs nothing if none is open.
 
-        Open streams go on: "pending read operations continue functioning after the ROLLBACK as long
-        as the ROLLBACK does not modify the database schema"
+        Open streams can still be read: "pending read operations continue functioning after the
+        ROLLBACK as long as the ROLLBACK does not modify the database schema"
         (https://www.sqlite.org/lang_transaction.html).
         """
         self._transaction.rollback()
 
     def end_read(self) -> None:
-        """End the read transaction; an open stream keeps the snapshot until it ends itself."""
+        """End the read transaction; an open stream keeps the snapshot until the stream ends."""
         self._transaction.end_read()
 
     @property
     def has_open_streams(self) -> bool:
-        """True while a result is open whose rows are fetched on demand."""
+        """True while any result whose rows are fetched on demand is open."""
         return bool(self._transaction.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
-        """True if a COMMIT waits for reads on this connection: there is no WAL."""
+        """True if commits wait for reads on this connection, because there is no WAL."""
         return self._executor.rules.commits_wait
 
     def data_version(self) -> int:
-        """Return a number that changes with others' commits; within a snapshot, the snapshot's."""
+        """Return a number that changes when others commit; a snapshot keeps its own number."""
         return self._executor.data_version()
 
     # -- checked out ----------------------------------------------------------------------------
 
     def checked_out(self, permit: Permit | None, on_gone: Callable[[], None]) -> None:
-        """Begin a checkout. Called by the pool. Waits for the rest of the set-up, if there is any.
+        """Begin a checkout, for the pool. Wait for the rest of the set-up, if any is left.
 
-        ``on_gone`` is called, in any thread, if the connection is closed or given up before its
-        check-in, after its transaction has ended.
+        If the connection is closed or given up before its check-in, ``on_gone`` is called, in any
+        thread, after its transaction has ended.
         """
         executor = self._executor
         if not executor.ready:
@@ -271,7 +271,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._leave_transactions_to_driver()
 
     def on_gone(self, on_gone: Callable[[], None]) -> None:
-        """Have ``on_gone`` called as :meth:`checked_out` does, which may be under way still."""
+        """Register ``on_gone`` as :meth:`checked_out` does, which may still be running."""
         self._on_gone = on_gone
 
     @property
@@ -280,7 +280,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return self.worker.closed
 
     def checked_in(self) -> None:
-        """Reset the connection for the next checkout. Called by the pool."""
+        """Reset the connection for the next checkout. The pool calls this."""
         executor = self._executor
         if self._streams:
             for stream in list(self._streams):
@@ -293,16 +293,16 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                 try:
                     take_back(executor)
                 except dbapi.Error:
-                    if not self.given_up:  # meanwhile, and then it does not come back
+                    if not self.given_up:  # if it was, meanwhile, it does not return to the pool
                         raise
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
         self._transaction.checkout = None
 
     def close(self) -> None:
-        """Close, and wait for it; give up without a wait outside a greenlet."""
+        """Close the connection and wait for it; outside a greenlet, give it up without a wait."""
         if self._being_given_up:
-            return  # its thread tells when its transaction has ended
+            return  # its thread reports the end of its transaction
         if not in_greenlet():
             self.give_up("it was closed", keep=False)
             return
@@ -312,18 +312,18 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._gone(None)
 
     def terminate(self) -> None:
-        """Give the connection up now, without a wait.
+        """Give up the connection now, without waiting.
 
-        SQLAlchemy throws a connection away after a cancellation, and when the garbage collector
+        SQLAlchemy discards a connection after a cancellation, and when the garbage collector
         finds it. SQLite's connection is still good then: the running statement is stopped, the
-        transaction rolled back, and the connection kept for the next checkout.
+        transaction is rolled back, and the connection is kept for the next checkout.
         """
         self._executor.counts.thrown_away += 1
         innocent = self._transaction.cancelled or not in_greenlet()
         self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
-        """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
+        """Give up the connection now, from any thread; see :meth:`.ConnectionThread.give_up`."""
         self._being_given_up = True
         self._transaction.permits_come_back()
         cursors = self._detach_streams(reason)
@@ -335,7 +335,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return partial(detach, no_connection(reason), sqlite3.OperationalError)
 
     def close_before_fork(self) -> None:
-        """Close at once, in any thread, a connection that is at rest in its pool."""
+        """Close this connection, which is at rest in its pool, at once, from any thread."""
         self.worker.close_before_fork()
 
     def _gone(self, successor: ConnectionThread | None) -> None:
@@ -343,7 +343,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             if successor is not None:
                 self._executor.counts.kept += 1
                 self._keep(successor, self._executor.policy)
-        finally:  # or the turn would never be given back
+        finally:  # otherwise, the turn would never be released
             self._transaction.gone()
             on_gone, self._on_gone = self._on_gone, None
             if on_gone is not None:
@@ -369,5 +369,5 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"
 
 
-# Some listeners ask for the class by its name, or look for "aiosqlite" in what it is printed as.
+# Some listeners check the name of the class, or look for "aiosqlite" in its printed form.
 SQLiteConnection.__name__ = SQLiteConnection.__qualname__ = AsyncAdapt_aiosqlite_connection.__name__

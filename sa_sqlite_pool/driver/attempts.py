@@ -1,4 +1,4 @@
-"""One statement, from its first try to its last: what it waits for, and where it runs."""
+"""One statement, from its first attempt to its last: what it waits for, and where it runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .statement import Statement
 
 
 class TriesStatements:
-    """Tries statements on one connection, under its rules, until they are done: base of Executor.
+    """Base class of Executor: tries statements on one connection until they are done.
 
-    ``role`` is the connection's current role. ``settings_changed`` says that a PRAGMA or ATTACH
-    changed settings during this checkout.
+    ``role`` is the connection's current role, under its ``rules``. ``settings_changed`` is True if
+    a PRAGMA or ATTACH has changed settings during this checkout.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class TriesStatements:
         if self.worker.idle_connection is None:
             self.transaction.see_what_is_open()
         kind, authorizer = statement.kind, self.authorizer
-        # Whether the text tells all that must be known of the statement.
+        # Whether the text alone shows everything that must be known about the statement.
         plain = kind is Kind.READ or (
             kind is Kind.WRITE
             and self._performing.role is not Role.READER
@@ -98,9 +98,9 @@ class TriesStatements:
 
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
-        # An error may come before the statement: what was refused earlier does not explain that.
+        # An error may occur before the statement runs: earlier refusals do not explain it.
         self.authorizer.denied = None
-        statement.turn_unused = False  # as the last try has found it
+        statement.turn_unused = False  # only the last attempt counts
         try:
             return self._run(statement, was_open)
         except dbapi.failures(OutOfTime) as error:
@@ -111,7 +111,7 @@ class TriesStatements:
                     *(error, statement, self.role),
                     *(self.authorizer, self.rules, self.transaction),
                 )
-                # A reader's transaction is never promoted, so it may wait in the middle of it.
+                # A reader's transaction is never promoted, so a wait within it is possible.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 statement.tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:
@@ -143,9 +143,9 @@ class TriesStatements:
                 self.settings_changed = True
 
     def _run(self, statement: Statement, was_open: bool) -> Reply:
-        """Wait for what the statement needs, and run it."""
+        """Wait for whatever the statement needs, and execute it."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        # What runs before the application has the connection (a ping, pool events, the dialect)
+        # Work done before the application gets the connection (a ping, pool events, the dialect)
         # leaves no transaction open.
         alone = self.autocommit or transaction.checkout is None
         refused, waits, plan = decide(
@@ -167,13 +167,13 @@ class TriesStatements:
                 self.worker.note_open(connection)
 
         if waits and self.worker.lent and transaction.begun_raw:
-            # A transaction begun on the raw connection may have SQLite's lock without the turn. To
-            # wait for the turn would then be to wait for a task that waits for the lock.
+            # A transaction begun on the raw connection may hold SQLite's lock without the turn.
+            # Waiting for the turn would then mean waiting for a task that waits for the lock.
             waits = False
         writing, checkout = transaction.writing, transaction.checkout
         statement.took_turn |= waits
         if waits and not writing.begin_nowait(checkout):
-            transaction.note(sql)  # for the wait
+            transaction.note(sql)  # for reports of the wait
             transaction.wait_for(writing.begin(self._patience(statement), checkout))
         transaction.note(sql)
         if statement.databases and transaction.attached.any:
@@ -184,7 +184,7 @@ class TriesStatements:
         while writing.claim is None and not transaction.begin_read():
             transaction.wait_for(transaction.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
-            # Otherwise the keeper has looked: see PlacementPolicy.end_is_inline().
+            # Otherwise, the keeper has checked: see PlacementPolicy.end_is_inline().
             if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):
                 self.worker.assert_may_commit()
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
@@ -221,12 +221,12 @@ class TriesStatements:
         self.transaction.writing.others_had_lock(time.monotonic() - began)
 
 
-_COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # the last of the outermost savepoint
+_COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # RELEASE: of the outermost savepoint
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})
 
 
 def _may_commit(kind: Kind, sql: str, *, alone: bool, was_open: bool) -> bool:
-    """Return whether it is a transaction of its own that writes, or a COMMIT sent as text."""
+    """Return whether a statement is a writing transaction of its own, or COMMIT sent as text."""
     if kind is Kind.END:
         return first_word(sql) in _COMMITS
     return kind.writes and alone and not was_open

@@ -1,7 +1,7 @@
-"""PEP 249 cursors over one hop: execute, fetch, description, row count and close in one job.
+"""PEP 249 cursors that need one hop: execute, fetch, description, row count, close in one job.
 
-They are instances of SQLAlchemy's own cursor classes, as listeners expect, and share only the
-public names with them: what SQLAlchemy's do in five hops through aiosqlite, these do in one.
+They are instances of SQLAlchemy's own cursor classes, as listeners expect, but share only the
+public names with them: SQLAlchemy's cursors need five hops through aiosqlite for the same work.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _fetch(fetch: Callable[..., T], *args: int) -> T:
 _NO_ROWS: Iterator[Row] = iter(())
 
 
-# For each subclass of _AdaptedCursor: two bases that both have slots cannot be combined.
+# For each subclass of _AdaptedCursor: a class cannot have two bases that both have slots.
 _SLOTS: Final = ("_runner", "arraysize", "description", "lastrowid", "rowcount", "timeout")
 _NO_SLOTS: Final = ()
 
@@ -86,7 +86,7 @@ class _AdaptedCursor:
     _rows: Any
     _runner: StatementRunner
 
-    await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
+    await_ = staticmethod(await_only)  # as in SQLAlchemy 2.0
 
     def __init__(self, connection: AdaptedConnection, runner: StatementRunner) -> None:
         self._adapt_connection = connection
@@ -100,11 +100,11 @@ class _AdaptedCursor:
 
     @property
     def _connection(self) -> Any:
-        """The raw connection, under the name of SQLAlchemy's cursors."""
+        """The raw connection, under the name that SQLAlchemy's cursors use."""
         return self._adapt_connection._connection
 
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
-        # It may have to be executed again, when an iterator would be empty.
+        # The statement may have to be retried, and an iterator would be empty then.
         rows = seq_of_parameters if isinstance(seq_of_parameters, list) else [*seq_of_parameters]
         reply = self._runner.run_statement(
             operation, rows, _execute_many, atomic=True, timeout=self.timeout
@@ -117,10 +117,10 @@ class _AdaptedCursor:
         """Do nothing, as PEP 249 allows."""
 
     def nextset(self) -> NoReturn:
-        """Raise the error of aiosqlite: "if the database does not support …" (PEP 249)."""
+        """Raise the same error as aiosqlite: "if the database does not support …" (PEP 249)."""
         raise AttributeError("a statement of SQLite has one result: there is no nextset()")
 
-    if TYPE_CHECKING:  # each kind has its own
+    if TYPE_CHECKING:  # defined by each kind of cursor
 
         def close(self) -> None: ...
 
@@ -133,9 +133,9 @@ class _AdaptedCursor:
 
 @final
 class Cursor(_AdaptedCursor, AsyncAdapt_aiosqlite_cursor):  # type: ignore[override]
-    """A cursor whose rows are all fetched when ``execute()`` returns.
+    """A cursor that has fetched all rows when ``execute()`` returns.
 
-    ``timeout`` is how many seconds its statement may run; None for no limit.
+    ``timeout`` is the number of seconds that its statement may run; None means no limit.
     """
 
     server_side = False
@@ -167,7 +167,7 @@ class Cursor(_AdaptedCursor, AsyncAdapt_aiosqlite_cursor):  # type: ignore[overr
         self._rows = _NO_ROWS
 
     async def _async_soft_close(self) -> None:
-        """Do nothing: SQLAlchemy calls this when it has all rows, as has this cursor."""
+        """Do nothing: SQLAlchemy calls this once it has all rows, which this cursor always has."""
 
 
 @final
@@ -175,7 +175,7 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
     """A cursor that fetches rows on demand: one hop per chunk, never all at once.
 
     ``timeout`` (seconds) applies to the statement's start and to each chunk. ``open_streams`` are
-    the streams of the connection; this cursor's is among them while it is open.
+    the connection's streams, which include this cursor's while that is open.
     """
 
     server_side = True
@@ -194,7 +194,7 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
         self.close()
-        # The connection refers to this cursor weakly, so that an abandoned stream is found.
+        # The connection refers to this cursor weakly, so that an abandoned stream is noticed.
         stream = self._stream = OpenStream(operation, self, self._open_streams)
         reply = self._runner.run_statement(
             operation, bound, stream.open, stream=True, timeout=self.timeout
@@ -233,6 +233,6 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
         """Do nothing: the result closes its stream."""
 
 
-# As the connection's: listeners ask for them by name.
+# As with the connection: listeners check the names of these classes.
 Cursor.__name__ = Cursor.__qualname__ = AsyncAdapt_aiosqlite_cursor.__name__
 StreamCursor.__name__ = StreamCursor.__qualname__ = AsyncAdapt_aiosqlite_ss_cursor.__name__

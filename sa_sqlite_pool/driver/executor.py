@@ -1,9 +1,9 @@
-"""Execute statements on one connection, under its rules.
+"""The execution of statements on one connection, under its rules.
 
-Python's ``sqlite3`` begins transactions by itself, only before DML, and never for SELECT, DDL or
+Python's ``sqlite3`` begins transactions implicitly, only before DML, never for SELECT, DDL or
 SAVEPOINT. That is switched off (``isolation_level=None``); BEGIN is sent with the first statement
 that needs it, in the same hop. ``in_transaction`` is SQLite's own answer, not a copy that could
-disagree with the database; of a connection that another thread uses it is the last one.
+disagree with the database; while another thread uses the connection, it is the last answer.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ T = TypeVar("T")
 
 @final
 class Executor(TriesStatements):
-    """Executes for one connection. SQLAlchemy calls it in a greenlet; it waits by ``await_only``.
+    """Executes statements on one connection. Called in a greenlet, it waits with ``await_only``.
 
-    ``misuse`` is raised at the next statement. ``ready`` is False while :meth:`make_ready` must be
-    called before the application has the connection.
+    ``misuse`` is raised at the next statement. ``ready`` is False while :meth:`make_ready` still
+    has to be called before the application gets the connection.
     """
 
     __slots__ = ("_gate", "misuse", "ready", "statement_timeout")
@@ -72,10 +72,10 @@ class Executor(TriesStatements):
         stream: bool = False,
         timeout: float | None = None,
     ) -> Reply:
-        """Run ``sql`` by ``execute``, in one hop with the BEGIN that it may need, or inline.
+        """Run ``sql`` with ``execute``, in one hop with any BEGIN that it needs, or inline.
 
-        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT. ``stream``: its rows are
-        fetched later. ``timeout`` limits the run, in seconds; waits have their own.
+        ``atomic`` (executemany) means all or nothing, even in AUTOCOMMIT. ``stream``: the rows are
+        fetched later. ``timeout`` limits the run, in seconds; waits have their own limits.
         """
         if self.misuse is not None:
             raise self.misuse
@@ -108,24 +108,24 @@ class Executor(TriesStatements):
                 gate.busy = False
 
     def _pause(self) -> None:
-        """Let other tasks run now and then, before work on the loop."""
+        """Let other tasks run from time to time, before work on the loop."""
         try:
             budget = of_running_loop(LoopBudget)
         except RuntimeError:
             refuse_without_loop()
             raise
         pause = budget.pause(asyncio.current_task())
-        # SQLAlchemy's own methods insist on an await, even one of no duration.
+        # SQLAlchemy's own methods require an await, even one that takes no time.
         if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)
-            if self.transaction.too_old is not None:  # meanwhile
+            if self.transaction.too_old is not None:  # set during the wait
                 self.transaction.assert_not_too_old()
 
     def _read_inline(self, statement: Statement) -> Reply | None:
-        """Run inline a read that is known to be short.
+        """Run a read that is known to be short, inline.
 
-        Return None if it must go the long way: it has to wait, cannot run here, or has failed,
-        since errors are explained there.
+        Return None if it needs the general path: because it has to wait, cannot run here, or has
+        failed, since errors are explained on that path.
         """
         transaction, worker = self.transaction, self.worker
         connection = worker.idle_connection
@@ -155,7 +155,7 @@ class Executor(TriesStatements):
         return None
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
-        """Run work that begins and ends no transaction, such as a fetch, in one hop."""
+        """Run work that neither begins nor ends a transaction, such as a fetch, in one hop."""
         was_open = self.worker.in_transaction
         if (checkout := self.transaction.checkout) is not None:
             checkout.idle_since = None
@@ -181,26 +181,26 @@ class Executor(TriesStatements):
 
     @property
     def _is_without_turn(self) -> bool:
-        """True if it might write, and does not have the turn."""
+        """True if the connection might write, but does not hold the turn."""
         without = self.transaction.writing.claim is None and not self.worker.lent
         return without and self.role is not Role.READER and (self._swaps_in or self.autocommit)
 
     def _guarded(self, connection: sqlite3.Connection, call: Callable[[], T]) -> T:
-        """Return ``call()``, a fetch, and refuse what a function in it writes for a later row.
+        """Return ``call()``, a fetch, but refuse what a function in it writes for a later row.
 
-        A function may also read an R-tree for the first time then, which compiles its writes.
+        A function may also read an R-tree for the first time there, which compiles its writes.
         """
         authorizer = self.authorizer
         learn_shadow_tables(connection, authorizer)
         authorizer.denied = None
-        if authorizer.compiled_writes:  # with the turn: SQLite must ask again
+        if authorizer.compiled_writes:  # while it held the turn: SQLite must ask again
             ask_again(connection, authorizer)
             authorizer.compiled_writes = False
         try:
             with authorizer.allowing(Access.NO_WRITES):
                 return call()
         finally:
-            if authorizer.denied is not None:  # also where the function swallows the error
+            if authorizer.denied is not None:  # even if the function has swallowed the error
                 raise self.rules.without_turn(authorizer.denied)
 
     def run_briefly(self, call: Callable[[], T]) -> T:
@@ -219,7 +219,7 @@ class Executor(TriesStatements):
         was_open = self.worker.in_transaction
         reply = self.run_statement("PRAGMA data_version", (), self._execute_aside)
         if not was_open:
-            self.transaction.end_read()  # or the next call would read the same snapshot
+            self.transaction.end_read()  # otherwise, the next call would read the same snapshot
         return int(reply.rows[0][0])
 
     def _execute_aside(
@@ -232,7 +232,7 @@ class Executor(TriesStatements):
     def is_as_opened(self) -> bool:
         """True if SQLite's connection may be used as if it had just been opened.
 
-        Temp tables and attached files stay with it, also those that listeners have made.
+        Temp tables and attached files stay on it, including those that listeners have created.
         """
         authorizer = self.authorizer
         return not (
@@ -252,7 +252,7 @@ class Executor(TriesStatements):
     ) -> Reply:
         """Return or refuse the reply of a closure's read that tried to write; see Performing.
 
-        Runs in the closure's thread.
+        This runs in the closure's thread.
         """
         statement = Statement(facts, parameters, execute, atomic=False)
         return self._performing.check_tried_write(connection, Plan(Access.READER), statement, reply)
@@ -265,17 +265,17 @@ class Executor(TriesStatements):
         execute: Execute,
         error: Exception,
     ) -> None:
-        """Raise if a closure's read on a reader has failed because it tried to write."""
+        """Raise an error if a closure's read on a reader failed because it tried to write."""
         statement = Statement(facts, parameters, execute, atomic=False)
         self._performing.explain_tried_write(connection, statement, error)
 
     def make_ready(self) -> None:
-        """Finish the set-up, before the application has the connection for the first time."""
+        """Finish the set-up, before the application gets the connection for the first time."""
         self.ready = True
         authorizer, settings = self.authorizer, self.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
-            # Also for what the application does on the raw connection.
+            # This also applies to whatever the application does on the raw connection.
             authorizer.access = Access.READER

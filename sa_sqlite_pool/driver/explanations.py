@@ -1,4 +1,4 @@
-"""Raise a clearer error in place of an error of SQLite that does not say enough."""
+"""Clearer errors in place of errors of SQLite that do not explain enough."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def explain(
     rules: Rules,
     transaction: TransactionState,
 ) -> None:
-    """Raise what explains ``error`` better, if there is such an explanation.
+    """Raise a clearer error than ``error``, if there is one.
 
-    Raise :class:`.Misjudged` if the statement is to be executed in another way.
+    Raise :class:`.Misjudged` if the statement has to be executed in another way.
     """
     if isinstance(error, ForbiddenWriteError):
         return
@@ -57,8 +57,8 @@ def _explain_setting(
                 "this one first"
             ) from error
     elif _leaves_wal(statement.sql) and is_lock(error):
-        # To leave WAL mode SQLite takes the exclusive lock (``sqlite3PagerCloseWal()`` in its
-        # pager.c). The connections of a pool stay open, so no wait helps.
+        # To leave WAL mode, SQLite acquires the exclusive lock (``sqlite3PagerCloseWal()`` in its
+        # pager.c). The connections of a pool stay open, so waiting does not help.
         raise _with_reason(
             error,
             f"the journal mode of {rules.label} changes only while no other connection is open, "
@@ -79,7 +79,7 @@ def _leaves_wal(sql: str) -> bool:
 
 
 def _with_reason(error: Exception, reason: str) -> sqlite3.OperationalError:
-    """Return the same error with a reason, and with the codes that SQLite gave it."""
+    """Return the same error with a reason added, and with SQLite's error codes."""
     explained = sqlite3.OperationalError(f"{error}: {reason}")
     vars(explained).update(vars(error))
     return explained

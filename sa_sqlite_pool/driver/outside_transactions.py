@@ -1,6 +1,6 @@
 """Statements that SQLite ignores or refuses in a transaction, on a connection that is in one.
 
-The stock driver begins a transaction with the first row that is written, so that these have their
+The stock driver begins a transaction at the first row that is written, so these statements take
 effect after any number of reads. A writer of this package is in one from its first read on.
 """
 
@@ -46,16 +46,16 @@ def between_transactions(
     execute: Execute,
     within: Execute,
 ) -> Execute:
-    """Return how to execute it if the open transaction of a writer may only have read.
+    """Return a function that runs a statement if a writer's open transaction may only have read.
 
-    That transaction is ended before the statement, and another begun after it, in the same hop and
-    write turn. Only a program that does not know the package may write in between, as with the
+    That transaction is ended before the statement, and another is begun after it, in the same hop
+    and write turn. In between, only a program that does not use the package can write, as with the
     stock driver. After a statement that changes the file (VACUUM), even a failed one, none is
-    begun: the connection is as after a commit. If it has written, ``within`` executes it.
+    begun, as after a commit. If the transaction has written, ``within`` executes the statement.
     """
 
     def between(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        if connection.in_transaction:  # or it is the second try
+        if connection.in_transaction:  # if not, it is the second attempt
             if not transaction.has_only_read(connection):
                 return within(connection, sql, parameters)
             transaction.end_for_a_moment(connection)
@@ -77,7 +77,7 @@ def _begin_again(
         else:
             connection.execute("BEGIN IMMEDIATE")
     except dbapi.Error as error:
-        if not is_lock(error):  # otherwise the next statement begins it, and waits for the lock
+        if not is_lock(error):  # if it is, the next statement begins it, and waits for the lock
             raise
     else:
         transaction.note_begin(connection)
@@ -86,16 +86,16 @@ def _begin_again(
 def setting_within(
     sql: str, rules: Rules, role: Role, transaction: TransactionState, execute: Execute
 ) -> Execute:
-    """Return how to change a setting if the open transaction has written.
+    """Return a function that changes a setting if the open transaction has written.
 
     SQLite ignores ``foreign_keys`` without an error. A table that is rebuilt then loses its child
-    rows, so that switching them off is refused. Switching them on, as a migration does at its end,
-    or a program that has created its tables, takes effect at the end of the transaction, and so
-    does ``synchronous``, since the stock driver begins none for CREATE. If SQLite ends the
-    transaction by itself, the connection is not checked out again.
+    rows, so switching them off is refused. Switching them on, as a migration does at its end, or a
+    program after creating its tables, takes effect at the end of the transaction, and so does
+    ``synchronous``, since the stock driver begins no transaction for CREATE. If SQLite itself ends
+    the transaction, the connection is not checked out again.
 
-    In a transaction that the application has begun itself on a swap-in connection, SQLite ignores
-    it as on stock: keys that are off stay off, for what rebuilds a table in the next transaction.
+    If the application itself has begun the transaction on a swap-in connection, SQLite ignores the
+    PRAGMA as on stock: keys that are off stay off, for a rebuild in the next transaction.
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
@@ -103,7 +103,7 @@ def setting_within(
     name, wanted = pragma.name, is_on(pragma.value)
 
     def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        transaction.at_end.pop(name, None)  # it is set in another way
+        transaction.at_end.pop(name, None)  # this statement supersedes it
         if name == "foreign_keys":
             as_on_stock = transaction.begun_by_text and role is Role.AUTO
             if bool(ask(connection, name)) is wanted or (wanted and as_on_stock):
@@ -125,7 +125,7 @@ _MAY_WAIT = frozenset({"foreign_keys", "synchronous"})
 
 
 def switching_in_function(sql: str, rules: Rules, execute: Execute) -> Execute:
-    """Return how a closure, which runs in a transaction, sets foreign keys."""
+    """Return a function that sets foreign keys in a closure, which runs in a transaction."""
     pragma = parse_pragma(sql)
     if pragma is None or pragma.name != "foreign_keys" or pragma.value is None:
         return execute
@@ -152,7 +152,7 @@ def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
 
 
 def begin_by_text(transaction: TransactionState, execute: Execute) -> Execute:
-    """Return how to execute the application's BEGIN where none of this package comes before it."""
+    """Return a function that executes the application's BEGIN where the package sends none."""
 
     def begin(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         reply = execute(connection, sql, parameters)
@@ -163,10 +163,10 @@ def begin_by_text(transaction: TransactionState, execute: Execute) -> Execute:
 
 
 def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:
-    """Return how to execute the application's BEGIN if the open transaction has only read.
+    """Return a function for the application's BEGIN if the open transaction has only read.
 
-    With the stock driver none is open then. Here SQLite's lock, which IMMEDIATE asks for, is held
-    already, and earlier reads are in the same transaction. A second BEGIN is an error.
+    With the stock driver, none is open then. Here, SQLite's lock, which IMMEDIATE requests, is
+    already held, and earlier reads are in the same transaction. A second BEGIN is an error.
     """
 
     def begin(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:

@@ -1,4 +1,4 @@
-"""Execute a statement on the connection, in the thread where it runs."""
+"""The execution of a statement on its connection, in the thread in which it runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Misjudged(Exception):  # noqa: N818 - no error: the caller tries again
 
 @final
 class Performing:
-    """Executes what was decided. ``role`` is the connection's current role."""
+    """Executes statements according to plan. ``role`` is the connection's current role."""
 
     __slots__ = (
         "_authorizer",
@@ -55,7 +55,7 @@ class Performing:
         self.role = rules.role
 
     def perform(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
-        """Execute the statement, and what the plan puts before and after it."""
+        """Execute the statement, and whatever the plan puts before and after it."""
         authorizer, transaction = self._authorizer, self._transaction
         authorizer.denied = authorizer.attempted = None
         resting, authorizer.access = authorizer.access, plan.access
@@ -77,7 +77,7 @@ class Performing:
             if isinstance(error, dbapi.OperationalError):
                 self._explain_failure(connection, plan, statement, error)
             took_turn = statement.took_turn and self.role is Role.AUTO
-            if took_turn and not isinstance(error, dbapi.IntegrityError):  # which has run
+            if took_turn and not isinstance(error, dbapi.IntegrityError):  # which means that it ran
                 self._give_up_turn(connection, plan, statement)
             raise
         finally:
@@ -90,21 +90,21 @@ class Performing:
         return reply
 
     def _note_end(self, connection: sqlite3.Connection, statement: Statement) -> None:
-        """Note that the statement has ended a transaction: that which it was itself, or COMMIT."""
+        """Note that the statement has ended a transaction: its own, or the open one by COMMIT."""
         for stream in list(self._transaction.streams):
-            if stream.open == statement.execute:  # this one's, which has SQLite's lock until then
+            if stream.open == statement.execute:  # its own, which holds SQLite's lock until then
                 stream.read_on()
         ends = statement.kind is Kind.END
         self._counts.ended_by_text(rolled_back=ends and first_word(statement.sql) == "ROLLBACK")
         self._transaction.committed(connection)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
-        """Execute it according to the plan, or to SQLite's finding."""
+        """Execute the statement according to the plan, or to SQLite's finding."""
         authorizer = self._authorizer
         if plan.commit:
             return _execute_and_commit(connection, statement)
         if authorizer.compiled_writes and plan.access is Access.NO_WRITES and not authorizer.inline:
-            # A function may execute what was compiled with the turn: SQLite must ask again.
+            # A function may run what was compiled while the turn was held: SQLite must ask again.
             ask_again(connection, authorizer)
             authorizer.compiled_writes = False
         if plan.access is Access.ALL and statement.facts.finding is not None:
@@ -112,7 +112,7 @@ class Performing:
         return statement.execute(connection, statement.sql, statement.parameters)
 
     def _switch_query_only(self, connection: sqlite3.Connection, kind: Kind) -> None:
-        """Have SQLite refuse writes to a reader whose file is not opened read-only."""
+        """Make SQLite refuse writes by a reader whose file is not opened read-only."""
         read_only = self.role is Role.READER
         if read_only and kind.is_temp:  # which query_only refuses, too
             self._authorizer.access, read_only = Access.READER_TEMP, False
@@ -132,7 +132,7 @@ class Performing:
                 self._begin_otherwise(connection, error)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
             begin_and_lock_main(connection, self._authorizer)
-        else:  # the statement, which writes, takes the locks that it needs
+        else:  # the statement, which writes, acquires the locks that it needs
             connection.execute("BEGIN")
         if self.role is Role.WRITER:
             self._transaction.changes.begin(connection)
@@ -141,7 +141,7 @@ class Performing:
             self._transaction.begin_savepoints(connection)
 
     def _begin_otherwise(self, connection: sqlite3.Connection, error: Exception) -> None:
-        # The application has set PRAGMA query_only, and reads. SQLite refuses writes then.
+        # The application has set PRAGMA query_only and only reads, since SQLite refuses writes.
         if not is_read_only(error) or not ask(connection, "query_only"):
             raise error
         connection.execute("BEGIN")
@@ -157,11 +157,11 @@ class Performing:
     def _give_up_turn(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement
     ) -> None:
-        """Give up the turn that a swap-in connection took for a statement that does not compile.
+        """Release the turn that a swap-in connection has for a statement that does not compile.
 
-        The stock driver, which compiles before it begins, holds no lock then, so the BEGIN that was
-        sent for it is undone: nothing was read in it. A statement that ran and failed (a
-        constraint) keeps the lock, as with the stock driver.
+        The stock driver compiles before it begins, and holds no lock then, so the BEGIN that was
+        sent for the statement is undone: nothing was read in that transaction. A statement that ran
+        and failed (a constraint) keeps the lock, as with the stock driver.
         """
         if not connection.in_transaction:
             return
@@ -178,13 +178,13 @@ class Performing:
         self._transaction.savepoints = self._sent_savepoints
 
     def _not_begun(self, connection: sqlite3.Connection) -> None:
-        """Undo the begin of a transaction that a lock prevented."""
+        """Undo the BEGIN of a transaction that a lock prevented."""
         if self._transaction.attached.any and connection.in_transaction:
-            self._undo_begin(connection)  # it has taken no lock
+            self._undo_begin(connection)  # it has acquired no lock
         self._rules.meet_busy()
 
     def _execute_noted(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
-        """Run an apparent read with the turn; it is a read again if it wrote nothing."""
+        """Run an apparent read under the turn; it counts as a read again if it wrote nothing."""
         authorizer, before = self._authorizer, connection.total_changes
         authorizer.access = Access.NOTED
         reply = statement.execute(connection, statement.sql, statement.parameters)
@@ -195,9 +195,9 @@ class Performing:
     def explain_tried_write(
         self, connection: sqlite3.Connection, statement: Statement, error: Exception
     ) -> None:
-        """Raise if a function has failed because it tried to write, which a reader refuses.
+        """Raise an error if a function failed because it tried to write, which a reader refuses.
 
-        Or a virtual table was connected, and the error has another cause: see
+        Otherwise, a virtual table was connected, and the error has another cause: see
         :meth:`check_tried_write`.
         """
         authorizer = self._authorizer
@@ -209,20 +209,20 @@ class Performing:
         with contextlib.suppress(*dbapi.Error):
             statement.execute(connection, statement.sql, statement.parameters)
         if authorizer.attempted is not None:
-            ask_again(connection, authorizer)  # the next time, too
+            ask_again(connection, authorizer)  # so that the next run asks, too
             raise self._rules.forbidden(authorizer.attempted) from error
 
     def check_tried_write(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, reply: Reply
     ) -> Reply:
-        """Return or refuse the reply of a statement that has succeeded, although it tried to write.
+        """Return or refuse the reply of a statement that succeeded although it tried to write.
 
-        A function may swallow the error of what it executes. Or a virtual table was connected,
-        once, which may compile what it never runs; the next time the statement writes nothing then.
+        A function may swallow the errors of its statements. Or a virtual table was connected, which
+        may compile writes that it never runs, but only once: the next run writes nothing.
         """
         authorizer, kind = self._authorizer, statement.kind
         if plan.access is Access.NO_WRITES:
-            if kind.is_temp:  # it has written, and must not write twice
+            if kind.is_temp:  # it has written already, and must not write twice
                 raise self._rules.without_turn(authorizer.attempted)
             raise Misjudged
         if plan.access is not Access.READER:
@@ -232,22 +232,22 @@ class Performing:
         elif statement.facts.kind_of_text in _MAY_READ:
             if authorizer.denied is None:
                 authorizer.attempted = None
-                ask_again(connection, authorizer)  # also about what functions have compiled
+                ask_again(connection, authorizer)  # including about what functions have compiled
                 reply = statement.execute(connection, statement.sql, statement.parameters)
             refused = authorizer.attempted
         else:  # SQLite has the last word: CREATE TABLE IF NOT EXISTS may have nothing to do
             refused = None
         if refused is not None:
-            ask_again(connection, authorizer)  # the next time, too
+            ask_again(connection, authorizer)  # so that the next run asks, too
             raise self._rules.forbidden(refused)
         return reply
 
 
-# Kinds of a text that may only write by way of a function.
+# Kinds of texts that can write only through a function.
 _MAY_READ = frozenset({Kind.READ, Kind.UNKNOWN})
 
-# While savepoints wait to be sent, the application regards a transaction as open. What they would
-# undo has to be in it, and SQLite refuses another BEGIN.
+# While savepoints wait to be sent, the application considers a transaction open. Everything that
+# they would undo has to be in it, and SQLite refuses a second BEGIN.
 _BEGIN_WITH_SAVEPOINTS = {
     Kind.TEMP_DDL: "BEGIN",
     Kind.PRAGMA_WRITE: "BEGIN IMMEDIATE",

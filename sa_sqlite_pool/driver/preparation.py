@@ -1,4 +1,4 @@
-"""Find out about a statement before it is decided what it needs."""
+"""What has to be found out about a statement before its needs are decided."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .statement import Statement
 
 @final
 class Preparation:
-    """Finds out what the text of a statement does not tell, and changes how some are executed."""
+    """Finds out what a statement's text does not show, and changes how some are executed."""
 
     __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
@@ -49,12 +49,12 @@ class Preparation:
         policy.facts.forget_findings()  # a kept connection may have lost its functions
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
-        """Prepare a statement before it is decided what it needs. May take a hop."""
+        """Prepare a statement before its needs are decided. This may take a hop."""
         if self._must_be_examined(statement, role):
             self._look_up(statement, role)
         kind = statement.kind
         if (dropped := statement.facts.drops) is not None:
-            statement.inline = False  # it may look through a table first
+            statement.inline = False  # it may search a table first
             statement.execute = keeping_children(
                 dropped, self._authorizer, self._rules, statement.execute
             )
@@ -80,7 +80,7 @@ class Preparation:
                 self._prepare_outside(statement, role)
 
     def _must_be_examined(self, statement: Statement, role: Role) -> bool:
-        """Return whether it matters, and is not known, what a statement writes."""
+        """Return whether the writes of a statement matter, but are unknown."""
         if role is Role.READER and self._rules.opened_read_only:
             return False
         self._notice_changes(statement)
@@ -94,7 +94,7 @@ class Preparation:
         return self._temp_schema > 0 or kind is Kind.UNKNOWN
 
     def _notice_changes(self, statement: Statement) -> None:
-        """Forget the findings if a name may mean another table than before."""
+        """Discard the findings if a name may now refer to a different table."""
         transaction, authorizer = self._transaction, self._authorizer
         attached = transaction.attached.out_of_date
         if not attached and self._temp_schema == authorizer.temp_schema:
@@ -106,7 +106,7 @@ class Preparation:
             transaction.run(transaction.attached.learn)
 
     def _look_up(self, statement: Statement, role: Role) -> None:
-        """Ask SQLite what it writes; if SQLite cannot compile it, its text decides."""
+        """Ask SQLite what the statement writes; if it does not compile, its text decides."""
         finding = statement.facts.finding or self._examine(statement)
         if finding is None:
             statement.databases = self._transaction.attached.numbers
@@ -126,7 +126,7 @@ class Preparation:
         return finding
 
     def reconsider(self, statement: Statement) -> None:
-        """Find out why SQLite's authorizer refused an apparent read. May take a hop."""
+        """Find out why SQLite's authorizer refused an apparent read. This may take a hop."""
         statement.inline = False
         if statement.kind.may_change_settings:  # a journal mode, set outside transactions
             statement.kind = Kind.MAINTENANCE
@@ -137,15 +137,15 @@ class Preparation:
             if finding is not None and (finding.kind is not Kind.READ or finding.connects):
                 statement.kind, statement.databases = finding.kind, finding.databases
                 return
-        # Only a write by a function in it can have been refused.
+        # Only a write by one of its functions can have been refused.
         finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
         statement.kind, statement.databases = finding.kind, finding.databases
         statement.facts.found(finding)
 
     def _prepare_optimize(self, statement: Statement) -> None:
-        """Have PRAGMA optimize wait for the turn only if it has work to do. May take a hop.
+        """Make PRAGMA optimize wait for the turn only if it has work to do. This may take a hop.
 
-        Listeners execute it on each new connection, as SQLite recommends, and it seldom has.
+        Listeners execute it on each new connection, as SQLite recommends, and it rarely has any.
         """
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
@@ -162,7 +162,7 @@ class Preparation:
 
         if not optimize_only_says(pragma):
             try:
-                found = transaction.run(look)  # all rows, also where they are to be streamed
+                found = transaction.run(look)  # all rows, even if they are to be streamed
             except dbapi.Error:  # executing it raises the error again
                 return
             if found.rows:
@@ -170,21 +170,21 @@ class Preparation:
         statement.kind, statement.execute = Kind.PRAGMA, ask
 
     def _prepare_outside(self, statement: Statement, role: Role) -> None:
-        """Run a setting outside the open transaction, if that has only read."""
+        """Change a setting outside the open transaction, if that has only read."""
         sql, kind, transaction = statement.sql, statement.kind, self._transaction
         if role is Role.READER or not is_without_effect_within(kind, sql):
             return
         execute = within = setting_within(sql, self._rules, role, transaction, statement.execute)
-        if role is Role.WRITER:  # a swap-in connection's has written, or was begun by a BEGIN
+        if role is Role.WRITER:  # on a swap-in connection, it has written, or was begun by a BEGIN
             execute = between_transactions(
                 kind, transaction, self._authorizer, statement.execute, within
             )
         statement.execute = execute
 
     def _prepare_savepoint(self, statement: Statement) -> None:
-        """Send a savepoint of a swap-in connection with the first write after it.
+        """Defer a savepoint of a swap-in connection until the first write after it.
 
-        Before that there is nothing to roll back, and reads need no transaction.
+        Before that, there is nothing to roll back, and reads need no transaction.
         """
         transaction = self._transaction
         if transaction.worker.in_transaction:
@@ -193,7 +193,7 @@ class Preparation:
             if is_well_formed_savepoint(statement.sql):  # otherwise SQLite raises its error now
                 transaction.savepoints.append(statement.sql)
                 statement.execute = _nothing
-                if transaction.worker.lent:  # what is executed there comes after it
+                if transaction.worker.lent:  # statements there must follow the savepoint
                     transaction.run(transaction.begin_for_raw)
         elif transaction.savepoints:
             statement.execute = _nothing
@@ -205,7 +205,7 @@ def _nothing(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters
 
 
 def _end_savepoint(savepoints: list[str], sql: str) -> None:
-    """Apply RELEASE or ROLLBACK TO, or the transaction's end, to savepoints not sent yet."""
+    """Apply RELEASE, ROLLBACK TO or the transaction's end to savepoints that were not sent yet."""
     if ends_transaction(sql):
         savepoints.clear()
         return

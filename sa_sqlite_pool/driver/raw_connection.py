@@ -1,6 +1,6 @@
-"""The raw connection, ``driver_connection``, while the application has it.
+"""The raw connection, ``driver_connection``, while it is lent to the application.
 
-What is executed there bypasses the executor: SQLite waits for locks by itself, and ``sqlite3``
+Statements executed there bypass the executor: SQLite itself waits for locks, and ``sqlite3``
 begins transactions before DML.
 """
 
@@ -24,11 +24,11 @@ from .executor import Executor
 
 
 def lend(executor: Executor, level: str | None) -> None:
-    """Leave the raw connection to the application, until :func:`take_back`.
+    """Lend the raw connection to the application, until :func:`take_back`.
 
-    ``level`` is the isolation level, by which ``sqlite3`` begins transactions there. Nothing is
-    waited for: if the connection is in use just now, this is done in its thread when that is over,
-    and so before anything that the application sends there.
+    ``level`` is the isolation level with which ``sqlite3`` begins transactions there. This does not
+    wait: if the connection is in use, its thread prepares it after the current job, and so before
+    anything that the application sends there.
     """
     rules, worker = executor.rules, executor.worker
     authorizer, settings, transaction = executor.authorizer, executor.settings, executor.transaction
@@ -46,7 +46,7 @@ def lend(executor: Executor, level: str | None) -> None:
             return  # a listener sets the connection up: its transaction would not be ended
         if executor.role is Role.READER:
             authorizer.access = Access.READER
-        # Have sqlite3 begin a transaction before DML, as on stock. Otherwise each row would be
+        # Make sqlite3 begin a transaction before DML, as on stock. Otherwise, each row would be
         # committed at once, and rollback() would undo nothing.
         leave_to_driver(connection, level)
 
@@ -54,12 +54,12 @@ def lend(executor: Executor, level: str | None) -> None:
         executor.run_briefly(lambda: prepare(worker.connection))
         worker.lent = True
     else:
-        worker.lent = True  # what comes now runs in its thread, after this
+        worker.lent = True  # all further work runs in its thread, after this
         worker.run_after_job(prepare)
 
 
 def take_back(executor: Executor) -> None:
-    """Take the raw connection back, and note what the application has changed. One hop."""
+    """Reclaim the raw connection, and note what the application has changed, in one hop."""
     rules, connection = executor.rules, executor.worker.connection
     authorizer, settings = executor.authorizer, executor.settings
     executor.policy.functions_may_have_changed()
@@ -84,23 +84,23 @@ def take_back(executor: Executor) -> None:
 class _ForeignKeys:
     """``PRAGMA foreign_keys`` on the raw connection of a writer, as the authorizer sees it.
 
-    SQLite ignores it within a transaction without an error, and a table that is rebuilt then loses
-    its child rows. With the stock driver none is open unless rows were written, so a PRAGMA that
-    matters is refused: SQLite says "not authorized", and the log says why. A transaction begun on
-    the raw connection is as with the stock driver. Created in the connection's thread.
+    Within a transaction, SQLite ignores it without an error, and a table that is rebuilt then loses
+    its child rows. With the stock driver, none is open unless rows were written, so a PRAGMA that
+    matters is refused: SQLite reports "not authorized", and the log explains why. A transaction
+    begun on the raw connection is treated as on stock. Created in the connection's thread.
     """
 
     def __init__(
         self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
     ) -> None:
-        # SQLite's connection refers to the authorizer, and that to this: the garbage collector sees
-        # no cycle there, so a connection that nothing closes would stay open, with its locks.
+        # SQLite's connection refers to the authorizer, which refers to this object. The garbage
+        # collector sees no cycle, so a connection never closed would stay open, with its locks.
         self._transaction = weakref.ref(transaction)
         self._rules = rules
         self._on = bool(ask(connection, "foreign_keys"))
 
     def __call__(self, name: str, value: str) -> bool:
-        """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
+        """Return whether to refuse the PRAGMA. Runs in the thread, within SQLite's compiler."""
         if name.lower() != "foreign_keys" or (transaction := self._transaction()) is None:
             return False
         if (connection := transaction.worker.open_connection) is None:
@@ -112,7 +112,7 @@ class _ForeignKeys:
         if wanted is self._on or transaction.begun_raw:
             return False
         if transaction.changes.rows(connection):
-            return False  # then a transaction is open on the stock driver, too
+            return False  # with the stock driver, a transaction would be open, too
         log(
             ForeignKeysRefused(database=self._rules.label, value=value),
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "

@@ -1,4 +1,4 @@
-"""Tables that are rebuilt while foreign keys are on, by which child rows would be lost."""
+"""Tables that are rebuilt while foreign keys are on, which would lose child rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..sqlite.inspection import ask, rows
 from ..sqlite.statements import Dropped, quoted
 from ..transactions.rules import Rules
 
-# The copy that Alembic's batch mode fills, and gives the name of the table that it drops.
+# The copy that Alembic's batch mode fills, and renames to the table that it drops.
 _COPY, _LONGEST = "_alembic_tmp_", 50
 
-# Of each foreign key by which DROP TABLE would change rows: its columns, and those it refers to. A
-# key that refers to what is not there has no effect.
+# For each foreign key through which DROP TABLE would change rows: its columns, and those that it
+# references. A key that references something nonexistent has no effect.
 _CHANGED_BY_DROP = """
 SELECT child.name, key.id, key.on_delete, key."from", parent.name
 FROM {schema}.sqlite_master AS child
@@ -34,12 +34,12 @@ ORDER BY child.name, key.id, key.seq
 def keeping_children(
     dropped: Dropped, authorizer: Authorizer, rules: Rules, execute: Execute
 ) -> Execute:
-    """Return how to execute DROP TABLE: it is refused if it is half of a rebuild that loses rows.
+    """Return a function that executes DROP TABLE, or refuses it in a rebuild that loses rows.
 
     "If foreign key constraints are enabled when it is prepared, then the DROP TABLE command
     performs an implicit DELETE to remove all rows from the table before dropping it", which "may
     invoke foreign key actions": https://www.sqlite.org/foreignkeys.html#fk_schemacommands
-    The stock driver leaves foreign keys off. Where an action only refuses, SQLite does so itself.
+    The stock driver leaves foreign keys off. If a key's action is to refuse, SQLite itself refuses.
     """
 
     def drop(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
@@ -63,7 +63,7 @@ def _copy_of(table: str) -> str:
 
 
 def _lost_by_drop(connection: sqlite3.Connection, dropped: Dropped) -> str | None:
-    """Return what of another table a rebuild would delete or set, None if there is nothing."""
+    """Return a phrase for what a rebuild would delete or change in another table, or None."""
     table, schema = dropped.table, dropped.schema
     if not ask(connection, "foreign_keys") or not _schema_of(connection, schema, _copy_of(table)):
         return None
@@ -87,7 +87,7 @@ def _lost_by_drop(connection: sqlite3.Connection, dropped: Dropped) -> str | Non
 
 
 def _schema_of(connection: sqlite3.Connection, schema: str | None, table: str) -> str | None:
-    """Return the database in which SQLite finds a table: "temp" comes first."""
+    """Return the database in which SQLite finds a table; "temp" is searched first."""
     names = [schema]
     if schema is None:
         names = [name for _, name, _ in rows(connection, "PRAGMA database_list")]

@@ -1,4 +1,4 @@
-"""A statement while it is executed."""
+"""A statement while it is being executed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..transactions.locks import Patience
 class Statement:
     """A text with its parameters, the facts about it, and the state of this run.
 
-    ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) is all or nothing,
-    also in AUTOCOMMIT: otherwise a lock of another connection could stop it half way, and the next
-    try would insert the first half again. ``inline``: on the loop, if nothing prevents that.
+    ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) means all or nothing,
+    even in AUTOCOMMIT: otherwise, another connection's lock could stop it half-way, and the next
+    attempt would insert the first half again. ``inline``: on the loop, if nothing prevents that.
 
-    ``timeout`` limits each run, in seconds: one that meets a lock, or proves to write, has had no
+    ``timeout`` limits each run, in seconds: a run that meets a lock, or proves to write, has had no
     effect. The waits, since it ``began`` (monotonic seconds), have their own limit, ``patience``.
-    ``examined`` says that SQLite was asked what it writes, and ``databases`` are the numbers of the
-    written databases, as far as known. ``took_turn`` says that the write turn was taken for it, and
-    ``turn_unused``, that it could not be compiled then. ``tries_again`` says that it has failed and
-    is about to run again: until then it keeps the turn and the snapshot.
+    ``examined`` is True once SQLite was asked what it writes; ``databases`` are the numbers of the
+    written databases, as far as known. ``took_turn``: the write turn was acquired for it;
+    ``turn_unused``: it could not be compiled then. ``tries_again``: it has failed and will be
+    retried; until then, it keeps the turn and the snapshot.
     """
 
-    # Class attributes for what few statements need, since each execution creates a statement.
+    # Class attributes for values that few statements need: each execution creates a statement.
     examined = False
     databases: frozenset[int] = frozenset()
     inline = False

@@ -1,1 +1,1 @@
-"""The execution of calls: in which thread each runs, and how long it may take there."""
+"""The execution of calls: the thread in which each runs, and how long it may take there."""

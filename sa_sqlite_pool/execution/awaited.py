@@ -1,14 +1,14 @@
-"""What one task awaits, and what ends in a thread.
+"""An object that one task awaits, and whose outcome is produced in a thread.
 
 It follows the protocol of ``asyncio.Future`` that ``asyncio.Task`` uses
 (``_asyncio_future_blocking``, see ``Task.__step`` in CPython's ``asyncio/tasks.py``), for two
 reasons:
 
-* **A way back takes one lap of the loop.** A future that is set by ``call_soon_threadsafe``
-  schedules its task for one more lap. Here the callback that reports resumes the task. On a busy
-  loop, where a lap takes milliseconds, that halves the time of a hop.
+* **The way back takes one lap of the loop.** A future that is set by ``call_soon_threadsafe``
+  schedules its task for one more lap. Here, the reporting callback itself resumes the task. On a
+  busy loop, where a lap takes milliseconds, that halves the time of a hop.
 * **Clean cancellation.** Cancelling a future wakes its task at once, while the statement still
-  runs. Here the task is woken when the thread is done with it.
+  runs. Here, the task is woken once the thread has finished the statement.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class Awaited(ABC, Generic[T]):
-    """An outcome, ``_result`` or ``_error``, that :meth:`report` gives to the task that awaits it.
+    """An outcome, ``_result`` or ``_error``, that :meth:`report` delivers to the awaiting task.
 
     Subclasses set ``_loop``.
     """
 
-    # Class attributes for what is set once or never.
+    # Class attributes for values that are set once or never.
     _asyncio_future_blocking = False
     _callback: Callable[[Any], object] | None = None
     _cancel_message: object = None
@@ -41,8 +41,8 @@ class Awaited(ABC, Generic[T]):
     _result: T
 
     def report(self) -> None:
-        """Resume the task, the first time. In the loop, outside any task."""
-        if self._reported:  # it has gone on without the outcome
+        """Resume the task, on the first call. This is called in the loop, outside any task."""
+        if self._reported:  # the task has resumed without the outcome
             self._error = None
             return
         self._reported = True
@@ -51,8 +51,8 @@ class Awaited(ABC, Generic[T]):
         if callback is None or context is None:
             return
         if self._loop.get_debug() or gettrace() is not None:
-            # For asyncio's "Executing <Task …> took", of callbacks only, and for coverage.py, which
-            # keeps a stack that is right if a task is always resumed from the same depth.
+            # For asyncio's "Executing <Task …> took", which covers only callbacks, and for
+            # coverage.py, whose stack is correct only if a task always resumes at the same depth.
             self._loop.call_soon(callback, self, context=context)
         else:
             context.run(callback, self)
@@ -65,10 +65,10 @@ class Awaited(ABC, Generic[T]):
             else:
                 yield from _Waiter(self)
         result = self.outcome()
-        del self._result  # nor are the rows kept
+        del self._result  # so that the rows are not kept alive
         return result
 
-    # -- what asyncio.Task asks of a future -----------------------------------------------------
+    # -- what asyncio.Task expects of a future --------------------------------------------------
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
@@ -81,7 +81,7 @@ class Awaited(ABC, Generic[T]):
         self._context = contextvars.copy_context() if context is None else context
 
     def cancel(self, msg: object = None) -> bool:
-        """Stop it. True: the task is woken, with ``CancelledError``, when it has stopped."""
+        """Stop it; if True is returned, the task is woken with ``CancelledError`` once it stops."""
         if self._reported:
             return False
         self._cancelled, self._cancel_message = True, msg
@@ -90,25 +90,25 @@ class Awaited(ABC, Generic[T]):
 
     @abstractmethod
     def _begin_to_stop(self) -> None:
-        """Have it end soon, and :meth:`report` called then."""
+        """Make it end soon, and ensure that :meth:`report` is called then."""
 
     def result(self) -> None:
-        """Let the task go on to :meth:`outcome`.
+        """Let the task continue to :meth:`outcome`.
 
-        What this raised the task would throw into its coroutine. CPython (``gen_send_ex()``) then
-        replaces the context of the error, or of one that was raised for it, by what a coroutine
-        further out handles at this moment, such as the failure of an earlier attempt.
+        The task would throw any error raised here into its coroutine. CPython (``gen_send_ex()``)
+        then replaces the context of that error, or of one raised because of it, with the error that
+        an outer coroutine is handling at that moment, such as the failure of an earlier attempt.
         """
 
     # -------------------------------------------------------------------------------------------
 
     def outcome(self) -> T:
-        """Return or raise it, when it has been reported."""
+        """Return or raise the outcome, after it has been reported."""
         if self._cancelled:
             self._error = None
             raise asyncio.CancelledError(*filter(None, [self._cancel_message]))
         if self._error is not None:
-            # Not kept: error, traceback, this frame and this object would be a cycle.
+            # Not kept: error, traceback, this frame and this object would form a cycle.
             error, self._error = self._error, None
             try:
                 raise error
@@ -118,10 +118,10 @@ class Awaited(ABC, Generic[T]):
 
 
 class _Waiter(asyncio.Future[None]):
-    """What a task waits for, while a profiler looks on, until the outcome is there.
+    """The future that a task awaits, until the outcome is available, if a profiler is active.
 
-    pyinstrument takes an await for one where coroutines return, and no function in Python is called
-    before the task's context ends. The task calls ``add_done_callback()``, which is in C here.
+    pyinstrument recognizes an await if coroutines return and no Python function is called before
+    the task's context ends. The task calls ``add_done_callback()``, which is in C here.
     """
 
     def __init__(self, awaited: Awaited[Any]) -> None:

@@ -1,4 +1,4 @@
-"""One connection and its thread, from opening to the end: closed, given up, left to others."""
+"""One connection and its thread, from opening to their end: closed, given up, left to others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CLOSE_SECONDS = 1.0  # for a thread that has nothing else to do
 _ROWS = 64  # rows that aiosqlite fetches at once, its default
 
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
-# that still has a transaction to roll back there.
+# that still has to roll back a transaction there.
 _open_connections: set[aiosqlite.Connection] = set()
 
 
@@ -72,7 +72,7 @@ class ConnectionThread(RunsJobs):
         """Open a new connection to the database at ``uri``, a ``file:`` URI."""
 
         def connect() -> sqlite3.Connection:
-            # Not by sqlite3.connect(), which a tracer may have replaced: this one is internal.
+            # Not sqlite3.connect(), which a tracer may have replaced: this connection is internal.
             return sqlite3.Connection(
                 uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
             )
@@ -81,9 +81,9 @@ class ConnectionThread(RunsJobs):
         return cls(connection, threadsafe=True, file=file)
 
     async def close(self, cursors: Cursors = tuple) -> None:
-        """Close the connection and end the thread, also if the caller is cancelled meanwhile.
+        """Close the connection and end the thread, even if the caller is cancelled meanwhile.
 
-        ``cursors()`` returns those that are open; they are closed before it.
+        ``cursors()`` returns the open cursors; they are closed before the connection.
         """
         if self._has_ended():
             return
@@ -111,16 +111,16 @@ class ConnectionThread(RunsJobs):
         done: Callable[[ConnectionThread | None], None],
         cursors: Cursors = tuple,
     ) -> None:
-        """Give up the connection at once, waiting for nothing; from any thread, loop or none.
+        """Give up the connection at once, without waiting; from any thread, with or without a loop.
 
         The running job is stopped, open cursors are closed, and the transaction is rolled back, in
-        the connection's own thread if that takes any time. Then ``done`` is called, there or here:
-        with another :class:`ConnectionThread` of the same warm connection; or, without ``keep``, if
-        the application has the raw connection, or if SQLite refuses, with None, after the
-        connection is closed.
+        the connection's own thread if that takes any time. Then ``done`` is called, in that thread
+        or in this one: with a new :class:`ConnectionThread` for the same warm connection; or with
+        None, once the connection is closed, if ``keep`` is False, if the application has the raw
+        connection, or if SQLite refuses.
 
-        ``cursors()`` returns the open cursors, for this to close, and each only once. It is called
-        here, and again after the running job, which may have opened another.
+        ``cursors()`` returns the open cursors, which are closed here, each of them only once. It is
+        called in this thread, and again after the running job, which may have opened another.
 
         Further use of this object raises ``sqlite3.OperationalError`` with ``reason``.
         """
@@ -140,14 +140,14 @@ class ConnectionThread(RunsJobs):
             )
 
     def _is_idle(self) -> bool:
-        """Return whether it may be used by others as it is."""
+        """Return whether others may use the connection in its current state."""
         try:
             return self.may_run_inline and not self.in_transaction
         except dbapi.Error:  # the application has closed SQLite's own connection
             return False
 
     def _stop_in_own_thread(self) -> None:
-        """Stop jobs behind which the rest would wait."""
+        """Stop the jobs that the remaining work would wait for."""
         if self._in_own_thread and not self.at_rest:
             jobs, reason = list(self._unfinished()), self._no_connection()
 
@@ -160,7 +160,7 @@ class ConnectionThread(RunsJobs):
                 name="sa_sqlite_pool-stop",
                 daemon=True,
             )
-            with contextlib.suppress(RuntimeError):  # the interpreter ends
+            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
                 stop.start()
 
     def _give_up_in_thread(
@@ -175,8 +175,8 @@ class ConnectionThread(RunsJobs):
             for job in self._unfinished():
                 job.end_in_thread(self._no_connection())
             with self._here, rest():
-                # Also before it is closed: as long as anything refers to a cursor, SQLite keeps a
-                # closed connection, with its locks (https://www.sqlite.org/c3ref/close.html).
+                # Before it is closed, too: as long as anything refers to a cursor, SQLite keeps a
+                # closed connection and its locks (https://www.sqlite.org/c3ref/close.html).
                 found.extend(cursors())
                 connection = self.aiosqlite_connection._connection
                 if _roll_back(connection, found, was_stopped=True) and keep:
@@ -202,7 +202,7 @@ class ConnectionThread(RunsJobs):
             shared=self._shared,
             file=self.file,
         )
-        if self._was_stopped:  # of which the next statement makes an end, if there is one
+        if self._was_stopped:  # that lasts until the next statement, if there is one
             successor.follow(self)
         return successor
 
@@ -216,7 +216,7 @@ class ConnectionThread(RunsJobs):
         return job is not None and job.must_stop
 
     def _has_ended(self) -> bool:
-        """Return whether nothing is left to be closed."""
+        """Return whether there is nothing left to close."""
         if self.closed_by_application:
             self._forget()
         return self.closed
@@ -226,9 +226,9 @@ class ConnectionThread(RunsJobs):
         open_files.discard(self.aiosqlite_connection)
 
     def leave_to_others(self, cursors: list[sqlite3.Cursor]) -> None:
-        """Leave the connection to the application, which has it and closes it.
+        """Leave the connection to the application, which has it and will close it.
 
-        ``cursors``, which nothing else refers to, are closed in its thread. From any thread.
+        ``cursors``, which nothing else refers to, are closed in its thread. Any thread may call it.
         """
         self.ended = "it was left to the application"
         if cursors:
@@ -242,16 +242,16 @@ class ConnectionThread(RunsJobs):
     # -- forks ----------------------------------------------------------------------------------
 
     def close_before_fork(self) -> None:
-        """Close a connection at rest in this thread: its own may be anywhere in its queue."""
+        """Close a connection at rest, in this thread: its own may be anywhere in its queue."""
         connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
         if connection is not None:
             try:
                 _roll_back(connection, (), was_stopped=self._was_stopped)
                 open_files.closes(self.aiosqlite_connection)
                 connection.close()
-            except dbapi.ProgrammingError:  # a creator's, which SQLite's driver binds to its thread
+            except dbapi.ProgrammingError:  # a creator's, which sqlite3 binds to its thread
                 self._close_there()
-            except BaseException:  # of a class of the application's: its thread ends all the same
+            except BaseException:  # from a class of the application: its thread ends anyway
                 self._stop()
                 raise
             else:
@@ -289,12 +289,12 @@ def _close_all(cursors: list[sqlite3.Cursor]) -> None:
 def _roll_back(
     connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.Cursor], *, was_stopped: bool
 ) -> bool:
-    """Close the cursors and roll back; return whether the connection is good for another use.
+    """Close the cursors and roll back; return whether the connection can be used again.
 
     ``was_stopped``: the last statement may have been interrupted. "The sqlite3_interrupt(D) call is
     in effect until all currently running SQL statements on database connection D complete"
-    (https://www.sqlite.org/c3ref/interrupt.html), but SQLite looks when the next one begins. If
-    there were none, the checkpoint would be interrupted with which SQLite closes a connection.
+    (https://www.sqlite.org/c3ref/interrupt.html), but SQLite checks that when the next one begins.
+    Without one, the checkpoint that SQLite runs as it closes a connection would be interrupted.
     """
     if connection is None:
         return False
@@ -305,6 +305,6 @@ def _roll_back(
             connection.execute("ROLLBACK")
         elif was_stopped:
             connection.execute("SELECT 1").close()
-    except dbapi.Error:  # a broken disk: the connection is of no use
+    except dbapi.Error:  # for example, the disk is broken: the connection is unusable
         return False
     return not connection.in_transaction

@@ -2,8 +2,8 @@
 
 ``sqlite3_interrupt()`` stops a statement, and "a call to sqlite3_interrupt(D) that occurs when
 there are no running SQL statements is a no-op" (https://www.sqlite.org/c3ref/interrupt.html): a
-call a moment before the statement begins, or between two statements of a job, is lost. So it is
-repeated until the thread is done.
+call a moment before the statement begins, or between two statements of a job, is lost. So the call
+is repeated until the thread has finished the job.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ T = TypeVar("T")
 # The time between two interrupts of a job that must stop.
 _REPEAT_SECONDS = 0.005
 
-# The time between two attempts of a thread to report while the process has no memory.
+# The time between two attempts of a thread to report while memory is exhausted.
 _NO_MEMORY_SECONDS = 0.01
 
-# A thread that is not done in this time, for example in a function of the application that sleeps,
-# is left alone: a cancellation must not wait for ever.
+# A thread that has not finished after this time, for example because a function of the application
+# sleeps, is no longer waited for: a cancellation must not wait for ever.
 _LET_GO_SECONDS = 1.0
 
 
 class OutOfTime(Exception):  # noqa: N818 - not for users: the connection says what ran too long
-    """The job was stopped because its time was over."""
+    """The job was stopped because its time was up."""
 
 
 class Stage(enum.Enum):
@@ -58,11 +58,11 @@ class Job(Awaited[T]):
     """A call of ``function(connection)`` in a thread, and its outcome. One task awaits it, once.
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
-    and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
-    After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has ended in the meantime. Without a connection, it cannot be interrupted until the function has
-    opened one: see :meth:`may_interrupt`. ``after`` is the job before it on the same connection,
-    None once that is over: until then this one cannot begin, and is not let go.
+    and is raised once the thread has finished; with ``interruptible=False``, the job runs to its
+    end first. After ``timeout`` seconds (None: never), the same happens, and ``OutOfTime`` is
+    raised unless the job has ended meanwhile. Without a connection, it cannot be interrupted until
+    the function has opened one: see :meth:`may_interrupt`. ``after`` is the preceding job on the
+    same connection, None once that has ended; until then, this job cannot begin, nor be let go.
     """
 
     def __init__(
@@ -83,27 +83,27 @@ class Job(Awaited[T]):
         self.thread: int | None = None  # in which it runs, or has run
         self.after: Job[Any] | None = None
         self._out_of_time = False
-        self._give_up_at: float | None = None  # set once it must stop
+        self._give_up_at: float | None = None  # set once the job must stop
         self._timer = None if timeout is None else call_later(loop, timeout, self.time_is_over)
 
     @property
     def let_go(self) -> bool:
-        """True if the thread is done with the job, or will never begin it."""
+        """True if the thread has finished the job, or will never begin it."""
         return self.stage in LET_GO
 
     @property
     def must_stop(self) -> bool:
-        """True if a function that nothing interrupts should end: no task awaits it any more."""
+        """True if a function that is not interrupted should end: no task awaits it any more."""
         return self._give_up_at is not None or self._loop.is_closed()
 
     # -- in the thread --------------------------------------------------------------------------
 
     def may_interrupt(self, connection: sqlite3.Connection) -> None:
-        """Let a cancellation interrupt the statements of a connection that was just opened."""
+        """Let a cancellation interrupt statements on a connection that was just opened."""
         self._connection = connection
 
     def let_others_fork(self) -> None:
-        """Let a ``fork()`` happen within a long function, while that does not use SQLite."""
+        """Allow a ``fork()`` within a long function, while the function does not use SQLite."""
         rest.end(self)
         rest.begin(self)
 
@@ -116,7 +116,7 @@ class Job(Awaited[T]):
                 self._function = None
                 return
             self.stage = Stage.RUNNING
-        # The job may be kept until the next one, and the function has the statement's parameters.
+        # The job may be kept until the next one, and the function refers to the parameters.
         function, self._function = self._function, None
         assert function is not None
         try:
@@ -134,12 +134,12 @@ class Job(Awaited[T]):
             try:
                 self._mailbox.post(self.report)
                 break
-            except MemoryError:  # its task would wait for ever
+            except MemoryError:  # otherwise, its task would wait for ever
                 time.sleep(_NO_MEMORY_SECONDS)
 
     def end_in_thread(self, reason: Exception) -> None:
-        """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its
-        thread is done. Runs in a thread other than the job's.
+        """Fail with ``reason`` if the job has not begun; otherwise, stop it, and wait until its
+        thread has finished it. This runs in a thread other than the job's.
         """
         self._drop(reason)
         while not self.let_go:
@@ -148,13 +148,13 @@ class Job(Awaited[T]):
             time.sleep(0.001)
 
     def end_beside(self, reason: Exception) -> None:
-        """End the job as :meth:`end_in_thread` does, but do not interrupt: its thread goes on."""
+        """End the job like :meth:`end_in_thread`, but never interrupt its thread's later work."""
         self._drop(reason)
         while self._interruptible and self._interrupted():
             time.sleep(0.001)
 
     def drop(self) -> bool:
-        """See that it never begins, since no task awaits it; return False if it has begun."""
+        """Prevent the job from beginning, since no task awaits it; return False if it has begun."""
         with self._mutex:
             dropped = self.stage is Stage.QUEUED
             if dropped:
@@ -162,7 +162,7 @@ class Job(Awaited[T]):
         return dropped
 
     def _drop(self, reason: Exception) -> None:
-        """See that it never begins, unless it has."""
+        """Prevent the job from beginning, unless it has begun."""
         with self._mutex:
             if self.stage is Stage.QUEUED:
                 self._error = reason
@@ -185,7 +185,7 @@ class Job(Awaited[T]):
         super().report()
 
     def time_is_over(self) -> None:
-        """Stop the job: ``OutOfTime`` is raised where it is awaited, unless it ends before."""
+        """Stop the job: ``OutOfTime`` is raised where it is awaited, unless it ends first."""
         self._out_of_time = True
         self._begin_to_stop()
 
@@ -195,8 +195,8 @@ class Job(Awaited[T]):
             self._stop()
 
     def _stop(self) -> None:
-        """Drop the job, or interrupt it until the thread is done."""
-        # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
+        """Drop the job, or interrupt it until the thread has finished it."""
+        # The mutex ensures that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
             if self.stage is Stage.RUNNING:
                 self._interrupt()

@@ -1,4 +1,4 @@
-"""Functions that are known to run long."""
+"""Functions that are known to run for a long time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections import OrderedDict
 from typing import Any, final
 
-# After so many runs that are shorter, the longest is forgotten.
+# The longest run is forgotten after this many shorter ones.
 _SHORTER_RUNS = 16
 
 _MOST = 512
@@ -14,10 +14,10 @@ _MOST = 512
 
 @final
 class LongFunctions:
-    """The functions that ran for ``least`` seconds or more, by their code. In any thread.
+    """The functions that ran for ``least`` seconds or more, by code. Any thread may use this.
 
-    A single long run says nothing: the processor may have been in use elsewhere. ``known`` is False
-    if there was none.
+    A single long run proves nothing: the processor may have been busy with other work. ``known`` is
+    False if there has been no long run.
     """
 
     def __init__(self, least: float) -> None:
@@ -50,7 +50,7 @@ _NONE = 0.0, 0
 
 
 def _code(function: Any) -> object:
-    """Return what all closures, bound methods and partial objects of a function have in common."""
+    """Return the object that all closures, bound methods and partials of a function share."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__code__", None) or getattr(function, "__qualname__", type(function))

@@ -1,7 +1,7 @@
 """Reports of finished jobs to an event loop.
 
 Waking a loop from a thread costs a system call on each side, and both release the interpreter
-lock. One wake-up serves all jobs that finish before the loop looks.
+lock. One wake-up serves all jobs that finish before the loop checks.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Report = Callable[[], None]
 
 @final
 class Mailbox:
-    """The reports of threads to one loop; a part of its state, to be made while it runs.
+    """The reports of threads to one loop; a part of its state, to be created while it runs.
 
-    No mutex: each operation on the deque and on the flag is one step of the interpreter.
+    It needs no mutex: each operation on the deque and on the flag is one step of the interpreter.
 
         Thread                     | Loop
         append the report          | announced = False
-        announced? True: done      | count the reports, and take so many
+        announced? True: done      | count the reports, and take that many
         else: announce             |
 
-    A thread that finds ``announced`` True has appended before the loop counts. One that finds it
-    False announces, at worst once more than needed.
+    A thread that finds ``announced`` True has appended before the loop counts. A thread that finds
+    it False announces, at worst once more than necessary.
     """
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class Mailbox:
         self._announced = False
 
     def post(self, report: Report) -> None:
-        """Call ``report`` in the loop. From any thread; dropped if the loop is closed.
+        """Call ``report`` in the loop, from any thread; drop it if the loop is closed.
 
-        Raises MemoryError if the process has none; to try again does no harm.
+        Raise MemoryError if memory is exhausted; trying again does no harm.
         """
         self._reports.append(report)
         if not self._announced:
@@ -55,7 +55,7 @@ class Mailbox:
             loop = self._loop()
             if loop is not None and not call_unless_closed(loop, self._deliver):
                 self._reports.clear()
-        except BaseException:  # no memory, say: or no later report would wake the loop either
+        except BaseException:  # MemoryError, for example: later reports must still wake the loop
             self._announced = False
             raise
 
@@ -68,6 +68,6 @@ class Mailbox:
                 except IndexError:  # a report has run the loop inside itself (nest_asyncio)
                     return
                 report()
-        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+        except BaseException:  # KeyboardInterrupt in a task: the other reports still follow
             self._announce()
             raise

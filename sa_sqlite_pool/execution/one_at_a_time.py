@@ -1,4 +1,4 @@
-"""A gate, behind which the statements of several tasks on one connection follow one another.
+"""A gate that lets statements of several tasks on one connection run one after another.
 
 ``asyncio.gather()`` over one connection works with the stock driver, whose thread has a queue.
 """
@@ -23,8 +23,8 @@ class OneAtATimeStatistics:
 class OneAtATime:
     """A gate that one task passes at a time, in order of arrival.
 
-    All tasks are of one event loop: the one in which the connection is checked out. ``busy`` may be
-    set directly where it is False, and reset where nothing is ``waiting``.
+    All tasks belong to one event loop, in which the connection is checked out. ``busy`` may be set
+    directly if it is False, and reset if no task is ``waiting``.
     """
 
     __slots__ = ("busy", "waiting")
@@ -40,7 +40,7 @@ class OneAtATime:
         return OneAtATimeStatistics(self.busy, waiting)
 
     async def enter(self) -> None:
-        """Wait until all tasks that came before have left. A cancellation leaves nothing taken."""
+        """Wait until all earlier tasks have left. After a cancellation, the gate is not held."""
         if not self.busy:
             self.busy = True
             return
@@ -50,13 +50,13 @@ class OneAtATime:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self.leave()  # it was handed over, and then the task was cancelled
-            elif turn in self.waiting:  # unless it was passed over since
+                self.leave()  # the gate was handed over, and then the task was cancelled
+            elif turn in self.waiting:  # unless it has been skipped since
                 self.waiting.remove(turn)
             raise
 
     def leave(self) -> None:
-        """Let the next task pass, which owns the gate from this moment on."""
+        """Let the next task pass, which holds the gate from this moment on."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done() and not turn.get_loop().is_closed():

@@ -1,8 +1,8 @@
 """aiosqlite's connections: how one is opened, and how its thread ends.
 
-Calls of the application after that return at once. aiosqlite's ``close()`` and ``stop()`` put their
+After that, the application's calls return at once. aiosqlite's ``close()`` and ``stop()`` put their
 work into the queue of the thread and await a future (``aiosqlite/core.py``, 0.22). The thread ends
-with the first item that says so; a later item would be awaited for ever:
+at the first item that tells it to; any later item would be awaited for ever:
 
     Application: await raw.close()          | Package: the connection is given up
                                             | queue: give up
@@ -13,7 +13,7 @@ with the first item that says so; a later item would be awaited for ever:
                                             | thread: stop, and ends
     waits for close_and_stop                |
 
-So the queue is emptied before its last item, and replaced by one that needs no thread.
+So the queue is emptied before its last item, and replaced with one that needs no thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
 
 
 def connection_class() -> type[sqlite3.Connection]:
-    """Return the class of aiosqlite's connections, whatever module it has in place of sqlite3."""
+    """Return the class of aiosqlite's connections, whatever module it uses instead of sqlite3."""
     found: type[sqlite3.Connection] = aiosqlite.core.sqlite3.Connection  # type: ignore[attr-defined]
     return found
 
@@ -47,11 +47,11 @@ def connection_class() -> type[sqlite3.Connection]:
 async def open_connection(
     arguments: Sequence[Any], parameters: Mapping[str, Any], then: Then | None = None
 ) -> aiosqlite.Connection:
-    """Open a connection as ``aiosqlite.connect()`` does; a cancellation leaves nothing.
+    """Open a connection as ``aiosqlite.connect()`` does; a cancellation leaves nothing behind.
 
-    With aiosqlite's own, the thread would go on to open the file, and report to a loop that may be
-    closed. Here the cancellation is raised when the connection is closed again; one that meanwhile
-    runs ``then`` for long is closed by its thread when that ends.
+    With aiosqlite's own function, the thread would still open the file, and report to a loop that
+    may be closed. Here, the cancellation is raised once the connection is closed again; if it still
+    runs a long ``then``, its thread closes it when that ends.
 
     ``then`` is called with the open connection in the same hop.
     """
@@ -93,14 +93,14 @@ def _close_unused(connection: aiosqlite.Connection) -> None:
 
 
 def closed_connection() -> aiosqlite.Connection:
-    """Return a connection that was never opened: to close it does nothing, all else is an error."""
+    """Return a connection that was never opened: it can be closed, all else is an error."""
     connection = aiosqlite.Connection(connection_class(), iter_chunk_size=1)
     mark_closed(connection)
     return connection
 
 
 def mark_closed(connection: aiosqlite.Connection) -> None:
-    """Say that SQLite's connection is closed, and end the thread. In any thread."""
+    """Mark SQLite's connection as closed, and end its thread. Any thread may call this."""
     connection._connection = None
     connection._running = False
     end_queue(connection)
@@ -122,11 +122,11 @@ def leave_to_parent(connection: aiosqlite.Connection) -> bool:
 
 
 def end_queue(connection: aiosqlite.Connection) -> None:
-    """Run what a closed connection's queue has, and later items at once; end its thread.
+    """Run the items in a closed connection's queue, and later ones at once; end its thread.
 
-    In any thread.
+    Any thread may call this.
     """
-    # A thread that has looked the queue up puts its item there before it is interrupted: the
+    # A thread that has looked up the queue puts its item there before another thread runs: the
     # interpreter switches threads after calls, not before them.
     queue, connection._tx = connection._tx, EndedQueue()  # type: ignore[assignment]
     with contextlib.suppress(Empty):
@@ -137,11 +137,11 @@ def end_queue(connection: aiosqlite.Connection) -> None:
 
 @final
 class WorkQueue:
-    """The queue of a connection's thread, which tells whether work of the application is in it.
+    """The queue of a connection's thread, which knows whether it contains the application's work.
 
-    aiosqlite puts that there, by :meth:`put_nowait`; ``unfinished`` has an element for each such
-    item that is queued or runs. What this package puts there, by :meth:`put_job`, it follows
-    by itself.
+    aiosqlite adds that with :meth:`put_nowait`; ``unfinished`` has one element for each such item
+    that is queued or running. This package adds its own jobs with :meth:`put_job`, and tracks
+    them itself.
     """
 
     __slots__ = ("_queue", "unfinished")
@@ -156,7 +156,7 @@ class WorkQueue:
         self._queue.put_nowait((future, _Work(function, self.unfinished)))
 
     def put_job(self, function: Callable[[], object]) -> None:
-        """Have the thread call ``function()``, whose outcome goes nowhere."""
+        """Make the thread call ``function()``, whose outcome is discarded."""
         self._queue.put_nowait((None, function))
 
     def get_nowait(self) -> Item:
@@ -165,10 +165,10 @@ class WorkQueue:
 
 @final
 class _Work:
-    """Work of the application, done once.
+    """Work of the application, which runs once.
 
-    aiosqlite's thread keeps it until the next. The function may refer to the connection, as that
-    of ``execute_insert()`` does, which would then never be freed, and so never be closed.
+    aiosqlite's thread keeps it until the next. The function may refer to the connection, as in
+    ``execute_insert()``; the connection would then never be freed, and so never be closed.
     """
 
     __slots__ = ("_function", "_unfinished")
@@ -187,7 +187,7 @@ class _Work:
 
 
 def queue_of(connection: aiosqlite.Connection) -> WorkQueue | EndedQueue:
-    """Return the queue of an open connection's thread, put in the place of aiosqlite's own."""
+    """Return the queue of an open connection's thread, which replaces aiosqlite's own queue."""
     found: Any = connection._tx
     if isinstance(found, SimpleQueue):
         found = connection._tx = WorkQueue(found)  # type: ignore[assignment]
@@ -204,7 +204,7 @@ class EndedQueue:
     unfinished = ()
 
     def put_nowait(self, item: Item) -> None:
-        """Run ``item`` at once, in this thread: on a closed connection nothing takes any time."""
+        """Run ``item`` at once, in this thread: on a closed connection, nothing takes any time."""
         _do(*item)
 
     def put_job(self, function: Callable[[], object]) -> None:
@@ -215,7 +215,7 @@ class EndedQueue:
 
 
 def _do(future: asyncio.Future[Any] | None, function: Callable[[], Any]) -> None:
-    """Run an item as ``_connection_worker_thread()`` of aiosqlite does."""
+    """Run an item as aiosqlite's ``_connection_worker_thread()`` does."""
     result, error = None, None
     try:
         result = function()

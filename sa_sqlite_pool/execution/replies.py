@@ -1,4 +1,4 @@
-"""The reply of a statement, and how a statement is executed at once, in any thread."""
+"""The reply to a statement, and how a statement is executed at once, in any thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = tuple[Any, ...]
 
 
 class Reply(NamedTuple):
-    """All that a finished statement leaves behind."""
+    """Everything that a finished statement leaves behind."""
 
     rows: list[Row]
     description: Any
@@ -25,19 +25,19 @@ class Reply(NamedTuple):
 
 
 NO_REPLY: Final = Reply([], None, -1, None)
-"""The reply of a statement that returns nothing."""
+"""The reply to a statement that returns nothing."""
 
 Execute = Callable[[sqlite3.Connection, str, Any], Reply]
 """A function that executes a text with its parameters, in the thread of the connection."""
 
 
 def calls_driver(function: Callable[P, T]) -> Callable[P, T]:
-    """Have ``sqlite3`` warn as if ``aiosqlite.core`` called it, and not ``function``.
+    """Make ``sqlite3`` warn as if ``aiosqlite.core`` called it, and not ``function``.
 
-    So it is on a stock engine, and filters of applications name that module: "The default datetime
-    adapter is deprecated" since Python 3.12, for example. A warning takes the name from the globals
-    of the frame that it points to. A function that is compiled to C (by Nuitka, say) has no code
-    that could run with other globals, and stays as it is.
+    A stock engine's warnings name that module, and so do applications' filters, for example for
+    "The default datetime adapter is deprecated" since Python 3.12. A warning takes the name from
+    the globals of the frame that it points to. A function that is compiled to C (for example by
+    Nuitka) has no code that could run with other globals, and is returned unchanged.
     """
     if type(function) is not FunctionType:
         return function
@@ -60,7 +60,7 @@ def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parame
         cursor.execute(sql, parameters)
         description = cursor.description
         rows = cursor.fetchall() if description else []
-        # A NamedTuple's own constructor is a function in Python.
+        # A NamedTuple's own constructor is written in Python.
         return _new(Reply, (rows, description, cursor.rowcount, cursor.lastrowid))
     finally:
         cursor.close()

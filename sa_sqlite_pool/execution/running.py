@@ -1,8 +1,8 @@
-"""The jobs of one SQLite connection, and the hops to the thread where it is used.
+"""The jobs of one SQLite connection, and the hops to the thread in which it is used.
 
-Its own thread is aiosqlite's, so that the connection which users get as ``driver_connection`` is
-an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports its
-own outcome, and so may be cancelled, and may find its loop closed, without ending the thread.
+Its own thread is aiosqlite's, so that users get an ordinary ``aiosqlite.Connection`` as
+``driver_connection``. Jobs are put on its queue without a future: a job reports its own
+outcome, so it may be cancelled, and may find its loop closed, without ending the thread.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .shared_thread import SharedThread
 
 T = TypeVar("T")
 
-# How often a thread looks whether another one is done with the connection.
+# Seconds between two checks whether another thread has finished with the connection.
 _LOOK_SECONDS = 0.001
 
 
 def no_connection(reason: str) -> str:
     """Return the message about a connection that has ended.
 
-    SQLAlchemy's dialect knows a disconnect by the first words, and opens another connection.
+    SQLAlchemy's dialect recognizes a disconnect by the first words, and opens a new connection.
     """
     return f"no active connection: {reason}"
 
@@ -42,7 +42,7 @@ def no_connection(reason: str) -> str:
 class ConnectionThreadStatistics:
     """``hops`` counts the jobs so far, ``busy`` is True while one runs or is queued.
 
-    ``ended`` says why the connection can no longer be used; None as long as it can.
+    ``ended`` is the reason why the connection can no longer be used; None as long as it can.
     """
 
     hops: int
@@ -53,30 +53,30 @@ class ConnectionThreadStatistics:
 class RunsJobs:
     """One ``sqlite3`` connection, used by one job at a time: the base of ConnectionThread.
 
-    ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
+    ``hops`` counts the hops from the loop to the thread and back; tests and statistics read it.
     ``uses`` counts those, and the uses of the connection on the loop.
-    ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
-    of the database, None for one in memory.
+    ``ended`` is the reason why it can no longer be used; None as long as it can. ``file`` is the
+    real path of the database, None for an in-memory one.
 
-    ``lent`` is True if the application works on the connection by itself, too, in the connection's
-    own thread. Then all calls go there, one after the other: some functions of ``sqlite3`` wait for
-    SQLite's mutex while they hold the interpreter lock (``set_authorizer``, for example), and a
-    statement that calls a function in Python would wait for that lock, for ever.
+    ``lent`` is True if the application uses the connection, too, in the connection's own thread.
+    Then all calls run there, one after the other: some functions of ``sqlite3`` wait for SQLite's
+    mutex while they hold the interpreter lock (for example ``set_authorizer``), and a statement
+    that calls a Python function would wait for that lock for ever.
 
-    ``spent`` is True if the connection must not be checked out again: the application has put
-    another database, in memory, in the place of the file (``deserialize()``), or SQLite has
-    ignored a setting. ``suspect`` is True if SQLite has reported something as read-only: see
+    ``spent`` is True if the connection must not be checked out again: the application has replaced
+    the file with another database, in memory (``deserialize()``), or SQLite has ignored a
+    setting. ``suspect`` is True if SQLite has reported something as read-only: see
     :mod:`.read_only`.
 
-    Whether it can be used, by how much is asked (each inlines the others, since they are read
-    several times in each statement):
+    Properties that tell whether it can be used, in order of increasing demands (each inlines the
+    others, since they are read several times in each statement):
 
     - ``closed``: it was given up, closed, or its thread has stopped;
-    - ``needs_check``: it is closed, suspect or spent, so its next checkout looks at it;
+    - ``needs_check``: it is closed, suspect or spent, so it is checked before its next checkout;
     - ``application_uses_it``: the application's own work on the raw connection runs or is queued;
-    - ``at_rest``, ``connection_at_rest``: neither that is, nor a job;
+    - ``at_rest``, ``connection_at_rest``: neither such work nor a job runs or is queued;
     - ``idle_connection``, ``may_run_inline``: at rest, the raw connection is not lent, and the loop
-      may use it in this moment.
+      may use it at this moment.
     """
 
     __slots__ = (
@@ -114,18 +114,18 @@ class RunsJobs:
         self._here = new_lock()  # held while the loop itself uses the connection
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
-        self._in_own_thread = False  # whether the last job is, and not in the shared thread
+        self._in_own_thread = False  # whether the last job is, instead of in the shared thread
         self._threadsafe = threadsafe
-        self._was_open = False  # whether a transaction was, when SQLite was asked last
+        self._was_open = False  # whether a transaction was open when SQLite was last asked
         queue_of(connection)
         self.belongs_to(file)
 
     def statistics(self) -> ConnectionThreadStatistics:
-        """Return the number of hops, and whether a job runs or is queued. From any thread."""
+        """Return the number of hops, and whether a job runs or is queued; from any thread."""
         return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
 
     def belongs_to(self, file: str | None) -> None:
-        """Set the real path of its database, if it was not known before."""
+        """Set the real path of its database, unless it is known already."""
         if self.file is None and file is not None:
             self.file = file
             open_files.add(self.aiosqlite_connection, file)
@@ -141,11 +141,11 @@ class RunsJobs:
 
     @property
     def open_connection(self) -> sqlite3.Connection | None:
-        """The ``sqlite3`` connection as long as it is open, also once it is given up."""
+        """The ``sqlite3`` connection as long as it is open, even after it has been given up."""
         return self.aiosqlite_connection._connection
 
     def assert_usable(self) -> None:
-        """Raise what :attr:`connection` raises once the connection is given up."""
+        """Raise the same error as :attr:`connection` once the connection is given up."""
         if self.closed:
             raise self._no_connection()
 
@@ -159,25 +159,25 @@ class RunsJobs:
 
     @property
     def needs_check(self) -> bool:
-        """True if the connection may be of no use at its next checkout."""
+        """True if the connection may be unusable at its next checkout."""
         raw = self.aiosqlite_connection
         closed = self.ended is not None or raw._connection is None or not raw._running
         return closed or self.suspect or self.spent
 
     @property
     def closed_by_application(self) -> bool:
-        """True if the application has closed or stopped the raw connection by itself."""
-        # A stopped connection may still be open, but its thread runs nothing that is queued now.
+        """True if the application itself has closed or stopped the raw connection."""
+        # A stopped connection may still be open, but its thread no longer runs queued items.
         return self.ended is None and self.closed
 
     @property
     def in_transaction(self) -> bool:
-        """True if SQLite has a transaction open. Takes no hop.
+        """True if SQLite has a transaction open. This takes no hop.
 
         While another thread uses the connection, this is the last answer, and SQLite is not asked.
-        From 3.53 on it waits for its mutex to answer, and ``sqlite3`` holds the interpreter lock
-        meanwhile. The other's statement may call something in Python, which waits for that lock:
-        for ever.
+        From 3.53 on, SQLite waits for its mutex before it answers, while ``sqlite3`` holds the
+        interpreter lock. The other thread's statement may call Python code, which would then wait
+        for that lock for ever.
         """
         raw = self.aiosqlite_connection
         connection = raw._connection
@@ -190,20 +190,20 @@ class RunsJobs:
 
     @property
     def _is_used_here(self) -> bool:
-        """True in the thread that uses the connection now, within what it does there."""
+        """True in the thread that uses the connection now, within that use."""
         thread, job = threading.get_ident(), self._running_job
         own = self.aiosqlite_connection._thread
         return thread == own.ident or (job is not None and job.thread == thread)
 
     def note_open(self, connection: sqlite3.Connection) -> None:
-        """Ask SQLite whether a transaction is open. In the thread that uses the connection."""
+        """Ask SQLite, in the thread that uses the connection, whether a transaction is open."""
         try:
             self._was_open = connection.in_transaction
         except dbapi.Error:  # it is closed
             self._was_open = False
 
     def note_closed(self, connection: sqlite3.Connection) -> None:
-        """Note whether the application has closed it. In the thread that uses the connection."""
+        """Note, in the thread that uses the connection, whether the application has closed it."""
         try:
             self._was_open = connection.in_transaction
         except dbapi.ProgrammingError:
@@ -259,8 +259,8 @@ class RunsJobs:
     ) -> Job[T]:
         """Call ``function(connection)`` in a thread: ``await run(function)`` takes one hop.
 
-        ``text`` is that of a statement, which runs in the engine's shared thread unless the text
-        is known to be slow; everything else runs in the connection's own thread.
+        ``text`` is the text of a statement, which runs in the engine's shared thread unless it is
+        known to be slow; everything else runs in the connection's own thread.
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
@@ -277,14 +277,14 @@ class RunsJobs:
             elif text is None or not self._shares(job, text):
                 self._in_own_thread = True
                 queue_of(self.aiosqlite_connection).put_job(job)
-        except BaseException:  # a signal's handler, or the end of the stack
-            if job.drop():  # or the next one would wait for it
+        except BaseException:  # a signal handler has raised it, or the stack is exhausted
+            if job.drop():  # otherwise, the next job would wait for it
                 self._last_job = last
             raise
         return job
 
     def _shares(self, job: Job[Any], text: str) -> bool:
-        """Have the engine's shared thread run ``job`` if it may; return whether it does."""
+        """Let the engine's shared thread run ``job`` if it may; return whether it does."""
         shared = None if self.lent else self._shared
         if shared is None or not shared.takes(text):
             return False
@@ -292,11 +292,11 @@ class RunsJobs:
         return shared.submit(job, text)
 
     def _queue_after(self, last: Job[Any], job: Job[Any]) -> None:
-        """Run ``job`` when ``last`` is over, in the connection's own thread.
+        """Run ``job`` after ``last`` has ended, in the connection's own thread.
 
         SQLite lets two threads use a connection, one after the other. But ``sqlite3`` waits for
-        that, where it reads a row, say, while it holds the interpreter lock. So if the other one's
-        statement calls anything in Python, each waits for the other, and with them the process.
+        that with the interpreter lock held, for example to read a row. If the other thread's
+        statement then calls Python code, the two wait for each other, and the process hangs.
         """
         job.after = last
 
@@ -308,12 +308,12 @@ class RunsJobs:
                 job.end_beside(self._no_connection())
 
         queue_of(self.aiosqlite_connection).put_job(job if self._in_own_thread else call)
-        self._in_own_thread = True  # only now: what is not in line must not count as if it were
+        self._in_own_thread = True  # only now: a job that is not queued must not count as queued
 
     def _until_over(self, job: Job[Any] | None) -> None:
-        """Wait until a thread is done with ``job``; stop it if the connection is given up.
+        """Wait until a thread has finished ``job``; stop it if the connection is given up.
 
-        What follows in the queue, of the application, say, must not run beside it even then.
+        Later items in the queue, for example the application's, must not run beside it even then.
         """
         while job is not None and not job.let_go:
             if self.ended is None:
@@ -346,10 +346,10 @@ class RunsJobs:
             working.discard(self)
 
     def run_after_job(self, function: Callable[[sqlite3.Connection], object]) -> None:
-        """Call ``function(connection)`` in its own thread, before all that is sent there later.
+        """Call ``function(connection)`` in its own thread, before anything sent there later.
 
-        Nothing is waited for here, and an error goes nowhere. The thread waits for what uses the
-        connection elsewhere: SQLite would wait for that while it holds the interpreter lock.
+        This does not wait, and an error is discarded. The thread waits for jobs that use the
+        connection elsewhere: otherwise, SQLite would wait for them with the interpreter lock held.
         Nothing is called if the connection is given up meanwhile.
         """
         job = self._last_job
@@ -364,20 +364,20 @@ class RunsJobs:
         self.aiosqlite_connection._tx.put_nowait((None, call))
 
     def assert_may_commit(self) -> None:
-        """Raise ``FileReplacedError`` if its file is not in its place any more. In the thread."""
+        """Raise ``FileReplacedError``, in the thread, if its file is no longer in its place."""
         open_files.assert_may_commit(self.aiosqlite_connection)
 
     def note_error(self, error: BaseException) -> None:
-        """Mark the connection as suspect if ``error`` says that something is read-only."""
+        """Mark the connection as suspect if ``error`` reports that something is read-only."""
         if is_read_only(error):
             self.suspect = True
 
     def follow(self, other: RunsJobs) -> None:
-        """Use the connection of ``other``, whose last job was stopped, after that job."""
+        """Take over the connection of ``other``, whose last job was stopped, after that job."""
         self._last_job = other._last_job
 
     def stop_job(self) -> None:
-        """Stop the running job, as its timeout would. In the loop where it is awaited."""
+        """Stop the running job, as its timeout would. Call this in the loop where it is awaited."""
         if (job := self._running_job) is not None and not job.let_go:
             job.time_is_over()
 
@@ -389,22 +389,22 @@ class RunsJobs:
 
     @property
     def _running_job(self) -> Job[Any] | None:
-        """The job that runs, or the last one; others may wait for it."""
+        """The running job, or the last one; other jobs may wait for it."""
         job = self._last_job
         while job is not None and (before := job.after) is not None and not before.let_go:
             job = before
         return job
 
     def assert_wanted(self) -> None:
-        """Raise ``sqlite3.OperationalError`` if it is given up, or the running job must stop."""
+        """Raise ``sqlite3.OperationalError`` if given up, or if the running job must stop."""
         self.assert_usable()
         if self.must_stop:
             raise sqlite3.OperationalError("interrupted")
 
     def between_steps(self) -> None:
-        """Let a ``fork()`` that waits go on; raise "interrupted" if the job must stop.
+        """Let a waiting ``fork()`` proceed; raise "interrupted" if the job must stop.
 
-        A function that runs long without a statement calls it in its thread, once in a while.
+        A function that runs long without a statement calls this in its thread from time to time.
         """
         job = self._running_job
         assert job is not None

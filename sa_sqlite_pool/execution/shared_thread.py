@@ -1,16 +1,16 @@
 """One thread for the short statements of all connections of an engine, one after the other.
 
-``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
+``sqlite3`` releases the interpreter lock at every step of every statement, and reacquires it.
 With a thread for each connection, all busy threads compete for it with one another and with the
-event loop: on two cores four readers in four threads do fewer point reads than two, and a writer
+event loop: on two cores, four readers in four threads do fewer point reads than two, and a writer
 waits milliseconds for a statement of fifty microseconds. So statements queue for one thread, which
-under load goes from one to the next without ever sleeping.
+under load runs one after another without ever sleeping.
 
-A long statement would hold the others up. When one has run for ``patience`` seconds while others
-wait, another thread takes the place of the shared one, and the statement's text is remembered: from
-then on it runs in its connection's own thread, as everything does that is not a statement. So does
-COMMIT on a disk that takes long to sync. And so do the statements of an engine that has opened one
-connection so far, since its thread has none to compete with.
+A long statement would delay the others. When one has run for ``patience`` seconds while others
+wait, another thread replaces the shared one, and the statement's text is remembered: from then on,
+it runs in its connection's own thread, as does everything that is not a statement. The same applies
+to COMMIT on a disk that is slow to sync, and to the statements of an engine that has opened only
+one connection so far, since its thread has no other to compete with.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ PATIENCE_SECONDS = 0.010
 
 _MOST_TEXTS = 512
 
-# The time between two attempts of a thread to go on while the process has no memory.
+# The time between two attempts of a thread to continue while memory is exhausted.
 _NO_MEMORY_SECONDS = 0.01
 
 
 @final
 class _Runner:
-    """A thread of the system. ``text`` has run in it since ``since`` (monotonic seconds).
+    """An operating system thread. ``text`` has run in it since ``since`` (monotonic seconds).
 
     ``text`` is None until the thread has begun, which may take a while on a busy machine.
     """
@@ -70,7 +70,7 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SharedThreadStatistics:
-    """``busy`` is True while a statement runs, ``jobs_waiting`` is how many come after it.
+    """``busy`` is True while a statement runs, ``jobs_waiting`` is how many are queued after it.
 
     ``threads_idle`` counts the idle threads, and ``texts_excluded`` the texts known to be slow.
     """
@@ -105,7 +105,7 @@ class SharedThread:
         weakref.finalize(self, _stop_all, self._idle).atexit = False
 
     def renew_in_child(self) -> None:
-        """Forget the threads and their jobs, which are the parent's."""
+        """Forget the threads and their jobs, which belong to the parent."""
         self._mutex = new_lock()
         self._queue: deque[tuple[Job[Any], str]] = deque()
         # queue non-empty ⇒ runner is not None
@@ -114,7 +114,7 @@ class SharedThread:
         self._watching: asyncio.AbstractEventLoop | None = None  # the loop that has a timer
 
     def statistics(self) -> SharedThreadStatistics:
-        """Return the state of the queue and the threads. From any thread."""
+        """Return the state of the queue and the threads; from any thread."""
         with self._mutex:
             return SharedThreadStatistics(
                 self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
@@ -125,22 +125,22 @@ class SharedThread:
         self._connections += 1
 
     def takes(self, text: str) -> bool:
-        """Return whether statements with this text belong here: they are short, as far as is known.
+        """Return whether statements with this text run here: they are short, as far as is known.
 
-        False as long as the engine has opened a single connection.
+        Return False as long as the engine has opened only one connection.
         """
         return self._connections != 1 and text not in self._slow
 
     def submit(self, job: Job[Any], text: str) -> bool:
-        """Run ``job`` after the jobs that came before.
+        """Run ``job`` after the jobs that were submitted before it.
 
-        Return False, with nothing done, if that takes a thread and the system starts none.
+        Return False, without any effect, if that requires a thread and the system starts none.
         """
         with self._mutex:
             starts = self._runner is None
             if starts and not self._start():
                 return False
-            self._queue.append((job, text))  # the thread looks there under the mutex
+            self._queue.append((job, text))  # the thread checks the queue under the mutex
         if not starts:
             self._keep_watch()
         return True
@@ -148,7 +148,7 @@ class SharedThread:
     def stop(self) -> None:
         """End the threads: the idle ones now, a busy one when it becomes idle.
 
-        A job that is submitted later starts another.
+        A job that is submitted later starts a new one.
         """
         with self._mutex:
             self._generation += 1
@@ -157,10 +157,10 @@ class SharedThread:
         _stop_all(idle)
 
     def _start(self) -> bool:
-        """Have a thread run the queue; return False if the system starts none. Under the mutex."""
+        """Make a thread run the queue, under the mutex; return False if the system starts none."""
         try:
             runner = self._idle.pop() if self._idle else _Runner(self._generation)
-        except RuntimeError:  # the limit of threads is reached, or the interpreter ends
+        except RuntimeError:  # the thread limit is reached, or the interpreter is shutting down
             return False
         self._runner = runner
         runner.text = None
@@ -168,7 +168,7 @@ class SharedThread:
         return True
 
     def _drain(self, runner: _Runner) -> None:
-        """Run the queued jobs until there is none, or until another runner has taken over."""
+        """Run the queued jobs until there are none, or until another runner has taken over."""
         while True:
             try:
                 with self._mutex:
@@ -193,11 +193,11 @@ class SharedThread:
     # -- long statements -------------------------------------------------------------------------
 
     def _keep_watch(self) -> None:
-        # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
+        # One timer at a time, in the loop that waits; it is lost if that loop is closed.
         if self._watching is None or self._watching.is_closed():
             loop = asyncio.get_running_loop()
             call_later(loop, self._patience, self._look, context=Context())
-            self._watching = loop  # only now: the call may fail, in a task deep in its stack
+            self._watching = loop  # only now: the call may fail if the stack is nearly exhausted
 
     def _look(self) -> None:
         self._watching = None
@@ -207,11 +207,11 @@ class SharedThread:
             text = self._long_text()
             if text is not None:
                 self._remember(text)
-                self._start()  # or the queue waits for the long one
+                self._start()  # otherwise, the queue would wait for the long statement
         self._keep_watch()
 
     def _long_text(self) -> str | None:
-        """Return the text that holds the others up; None if none does, or has yet to begin."""
+        """Return the text that delays the others; None if none does, or if it has yet to begin."""
         runner = self._runner
         if runner is None or self._clock() - runner.since < self._patience:
             return None

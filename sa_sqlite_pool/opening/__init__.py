@@ -1,1 +1,1 @@
-"""How connections are opened, by SQLAlchemy's dialect or the application, and then set up."""
+"""How connections are opened, by SQLAlchemy's dialect or the application, and set up."""

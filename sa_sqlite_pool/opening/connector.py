@@ -1,12 +1,12 @@
-"""How a connection is opened: where the database is, with which arguments, and in which tries.
+"""How a connection is opened: where the database is, with which arguments, and how it is retried.
 
-SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
-``async_creator`` and ``connect_args`` of the application work as they do without this package. The
-package changes the arguments before, and sets the connection up in its thread afterwards.
+SQLAlchemy's dialect opens the aiosqlite connection itself, so that the application's ``do_connect``
+listeners, ``async_creator`` and ``connect_args`` work as they do without this package. The package
+changes the arguments beforehand, and sets the connection up in its thread afterwards.
 
 A write turn belongs to a file, so the file must be known before a connection is used. A creator of
-the application does not name it, and a listener may open another. In both cases the first
-connection is opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
+the application does not name the file, and a listener may open a different one. In both cases, the
+first connection is opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from .set_up import SetUp, SetUps
 class Connector:
     """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
 
-    ``knows_file`` says that ``location`` is the file in use; until then, call :meth:`find_file`.
+    ``knows_file`` is True once ``location`` is the file in use; until then, call :meth:`find_file`.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Connector:
         self.wait_watch = WaitWatch(settings.slow_wait_warning)
         self.slow_statements = SlowStatements(settings.slow_statement_warning)
         self.knows_file = False
-        self.keeps_log = False  # connections are left open at the exit
+        self.keeps_log = False  # connections are left open at exit
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._arguments = Arguments()
         self._creator = Creator(creator)
         self._set_ups = SetUps(role, settings, self._arguments, self._creator, self.counts)
         self._dialect: Any = None
         self._database: object = None  # the name that this object told the dialect to open
-        # What was opened by that name, and its set-up if that was tried already.
+        # The connections opened by that name, with the set-up if it has been tried already.
         self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, SetUp | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -83,15 +83,15 @@ class Connector:
 
     @cached_property
     def location(self) -> Location:
-        """The location of the database; before :meth:`find_file`, what the URL says.
+        """The location of the database; before :meth:`find_file`, the location in the URL.
 
-        A pool is not told the URL. The engine's creator knows it and passes it to ``do_connect``
-        listeners, so it is called once for the argument alone.
+        A pool does not receive the URL. The engine's creator knows it and passes it to
+        ``do_connect`` listeners, so the creator is called once for that argument alone.
         """
         if self._creator.by_dialect and self._creator.early is None:
             self._probing = True
             try:
-                # Only a listener of all engines runs before this one's, and may open a connection.
+                # Only a listener for all engines runs before this one, and may open a connection.
                 self._creator.open_early()
             except _Found as found:
                 return found.location
@@ -104,9 +104,9 @@ class Connector:
         return Location(None, f"of {self._creator!r}")
 
     def find_file(self) -> None:
-        """Learn which file the engine opens, from SQLite if nothing else tells.
+        """Find out which file the engine opens, from SQLite if there is no other way.
 
-        Call in a greenlet, by one task at a time. The next :meth:`open` returns what it opens.
+        Call this in a greenlet, one task at a time. The next :meth:`open` returns what this opens.
         """
         declared, creator = self.location, self._creator
         alone = creator.by_dialect and len(self._dialect.dispatch.do_connect) == 1
@@ -142,7 +142,7 @@ class Connector:
     def dispose(self) -> None:
         """Close the connection that was opened early, if it was not used.
 
-        The next pool looks the real path up again: a link may lead to another file by then.
+        The next pool looks up the real path again: a link may point to another file by then.
         """
         if isinstance(location := vars(self).get("location"), Location):
             self.location = location.looked_up_again()
@@ -150,9 +150,9 @@ class Connector:
             early.give_up(self.shared_thread)
 
     def leave_private_directory(self) -> PrivateDirectory | None:
-        """Return the directory of the database in memory, if there is one, and forget it.
+        """Return the directory of the in-memory database, if there is one, and forget it.
 
-        The next connection begins another, as after the last close of a database in memory.
+        The next connection creates a new one, as after the last close of an in-memory database.
         """
         directory, location = self._private_directory, vars(self).get("location")
         if directory is None or location is None or location.path != directory.database:
@@ -178,7 +178,7 @@ class Connector:
         False as long as it is unknown whether the file can have one.
         """
         if not (self.knows_file and self._opens_itself):
-            return False  # the keeper opens the file as well, and could not open it the same way
+            return False  # the keeper opens the file, too, and could not do so in the same way
         wal = self.settings.pragmas.get("journal_mode") == "WAL"
         return wal and self._writes_file and self.site.inspected
 
@@ -197,28 +197,28 @@ class Connector:
         return self.location.path is not None and self.location.writable
 
     async def inspect_site(self) -> None:
-        """Refuse, before anything is touched, a place where the database cannot be used."""
+        """Refuse a place where the database cannot be used, before anything is touched."""
         await self.site.inspect(self._seconds)
 
     @property
     def isolation_level(self) -> str | None:
-        """The level of the connection opened last; None is autocommit."""
+        """The level of the connection opened last; None means autocommit."""
         return self._set_ups.isolation_level
 
     @property
     def in_memory(self) -> bool:
-        """True for a database in memory, which is gone with its last connection."""
+        """True for an in-memory database, which ends with its last connection."""
         return self.location.path is None
 
     # -- opening: SQLAlchemy's do_connect event --------------------------------------------------
 
     def listen(self, dialect: Any) -> None:
-        """Have the dialect open connections with the arguments of this package."""
+        """Make the dialect open connections with the arguments of this package."""
         self._dialect = dialect
         event.listen(dialect, "do_connect", self.on_do_connect)
 
     def open(self, record: Any, rules: Rules) -> Opened:
-        """Return what the dialect or the application's creator opens. Needs a greenlet."""
+        """Return a connection opened by the dialect or the application's creator, in a greenlet."""
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)
@@ -226,7 +226,7 @@ class Connector:
         try:
             return self._creator.open(record)
         finally:
-            # Compiled statements keep the dialect, and so this object, for as long as their tables.
+            # Compiled statements keep the dialect, and this object, as long as their tables live.
             self._rules = None
 
     def on_do_connect(
@@ -240,12 +240,12 @@ class Connector:
         _check_not_inherited(location)
         if self.role is Role.READER and location.path is not None:
             if not self._set_ups.prepared and (self.site.unreliable or not location.has_pages()):
-                await_only(self._prepare())  # a reader could not even open it
+                await_only(self._prepare())  # otherwise, a reader could not even open it
             location = location.with_parameter("mode", "ro")
         if location.path is not None:
             args[0], parameters["uri"] = location.sqlite_uri, True
         self._database = args[0]
-        parameters.setdefault("async_creator_fn", self._connect)  # of SQLAlchemy's dialect
+        parameters.setdefault("async_creator_fn", self._connect)  # for SQLAlchemy's dialect
 
     async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
         """Call ``aiosqlite.connect()`` with the arguments as all listeners have left them."""
@@ -259,11 +259,11 @@ class Connector:
         return connection
 
     def _locate(self, database: str, *, uri: bool) -> Location:
-        """Return the location; a private database in memory becomes a temporary file.
+        """Return the location; a private in-memory database becomes a temporary file.
 
-        Each connection to ``:memory:`` would see an empty database of its own, and SQLite has no
-        WAL in memory. A file in a private temporary directory, which is removed with the engine
-        or its pool, behaves like every other file.
+        Each connection to ``:memory:`` would see its own empty database, and SQLite has no WAL in
+        memory. A file in a private temporary directory, which is removed with the engine or its
+        pool, behaves like any other file.
         """
         location = Location.parse(database, uri=uri)
         if not location.private:
@@ -278,9 +278,9 @@ class Connector:
         return Location(self._private_directory.database)
 
     async def _prepare(self) -> None:
-        """Create the database that readers open, in the right journal mode, if need be.
+        """Create the database that readers open, in the right journal mode, if necessary.
 
-        ``mode=ro`` creates no file and cannot switch the mode, and a reader may come first.
+        ``mode=ro`` creates no file and cannot switch the mode, and a reader may be opened first.
         """
         location, pragmas, alone = self.location, self.settings.pragmas, self.site.unreliable
 
@@ -298,7 +298,7 @@ class Connector:
     # -- after: the set-up in the connection's thread -------------------------------------------
 
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
-        """Set up the connection that :meth:`open` has returned, as far as that is left to do."""
+        """Complete the set-up of the connection that :meth:`open` has returned."""
         worker, own = self._worker_of(opened)
         set_up = self._own.get(opened.raw) or self._new_set_up(rules, own=own)
         if own:
@@ -316,7 +316,7 @@ class Connector:
         return Executor(worker, set_up.policy, rules)
 
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
-        """Return its thread, and whether it was opened with this object's arguments."""
+        """Return a connection's thread, and whether it was opened with this object's arguments."""
         own = opened.raw in self._own
         worker = opened.worker or ConnectionThread(
             opened.raw, threadsafe=own, shared=self.shared_thread
@@ -336,19 +336,19 @@ class Connector:
         )
 
     async def _set_up(self, worker: ConnectionThread, set_up: SetUp) -> None:
-        """Set a connection up, unless that was done when it was opened."""
+        """Set up a connection, unless that was done when it was opened."""
         if not set_up.done and set_up.reads_first:
             try:
                 await worker.run(set_up)
             except dbapi.failures(NotPrepared):
-                await self._prepare()  # or raise what is wrong
+                await self._prepare()  # or raise the error
         if not set_up.done:
             await self._try(lambda: worker.run(set_up))
 
     async def _try(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Wait for locks: of a recovery, or of the close of another process's last connection.
+        """Wait for locks: of a recovery, or of another process that closes its last connection.
 
-        Or of other starting processes, which switch to WAL.
+        Or of other processes that are starting, and switch to WAL.
         """
         try:
             await keep_trying(attempt, self._seconds)
@@ -359,7 +359,7 @@ class Connector:
 
     @property
     def _seconds(self) -> float:
-        """The seconds that opening waits for locks."""
+        """The number of seconds that opening waits for locks."""
         reads = self.role is Role.READER
         return self.settings.read_timeout if reads else self.settings.write_timeout
 

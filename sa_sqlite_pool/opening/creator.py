@@ -1,6 +1,6 @@
-"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator.
+"""The creator of an engine's connections: SQLAlchemy's dialect, or the application's own.
 
-And the arguments with which that is done.
+And the arguments with which connections are opened.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..sqlite.shared_hooks import sharing_hooks
 
 @final
 class Opened:
-    """A connection that has been opened, and is not set up yet."""
+    """A connection that has been opened, but not set up yet."""
 
     __slots__ = ("raw", "worker")
 
@@ -40,7 +40,7 @@ class Opened:
         self.worker: ConnectionThread | None = None
 
     def ask_for_file(self, shared: SharedThread) -> str | None:
-        """Return the path of its file, as SQLite knows it; None in memory. Needs a greenlet."""
+        """Ask SQLite for the path of its file, in a greenlet; return None for one in memory."""
 
         def ask(connection: sqlite3.Connection) -> str | None:
             dbapi.learn(connection)
@@ -54,16 +54,16 @@ class Opened:
         return self.worker
 
     def give_up(self, shared: SharedThread) -> None:
-        """Close it, without a wait."""
+        """Close the connection without waiting."""
         self._use(shared).give_up("it was never used", keep=False, done=lambda _: None)
 
 
 @final
 class Arguments:
-    """The arguments of ``sqlite3.connect`` with which connections of an engine are opened.
+    """The arguments of ``sqlite3.connect`` with which an engine's connections are opened.
 
-    ``convert`` says that converters are called, and ``own_class`` is the class of connections on
-    which nothing was registered; None if they are of a class of the application. ``timeout`` is
+    ``convert`` is True if converters are called; ``own_class`` is the class of connections on
+    which nothing was registered, None if the application has its own class. ``timeout`` is
     SQLite's busy timeout in seconds, if the application has given one.
     """
 
@@ -77,7 +77,7 @@ class Arguments:
     def complete(
         self, parameters: dict[str, Any], location: Location, settings: ConnectionSettings
     ) -> None:
-        """Complete what the application and all listeners have given."""
+        """Complete the arguments from the application and all listeners."""
         check_connect_args(parameters)
         self._take_timeout(parameters.pop("timeout", None), location, settings)
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
@@ -95,7 +95,7 @@ class Arguments:
     def _take_timeout(self, timeout: Any, location: Location, settings: ConnectionSettings) -> None:
         if timeout is None:
             return
-        self.timeout = min(max(0.0, float(timeout)), LONGEST_SECONDS)  # what sqlite3 takes
+        self.timeout = min(max(0.0, float(timeout)), LONGEST_SECONDS)  # what sqlite3 accepts
         waits = (settings.write_timeout, settings.read_timeout)
         given = settings.write_timeout_given or settings.read_timeout_given
         is_used = timeout in waits or (not given and self.timeout > max(waits))
@@ -132,7 +132,7 @@ class Creator:
         return repr(self._call)
 
     def open(self, record: Any) -> Opened:
-        """Return a new connection. Needs a greenlet."""
+        """Return a new connection. This needs a greenlet."""
         stock: AdaptedConnection = self._call(record) if self._takes_record else self._call()
         if not isinstance(getattr(stock, "driver_connection", None), aiosqlite.Connection):
             raise ConfigurationError(
@@ -161,7 +161,7 @@ _ANY_NUMBER = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
 def _takes_only_record(call: Callable[..., Any]) -> bool:
-    """Return whether it is a function of ``connection_record`` alone; ``inspect`` takes longer."""
+    """Return whether ``connection_record`` is its only argument, faster than ``inspect``."""
     code = getattr(call, "__code__", None)
     return (
         isinstance(code, CodeType)

@@ -1,9 +1,9 @@
-"""What is done to a connection once it is open: PRAGMAs, the switch to WAL, the authorizer.
+"""The set-up of a connection once it is open: PRAGMAs, the switch to WAL, the authorizer.
 
-All of it runs in the connection's thread, before the application has the connection. Here it is
-decided which PRAGMAs a connection has at first; :mod:`~sa_sqlite_pool.sqlite.configuring` sends
-them. Those of the application come later: see :mod:`~sa_sqlite_pool.transactions.own_settings`, and
-:mod:`~sa_sqlite_pool.driver.outside_transactions` for what SQLite ignores in a transaction.
+All of it runs in the connection's thread, before the application gets the connection. This module
+decides which PRAGMAs a connection has initially; :mod:`~sa_sqlite_pool.sqlite.configuring` sends
+them. For the application's later ones, see :mod:`~sa_sqlite_pool.transactions.own_settings`, and
+:mod:`~sa_sqlite_pool.driver.outside_transactions` for those that SQLite ignores in a transaction.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _WRITER_PRAGMAS = frozenset(
     {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
 )
 
-# Milliseconds that the connections of sqlite3 wait where nothing else is said.
+# The default busy timeout of sqlite3's connections, in milliseconds.
 _DEFAULT_BUSY_TIMEOUT = 5000
 
 
 @final
 class SetUps:
-    """What the set-ups of one engine's connections share.
+    """The state that the set-ups of one engine's connections share.
 
-    ``isolation_level`` is the level of the connection set up last; None is autocommit. ``prepared``
-    says that the database is known to be as readers need it.
+    ``isolation_level`` is the level of the connection set up last; None means autocommit.
+    ``prepared`` is True once the database is known to be ready for readers.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class SetUps:
 
 @final
 class SetUp:
-    """The set-up of one connection, called in its thread in as many tries as it takes.
+    """The set-up of one connection, called in its thread as many times as necessary.
 
-    ``done`` says that it has succeeded; ``own``, that the connection was opened with the
-    connector's arguments, and ``read_only``, that SQLite itself was to open the file read-only.
+    ``done`` is True once it has succeeded; ``own``, if the connection was opened with the
+    connector's arguments; ``read_only``, if SQLite itself was to open the file read-only.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SetUp:
 
     @property
     def reads_first(self) -> bool:
-        """True if it is unknown whether the database is as readers need it."""
+        """True if it is unknown whether the database is ready for readers."""
         return (
             self.own and self._read_only and self._location.writable and not self._shared.prepared
         )
@@ -133,21 +133,21 @@ class SetUp:
         self.done = True
 
     def _timeout_asked(self, connection: sqlite3.Connection) -> float | None:
-        """Return the busy timeout of the application, in seconds; None if it has asked for none."""
+        """Return the application's busy timeout, in seconds; None if it has not set one."""
         arguments = self._shared.arguments
         if self._as_opened_here(connection):
             return arguments.timeout
         milliseconds = ask(connection, "busy_timeout")
-        if self.own:  # opened with none, in a class that may set one
+        if self.own:  # opened without one, but in a class that may set one
             return milliseconds / 1000 if milliseconds else arguments.timeout
         return None if milliseconds == _DEFAULT_BUSY_TIMEOUT else milliseconds / 1000
 
     def _as_opened_here(self, connection: sqlite3.Connection) -> bool:
-        """Return whether no code of the application, a creator or a class, has set anything."""
+        """Return whether no code of the application (a creator or a class) has set anything."""
         return self.own and type(connection) is self._shared.arguments.own_class
 
     def at_once(self, connection: sqlite3.Connection) -> None:
-        """Try once, in the hop that opens the connection; the next try raises what is wrong."""
+        """Try once, in the hop that opens the connection; the next attempt raises any error."""
         with contextlib.suppress(Exception):
             self(connection)
 
@@ -186,10 +186,10 @@ class SetUp:
         if keeper.keeps and "wal_autocheckpoint" not in self._shared.settings.pragmas:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         if new:
-            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates it
+            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
         keeper.found()
 
-    # -- at last, in a hop of its own that a cancellation can stop --------------------------------
+    # -- finally, in a separate hop that a cancellation can stop ----------------------------------
 
     @property
     def is_incomplete(self) -> bool:
@@ -201,7 +201,7 @@ class SetUp:
         return self._shared.role is Role.READER and not self._read_only
 
     def complete(self, connection: sqlite3.Connection) -> None:
-        """Call ``on_connect``, and make a reader read-only that SQLite has opened for writing."""
+        """Call ``on_connect``; make a reader that SQLite has opened for writing read-only."""
         policy, on_connect = self.policy, self._shared.settings.on_connect
         if on_connect is not None:
             policy.functions_may_have_changed()

@@ -1,4 +1,4 @@
-"""Reads that begin and end at once, on the event loop, without a checkout of SQLAlchemy's."""
+"""Reads that begin and end at once, on the event loop, without a checkout by SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ReadsAtOnce:
     """The part of a pool that reads without a checkout.
 
     A checkout records a holder, for messages and for :meth:`SQLiteDatabase.close`, and prepares a
-    connection for a transaction of any length. A read that has ended before anything else of its
-    event loop runs needs none of that: a permit, so that other loops find as many connections as
-    there are, and a connection at rest.
+    connection for a transaction of any length. A read that ends before anything else runs on its
+    event loop needs none of that. It needs a permit, so that other loops never count on its
+    connection, and a connection at rest.
     """
 
     _connector: Connector
@@ -34,7 +34,7 @@ class ReadsAtOnce:
     _uses_loop: bool
     _disposed: bool
 
-    if TYPE_CHECKING:  # the pool has them
+    if TYPE_CHECKING:  # defined by the pool
 
         @cached_property
         def _line(self) -> FairSemaphore: ...
@@ -54,10 +54,10 @@ class ReadsAtOnce:
         execute: Execute,
         timeout: float | NotGiven | None,
     ) -> Reply | None:
-        """Read now, in a snapshot of its own; ``budget`` is the loop's, and has let the task in.
+        """Read now, in a separate snapshot; ``budget`` is the loop's, and has admitted the task.
 
-        Return None, with nothing done, if something has to be awaited first: a connection at rest,
-        the end of a gap in the log, or a thread. Waiting tasks are never overtaken.
+        Return None, without any effect, if something has to be awaited first: a connection at
+        rest, the end of a gap in the log, or a thread. Waiting tasks are never overtaken.
         """
         line = self._line
         if self._connector.refusal is not None:
@@ -80,7 +80,7 @@ class ReadsAtOnce:
         finally:
             if record is not None:
                 self._pool.put_nowait(record)
-                if self._disposed:  # by another thread meanwhile: see TakesBack._put_back()
+                if self._disposed:  # by another thread, meanwhile; see TakesBack._put_back()
                     self._close_idle()
             line.release_after_a_moment(permit)
 
@@ -92,18 +92,18 @@ def _read_alone(
     execute: Execute,
     timeout: float | NotGiven | None,
 ) -> Reply | None:
-    """Execute a read that is known to be short, inline and in a transaction of its own.
+    """Execute a read that is known to be short, inline and in a separate transaction.
 
-    For a reader that is taken from its pool for this alone, and not checked out. Return None if
-    it must go another way, for whatever reason; nothing has happened then. What it would write
-    is refused by a reader's authorizer, and it calls no function that might hide that.
+    The reader has been taken from its pool for this read only, and is not checked out. Return
+    None if the read must be executed in another way, for whatever reason; nothing has happened
+    then. A reader's authorizer refuses writes, and the read calls no function that might hide one.
 
     It needs no BEGIN: "an automatically started transaction is committed when the last SQL
     statement finishes" (https://www.sqlite.org/lang_transaction.html). Nor does it enter the
-    snapshots of the file: nothing of this event loop can come between its begin and its end,
-    so no gap of this loop finds it running, and one that another loop announces meanwhile meets
-    it as it meets the readers of other processes: SQLite says "busy" to a checkpoint that
-    comes in these microseconds, and the keeper tries again.
+    snapshots of the file: nothing else on this event loop can run between its begin and its end,
+    so no gap of this loop finds it running. A gap that another loop announces meanwhile treats it
+    like a reader of another process: SQLite answers "busy" to a checkpoint that runs in these
+    microseconds, and the keeper retries it.
     """
     worker, policy, rules = executor.worker, executor.policy, executor.rules
     if isinstance(timeout, NotGiven):
@@ -119,5 +119,5 @@ def _read_alone(
         return None
     try:
         return policy.run_inline(worker, facts, Kind.READ, execute, sql, parameters)
-    except Exception:  # SQLAlchemy raises its own of the next try
+    except Exception:  # the read is retried by SQLAlchemy, which raises its own error
         return None

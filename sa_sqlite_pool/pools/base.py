@@ -1,4 +1,4 @@
-"""The base of the pools: a fair line for connections, warm connections first, clear errors."""
+"""The base class of the pools: a fair line, warm connections first, clear errors."""
 
 from __future__ import annotations
 
@@ -50,49 +50,49 @@ from .idle import IdleWatch
 from .resting import IdleConnections, KeptConnections
 from .returns import TakesBack
 
-# True in a task that borrows a connection for others, which have time limits of their own.
+# True in a task that borrows a connection on behalf of others, which have their own time limits.
 waits_for_others: ContextVar[bool] = ContextVar("sa_sqlite_pool_for_others", default=False)
 
 
 class FairPool(ReadsAtOnce, TakesBack):
-    """Base of this package's pools: a permit first, in order of arrival, then a connection.
+    """Base class of the pools: a task acquires a permit, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
-    connection that a waiter was woken for, and where a failed connect wakes no waiter. Here a task
-    that holds a permit always finds a connection at rest or room to open one.
+    connection that a waiter was woken for, and where a failed connect wakes no waiter. Here, a task
+    that holds a permit always finds a connection at rest, or room to open one.
 
-    The base waits in a line of its own; :class:`WriterPool` waits in the write turn's. A checkout
-    is here; the check-in, ``dispose()`` and what a fork closes are in :class:`~.returns.TakesBack`;
-    what belongs to the engine and to the file, with the rules of its connections, is in
+    This class has its own line; :class:`WriterPool` uses the write turn's. Checkouts are here;
+    check-ins, ``dispose()`` and closing before a fork are in :class:`~.returns.TakesBack`; the
+    state of the engine and the file, with the rules of its connections, is in
     :class:`~.on_file.OnFile`; reads without a checkout are in :class:`~.at_once.ReadsAtOnce`.
 
     :param timeout: ``pool_timeout``: seconds to wait for a connection, by default ``read_timeout``,
         for a :class:`WriterPool` ``write_timeout``; None: no limit
     :param pragmas: override the defaults; checked at once
-    :param write_timeout: seconds to wait for the right to write, and for SQLite's lock; by default
-        30, or as long as SQLite's busy timeout says, if the application has set it longer by
+    :param write_timeout: seconds to wait for the right to write, and for SQLite's lock; the default
+        is 30, or SQLite's busy timeout if the application has set a longer one with
         ``connect_args={"timeout": …}`` or a PRAGMA
     :param read_timeout: seconds to wait for a reader, and for SQLite's lock; likewise
     :param on_connect: called with each new ``sqlite3.Connection`` in its own thread
     :param statement_timeout: seconds a statement may run before it is stopped; None: no limit.
-        The execution option of the same name is for one statement, connection or engine
-    :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
+        The execution option of the same name applies to one statement, connection or engine
+    :param idle_warning: seconds a transaction may be idle before the logger ``sa_sqlite_pool``
         names its task and the place of its checkout; None: never
     :param slow_wait_warning: seconds a task may wait for the write turn or a connection before the
-        same logger names it, its line, and what was in the way; None: never
-    :param slow_statement_warning: seconds a statement may run before the same logger names it, and
-        the line of its execution; None: never
+        same logger names it, its line, and what blocked it; None: never
+    :param slow_statement_warning: seconds a statement may run before the same logger names it and
+        the line that executed it; None: never
     :param wal: how large the write-ahead log may grow. All engines of the process on a file share
-        one keeper of its log, with the settings of the writing engine that was created last
-    :param file_turn: wait in line with the writers of other processes, too, by locks on two files
-        beside the database; False leaves them to SQLite's own lock, which keeps no order
+        one keeper of its log, which uses the settings of the writing engine created last
+    :param file_turn: wait in line with the writers of other processes, too, using locks on two
+        files beside the database; False leaves them to SQLite's own lock, which keeps no order
     :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
         and all others in a thread; ``"thread"`` runs all in a thread; ``"inline"`` none, however
         long they take, for a program whose loop has nothing else to do
     """
 
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
-    # Cached properties that depend on the file, which may prove to be another than the URL's.
+    # Cached properties that depend on the file, which may turn out not to be the URL's.
     _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
     _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
@@ -179,25 +179,25 @@ class FairPool(ReadsAtOnce, TakesBack):
     # -- for subclasses -------------------------------------------------------------------------
 
     def __init_subclass__(cls) -> None:
-        # The name under which getLogger("sqlalchemy.pool") and echo_pool expect a pool.
+        # The logger name that getLogger("sqlalchemy.pool") and echo_pool expect of a pool.
         cls._sqla_logger_namespace = f"sqlalchemy.pool.impl.{cls.__name__}"
 
     timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
     waited_for: ClassVar[WaitedFor] = WaitedFor.CONNECTION
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
-        """Return the seconds that a checkout waits if ``pool_timeout`` is not given."""
+        """Return how many seconds a checkout waits if ``pool_timeout`` is not given."""
         return settings.read_timeout
 
     @cached_property
     def _line(self) -> FairSemaphore:
-        """The semaphore that gives the permits for connections."""
+        """The semaphore that grants permits for connections."""
         return self._own_line
 
     def _acquire(self, waited: float) -> Coroutine[Any, Any, Permit]:
-        """Wait for the permit for a connection; on time-out, raise an error that names its holders.
+        """Wait for a permit for a connection; on time-out, raise an error that names the holders.
 
-        Call if there is no free permit. ``waited``: seconds since the checkout's call.
+        Call this if no permit is free. ``waited``: seconds since the checkout was requested.
         """
         for_others, timeout = waits_for_others.get(), self._timeout
         watch = UNWATCHED if for_others else self.wait_watch
@@ -208,11 +208,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         )
 
     def describe_holders(self) -> str:
-        """Return the holders of the connections, and for how long they hold them."""
+        """Return the holders of the connections, and how long they have held them."""
         return self._line.describe_holders()
 
     def not_in_time(self) -> PoolTimeout:
-        """Return the error of a time-out, which names the holders of the connections."""
+        """Return the time-out error, which names the holders of the connections."""
         return self.timeout_error(
             f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
             f"{self._connector.location.label}; they are held for "
@@ -229,7 +229,7 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     @property
     def line(self) -> FairSemaphore:
-        """The line for its connections."""
+        """The line for the connections of this pool."""
         return self._line
 
     @property
@@ -239,7 +239,7 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     @property
     def kept(self) -> int:
-        """The number of warm connections that SQLAlchemy threw away, to be used again."""
+        """The number of warm connections that SQLAlchemy discarded and that will be reused."""
         return len(self._kept)
 
     # -- for the owner of the engine ------------------------------------------------------------
@@ -250,28 +250,28 @@ class FairPool(ReadsAtOnce, TakesBack):
         return self._checkouts
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
+        """Raise ``error()`` in every checkout from now on, including those that wait in line."""
         self._connector.refusal = error
         self._line.send_away(self._connector, error)
         if self.role is not Role.READER:
             self.database_file.turn.send_away(self._connector, error)
 
     def admit(self) -> None:
-        """Take checkouts again, after :meth:`refuse`."""
+        """Allow checkouts again, after :meth:`refuse`."""
         self._connector.refusal = None
 
     def recall(self, reason: str) -> None:
-        """Take back what is checked out: running statements are stopped, transactions rolled back.
+        """Recall all checkouts: stop running statements, and roll back open transactions.
 
-        The connections are then at rest, to be closed in order: if a reader is the last to close,
-        the log stays behind.
+        The connections are then at rest, so that they can be closed in order: if a reader is the
+        last to be closed, the log stays behind.
         """
         for checkout in self._checkouts:
             if checkout.connection is not None:
                 checkout.connection.give_up(reason, keep=True)
 
     def recall_stranded(self) -> None:
-        """Take back what tasks of closed event loops have, and will not give back."""
+        """Recall the checkouts of tasks whose event loop is closed, which will never end them."""
         for checkout in self._checkouts:
             if checkout.permit.stranded:
                 self._checkouts.take_back(checkout)
@@ -293,7 +293,7 @@ class FairPool(ReadsAtOnce, TakesBack):
         except BaseException as error:
             if proxied is None:
                 self._checkouts.give_back_lost(begun)
-            else:  # the application has closed it at rest, say
+            else:  # for example, the application closed it at rest
                 proxied.invalidate(error)
             if isinstance(error, RuntimeError):
                 refuse_without_loop()
@@ -307,8 +307,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         if connector.refusal is not None:
             raise connector.refusal()
         if not connector.site.inspected_by_all:
-            await_only(connector.inspect_site())  # before the turn: its files are beside it
-        if not connector.knows_file:  # the turn depends on it
+            await_only(connector.inspect_site())  # before the turn, whose files are there, too
+        if not connector.knows_file:  # the turn depends on the file
             self._find_file()
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
@@ -318,7 +318,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             raise
         try:
             self._checkouts.begin(record, permit, budget)
-        except BaseException:  # at the end of the stack, or by a signal's handler
+        except BaseException:  # the stack is exhausted, or a signal handler has raised it
             self._pool.put_nowait(record)
             self._checkouts.forget(record)
             self._line.release(permit)
@@ -357,7 +357,7 @@ class FairPool(ReadsAtOnce, TakesBack):
     def _new_record(self) -> ConnectionPoolEntry:
         if self._has_opened:
             return self._create_connection()
-        # While SQLAlchemy asks the first connection about the database, it holds an asyncio.Lock,
+        # While SQLAlchemy queries the database over the first connection, it holds an asyncio.Lock,
         # which tasks of another event loop must not wait for.
         first = await_only(self._first.acquire(None))
         assert first is not None
@@ -369,7 +369,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._first.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        if self._left is not None:  # a task has waited in line, and opens what the next pool opens
+        if self._left is not None:  # a task that waited in line opens the next pool's database
             self._forget_file()
         rules = self._rules()
         self.database_file.pools.add(self)
@@ -381,12 +381,12 @@ class FairPool(ReadsAtOnce, TakesBack):
             opened = self._stock(connection_record, rules)
             executor = await_only(self._connector.finish(opened, rules))
         if (keeper := rules.keeper) is not None and keeper.due is not None:
-            keeper.attend()  # an earlier process has left a large one
+            keeper.attend()  # an earlier process left a large log behind
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None, rules: Rules) -> Opened:
-        """Return a connection opened by the dialect, or the application's creator."""
+        """Return a connection opened by the dialect or by the application's own creator."""
         with rest():  # aiosqlite opens it in a thread of its own
             return self._connector.open(connection_record, rules)
 
@@ -407,10 +407,10 @@ class FairPool(ReadsAtOnce, TakesBack):
             _dispatch=self.dispatch,
             _connector=self._connector,
         )
-        recreated._own_line.waits = self._own_line.waits  # the engine's, and they only grow
+        recreated._own_line.waits = self._own_line.waits  # the engine's counts, which only grow
         return recreated
 
 
 def _capacity(pool_size: int, max_overflow: int) -> int:
-    # QueuePool's meaning: pool_size=0 is no limit, nor is max_overflow=-1
+    # As in QueuePool, pool_size=0 means no limit, and so does max_overflow=-1.
     return sys.maxsize if pool_size == 0 or max_overflow == -1 else pool_size + max_overflow

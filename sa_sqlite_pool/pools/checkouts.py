@@ -1,4 +1,4 @@
-"""Checkouts of connections: their holders, and when a permit passes on to the next in line."""
+"""Checkouts of connections: their holders, and when a permit passes to the next task in line."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..turn.whereabouts import caller
 
 @final
 class Checkout:
-    """A connection that is checked out, under a permit, and on the ``budget`` of a loop or on none.
+    """A connection that is checked out under a permit, and on the ``budget`` of a loop, if any.
 
-    Two things must come back before the permit passes on: the record to its pool, and the
-    connection. They come back together, unless SQLAlchemy throws the connection away or the
+    Two things must be returned before the permit passes on: the record to its pool, and the
+    connection. They are returned together, unless SQLAlchemy discards the connection or the
     application detaches it:
 
         Task                     | Connection's thread     | Next in line
         cancelled; record back   |                         |
                                  | ROLLBACK                |
-                                 | connection back →       | owns the permit
+                                 | connection back →       | holds the permit
     """
 
     __slots__ = (
@@ -46,10 +46,10 @@ class Checkout:
     ) -> None:
         self.permit = permit
         self.budget = budget
-        # A weak reference, so that the garbage collector finds what the application has lost.
+        # A weak reference, so that a connection that the application has lost becomes garbage.
         self.connection_reference: weakref.ref[SQLiteConnection] | None = None
-        self.warned = False  # of an idle transaction
-        self.to_take_back: list[None] = [None]  # a token, for one of several threads
+        self.warned = False  # about an idle transaction
+        self.to_take_back: list[None] = [None]  # a token, which only one of several threads gets
         self._on_end = on_end
         self._missing = {"record", "connection"}
 
@@ -59,11 +59,11 @@ class Checkout:
         return None if self.connection_reference is None else self.connection_reference()
 
     def record_is_back(self) -> None:
-        """Note that the record is back, without the connection."""
+        """Note that the record was returned without the connection."""
         self._is_back("record")
 
     def connection_is_back(self) -> None:
-        """Note that the connection is back. Callable from any thread, more than once."""
+        """Note that the connection was returned. Any thread may call this, more than once."""
         self._is_back("connection")
 
     def _is_back(self, part: str) -> None:
@@ -74,7 +74,7 @@ class Checkout:
 
 @final
 class Checkouts:
-    """The checkouts of one pool, of which ``begun`` have begun so far."""
+    """The checkouts of one pool; ``begun`` is the number that have begun so far."""
 
     def __init__(self) -> None:
         self._by_record: dict[ConnectionPoolEntry | None, Checkout] = {}
@@ -90,7 +90,7 @@ class Checkouts:
 
     @property
     def permits(self) -> list[Permit]:
-        """The permits of the checkouts, the longest held first."""
+        """The permits of the checkouts; the one held longest is first."""
         return sorted((checkout.permit for checkout in self), key=attrgetter("since"))
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
@@ -102,16 +102,16 @@ class Checkouts:
             budget.begin_work(checkout)
 
     def forget(self, record: ConnectionPoolEntry) -> None:
-        """Undo a :meth:`begin` that has failed half-way, but for the permit."""
+        """Undo a :meth:`begin` that failed half-way, except for the permit."""
         checkout = self._by_record.pop(record, None)
         if checkout is not None:
             checkout.permit.recall = None
             self._open.discard(checkout)
 
     def give_back_lost(self, begun: int) -> None:
-        """Undo what an error has kept from being handed out, of what this task began to check out.
+        """Undo those checkouts of this task that were never handed out, because of an error.
 
-        ``begun`` had begun before that.
+        ``begun``: the number of checkouts that had begun before them.
         """
         lost = [
             record
@@ -121,9 +121,9 @@ class Checkouts:
         give_back_lost(lost, begun)
 
     def hand_out(self, proxied: PoolProxiedConnection) -> Checkout | None:
-        """Give the connection to the application, after SQLAlchemy's own checkout.
+        """Hand the connection to the application, after SQLAlchemy's own checkout.
 
-        The connection may have to be set up, which waits.
+        This waits if the connection has to be set up.
         """
         connection = proxied.dbapi_connection
         checkout = self._by_record.get(getattr(proxied, "_connection_record", None))
@@ -144,13 +144,13 @@ class Checkouts:
         return None if found is None else found.permit
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
-        """Return whether a record is checked out, and not coming back yet."""
+        """Return whether a record is checked out, and not yet being returned."""
         return record in self._by_record
 
     def pop(self, record: ConnectionPoolEntry) -> tuple[Checkout | None, bool]:
-        """Remove and return the checkout of a record that is coming back, None if it has none.
+        """Remove and return the checkout of a record that is being returned; None if it has none.
 
-        Return also whether the connection, if any, comes back in the record and not separately.
+        Also return whether the connection, if any, is returned in the record and not separately.
         """
         checkout = self._by_record.pop(record, None)
         if checkout is None or checkout.connection_reference is None:
@@ -159,17 +159,17 @@ class Checkouts:
         return checkout, out is not None and came is out and out.worker.ended is None
 
     def take_back(self, checkout: Checkout) -> None:
-        """End a checkout for a task that will not. Called outside any greenlet."""
+        """End a checkout that its task will not end. This is called outside any greenlet."""
         try:
             checkout.to_take_back.pop()
-        except IndexError:  # another thread has
+        except IndexError:  # another thread has the token
             return
         record = next((one for one, out in list(self._by_record.items()) if out is checkout), None)
-        if record is None:  # it is coming back
+        if record is None:  # it is being returned
             return
         connection = record.dbapi_connection
         if isinstance(connection, SQLiteConnection):
-            # Also one that is still being set up: a listener of "checkout" waits, for example.
+            # It may not be fully set up yet, for example while a listener of "checkout" waits.
             connection.on_gone(checkout.connection_is_back)
             checkout.connection_reference = weakref.ref(connection)
         proxied = None if record.fairy_ref is None else record.fairy_ref()  # type: ignore[attr-defined]
@@ -182,11 +182,11 @@ class Checkouts:
                 record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
 
     async def all_ended(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the end of all checkouts; return whether it came."""
+        """Wait at most ``timeout`` seconds until all checkouts end; return whether they have."""
         return await self._emptied.wait(timeout)
 
     def end(self, checkout: Checkout) -> None:
-        """Pass the permit on after both are back. Callable from any thread."""
+        """Pass the permit on, once record and connection are back. Any thread may call this."""
         if checkout not in self._open:
             return
         self._open.discard(checkout)
@@ -195,14 +195,14 @@ class Checkouts:
         assert permit.line is not None
         try:
             permit.line.release(permit)
-        except BaseException:  # by a signal's handler: nothing else would release it
+        except BaseException:  # from a signal handler: nothing else would release the permit
             permit.line.release(permit)
             raise
         if self._emptied.awaited is not None:
             self._emptied.tell()
 
     def renew_in_child(self) -> None:
-        """Forget the parent's checkouts. No record of them may come back to a pool here."""
+        """Forget the parent's checkouts. None of their records may return to a pool here."""
         for record in self._by_record:
             record.fairy_ref = None  # type: ignore[union-attr]
         self._by_record.clear()

@@ -1,4 +1,4 @@
-"""Extend an engine's dialect: how connections are opened, and its three execution options."""
+"""Extensions of an engine's dialect: how connections are opened, and three execution options."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def prepare_dialect(dialect: Any, connector: Connector) -> None:
 
 
 def _default_isolation_level(connection: Any) -> str:
-    """Return what ``SQLiteDialect.get_isolation_level()`` does, for an engine's first connection.
+    """Return the result of ``SQLiteDialect.get_isolation_level()``, for the first connection.
 
-    That sends a statement, which takes a hop.
+    That method sends a statement, which takes a hop.
     """
     return "READ UNCOMMITTED" if connection.reads_uncommitted() else "SERIALIZABLE"
 

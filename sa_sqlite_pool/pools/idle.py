@@ -1,4 +1,4 @@
-"""Warn of checkouts that hold what other tasks wait for, and are idle."""
+"""Warnings about idle checkouts that hold something that other tasks wait for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..reporting.events import IdleTransaction, log
 from ..system.clock import call_later, time
 from ..turn.permit import Permit
 
-# Seconds between two checks at least.
+# The least number of seconds between two checks.
 _SHORTEST_WAIT = 0.01
 
 
 class WatchedConnection(Protocol):
-    """A connection; ``long_read`` says that it is declared to be idle in a transaction."""
+    """A connection; ``long_read`` is True if it is expected to be idle in a transaction."""
 
     @property
     def long_read(self) -> bool: ...
@@ -27,7 +27,7 @@ class WatchedConnection(Protocol):
 
 
 class WatchedCheckout(Protocol):
-    """A checkout under a permit; ``warned`` says that it was warned of."""
+    """A checkout under a permit; ``warned`` is True once a warning about it was logged."""
 
     permit: Permit
     warned: bool
@@ -37,7 +37,7 @@ class WatchedCheckout(Protocol):
 
 
 class WatchedCheckouts(Protocol):
-    """The checkouts of a pool, as they are at each look."""
+    """The checkouts of a pool at the time of each check."""
 
     def __iter__(self) -> Iterator[WatchedCheckout]: ...
 
@@ -46,10 +46,10 @@ class WatchedCheckouts(Protocol):
 
 @final
 class IdleWatch:
-    """Logs a warning, once per checkout, after a transaction was idle for ``seconds``.
+    """Logs one warning per checkout when its transaction has been idle for ``seconds``.
 
-    One timer serves all checkouts, in ``loop``, while there are any. ``holds_turn``: a checkout of
-    this pool keeps other tasks from writing even without a transaction.
+    One timer on ``loop`` serves all checkouts, as long as there are any. ``holds_turn``: a checkout
+    of this pool keeps other tasks from writing even without a transaction.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class IdleWatch:
         loop = asyncio.get_running_loop()
         # A weak reference: the timer must not keep an unused pool alive.
         call_later(loop, max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self), context=Context())
-        self.loop = loop  # only now: the call may fail, in a task deep in its stack
+        self.loop = loop  # only now: the call may fail if the stack is nearly exhausted
 
     def look(self) -> None:
-        """Warn of idle checkouts, and check again when the next may be due."""
+        """Warn about idle checkouts, and schedule the check when the next may be due."""
         self.loop = None
         assert self._seconds is not None
         watched = [checkout for checkout in self._checkouts if not checkout.warned]
@@ -99,7 +99,7 @@ class IdleWatch:
         since, connection = checkout.permit.idle_since, checkout.connection
         if since is None or connection is None:
             return 0.0
-        if connection.long_read:  # it was declared long; the log's keeper reports it
+        if connection.long_read:  # long on purpose; the log's keeper reports it
             return 0.0
         pins = self._holds_turn or connection.in_transaction
         return time.monotonic() - since if pins else 0.0

@@ -21,16 +21,16 @@ DEFAULT_READERS = 4
 class SQLitePool(FairPool):
     """``create_async_engine("sqlite+aiosqlite:///app.db", poolclass=SQLitePool)``
 
-    Connections read without a long transaction, as the stock driver's do. The first statement that
-    writes takes the write turn of the file and begins IMMEDIATE; both end at commit or rollback.
-    ``execution_options(sqlite_role="writer")`` takes the turn with the first statement of any kind;
-    ``sqlite_role="reader"`` gives one snapshot and refuses to write.
+    Connections read without a long transaction, as those of the stock driver do. The first write
+    acquires the file's write turn and sends BEGIN IMMEDIATE; both end at COMMIT or ROLLBACK.
+    ``execution_options(sqlite_role="writer")`` acquires the turn at the first statement of any
+    kind; ``sqlite_role="reader"`` reads from one snapshot and refuses to write.
 
     The file is switched to WAL with ``synchronous=NORMAL``. Foreign keys are left as the
-    application has them; ``pragmas={"foreign_keys": True}`` enforces them.
+    application has set them; ``pragmas={"foreign_keys": True}`` enforces them.
 
-    Every option of SQLAlchemy's ``QueuePool`` applies. The others are described at
-    :class:`~sa_sqlite_pool.pools.base.FairPool`; pass them to ``create_async_engine``.
+    All options of SQLAlchemy's ``QueuePool`` apply; :class:`~sa_sqlite_pool.pools.base.FairPool`
+    describes the others. Pass them to ``create_async_engine``.
     """
 
     role = Role.AUTO
@@ -38,17 +38,17 @@ class SQLitePool(FairPool):
 
 
 class WriterPool(FairPool):
-    """One connection; its checkout includes the write turn of the file.
+    """A pool of one connection; its checkout includes the write turn of the file.
 
-    ``create_async_engine(url, poolclass=WriterPool)``. There is one line for all engines on a file,
-    so a wait for the connection is a wait for the turn, and all work on the connection is within
-    the turn of the process: transactions (BEGIN IMMEDIATE), AUTOCOMMIT, VACUUM, migrations, the raw
-    driver connection. Between processes the turn is taken with SQLite's lock, which the raw driver
-    connection takes by itself. A checkout waits at most ``pool_timeout`` (by default
-    ``write_timeout``) seconds and then raises :class:`~sa_sqlite_pool.WriteTimeout`; None is no
-    limit.
+    ``create_async_engine(url, poolclass=WriterPool)``. All engines on a file share one line, so a
+    wait for the connection is a wait for the turn, and all work on the connection runs within the
+    turn of the process: transactions (BEGIN IMMEDIATE), AUTOCOMMIT, VACUUM, migrations, the raw
+    driver connection. The turn between processes is acquired together with SQLite's lock; the raw
+    driver connection acquires that lock on its own. A checkout waits at most ``pool_timeout`` (by
+    default ``write_timeout``) seconds and then raises :class:`~sa_sqlite_pool.WriteTimeout`; None
+    means no limit.
 
-    Give the connection back as soon as the transaction is over; sessions do so by themselves.
+    Return the connection as soon as the transaction has ended; sessions do so automatically.
     """
 
     role = Role.WRITER
@@ -92,21 +92,21 @@ class WriterPool(FairPool):
         permit = await self.turn.wait_in_line(
             seconds, self._connector, waited=waited, watch=self._connector.wait_watch
         )
-        if seconds is None:  # a wait without a limit takes nothing from write_timeout
+        if seconds is None:  # a wait without a limit does not count against write_timeout
             permit.seconds_waited = 0.0
         return permit
 
 
 class ReaderPool(FairPool):
-    """A few connections that read, each transaction in one snapshot, and cannot write.
+    """A pool of a few connections that cannot write; each transaction reads from one snapshot.
 
     ``create_async_engine(url, poolclass=ReaderPool, pool_size=4)``. If all connections are checked
     out, a checkout waits in order of arrival, at most ``pool_timeout`` (by default
-    ``read_timeout``) seconds, and then raises :class:`~sa_sqlite_pool.ReadTimeout`; None is no
+    ``read_timeout``) seconds, and then raises :class:`~sa_sqlite_pool.ReadTimeout`; None means no
     limit.
 
-    The file is opened with ``mode=ro``, and SQLite's authorizer refuses what that allows (ATTACH,
-    VACUUM INTO, settings of the file). Temp tables are allowed.
+    The file is opened with ``mode=ro``, and SQLite's authorizer refuses what that mode still allows
+    (ATTACH, VACUUM INTO, settings of the file). Temp tables are allowed.
     """
 
     role = Role.READER

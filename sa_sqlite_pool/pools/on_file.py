@@ -1,4 +1,4 @@
-"""What a pool has in common with the engine's next pool, and with others on its database file."""
+"""State that a pool shares with the engine's next pool, and with other pools on its file."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..wal.keeper import WalKeeper
 
 
 class OnFile:
-    """Base of a pool: what belongs to its engine and its file, and the rules that result."""
+    """Base class of a pool: the state of its engine and its file, and the rules that follow."""
 
     role: ClassVar[Role]
     _connector: Connector
 
     @property
     def counts(self) -> EngineCounts:
-        """The counters of the engine, which ``dispose()`` does not end."""
+        """The counters of the engine, which ``dispose()`` does not reset."""
         return self._connector.counts
 
     @property
     def has_begun(self) -> bool:
-        """True once the engine knows its file, with its first checkout."""
+        """True once the engine knows its file, which is at its first checkout."""
         return self._connector.knows_file
 
     @property
     def refuses(self) -> bool:
-        """True once :meth:`refuse` was called: its database is being closed, or is closed."""
+        """True once :meth:`refuse` has been called: the database is being closed, or is closed."""
         return self._connector.refusal is not None
 
     @property
@@ -47,7 +47,7 @@ class OnFile:
 
     @cached_property
     def database_file(self) -> DatabaseFile:
-        """The object that the pool shares with the others of the process on the same file."""
+        """The object that all pools of the process on the same file share."""
         found = database_file(self._connector.location)
         if self._connector.shares_turn:
             found.turn.share()
@@ -55,9 +55,9 @@ class OnFile:
 
     @property
     def published_file(self) -> str | None:
-        """The file beside which other processes may find a socket of this one; None if not to be.
+        """The file beside which other processes may find a socket of this one, or None.
 
-        Sockets belong to one machine, and calls may wait where a server keeps the file.
+        Sockets belong to one machine, and calls may block where a server stores the file.
         """
         connector = self._connector
         shown = connector.location.writable and not connector.site.unreliable
@@ -76,7 +76,7 @@ class OnFile:
         return keeper
 
     def _let_go_of_log(self) -> None:
-        """Close a log that went with the last connection, so that its disk space becomes free."""
+        """Close a log that was deleted with the last connection, so that disk space is freed."""
         keeper: WalKeeper | None = vars(self).get("_keeper")
         if keeper is not None:
             keeper.monitor.size()
@@ -86,7 +86,7 @@ class OnFile:
         settings = connector.settings
         reads, writes = self.role is not Role.WRITER, self.role is not Role.READER
         file, journal = self.database_file, self._connector.has_rollback_journal
-        # Whether other connections need to know of read transactions.
+        # Whether other connections need to know about read transactions.
         known = journal or keeper is not None or connector.location.shares_cache
         return Rules(
             role=self.role,

@@ -1,4 +1,4 @@
-"""The plugin for ``?plugin=sa_sqlite_pool``: SQLitePool by URL alone."""
+"""The plugin for ``?plugin=sa_sqlite_pool``: the URL alone selects SQLitePool."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def names_pool(options: Mapping[str, Any]) -> bool:
 
 
 class SQLitePoolPlugin(CreateEnginePlugin):
-    """Registered in the entry point group ``sqlalchemy.plugins``.
+    """The plugin that is registered in the entry point group ``sqlalchemy.plugins``.
 
-    Sets ``poolclass=SQLitePool`` if the application names no pool of its own.
+    It sets ``poolclass=SQLitePool`` unless the application names a pool.
     """
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
@@ -27,5 +27,5 @@ class SQLitePoolPlugin(CreateEnginePlugin):
             kwargs["poolclass"] = SQLitePool
 
     def update_url(self, url: URL) -> URL:
-        """Return the URL unchanged: the plugin has no parameters in it."""
+        """Return the URL unchanged: it contains no parameters of the plugin."""
         return url

@@ -1,4 +1,4 @@
-"""The connections at rest in a pool: those in a record of SQLAlchemy's, and those without one."""
+"""The connections at rest in a pool, with or without one of SQLAlchemy's records."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..transactions.placement import PlacementPolicy
 
 
 class IdleConnections(QueueCommon[ConnectionPoolEntry]):
-    """The connections at rest; the one used last goes first, since its caches are warmest.
+    """The connections at rest; the one used last is taken first, since its caches are warmest.
 
-    No task waits here: the pool's line decides before which task may come. It is never full:
-    ``QueuePool`` closes connections above ``pool_size``, and would open them again a moment later;
-    here they stay open, at most ``pool_size + max_overflow`` of them.
+    No task waits here: the pool's line has already decided which task is next. The queue is never
+    full: ``QueuePool`` closes connections beyond ``pool_size``, and would open them again a moment
+    later; here they stay open, at most ``pool_size + max_overflow`` of them.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._records: deque[ConnectionPoolEntry] = deque()
-        # These go last: a connection that SQLAlchemy has thrown out of its record may still be on
-        # its way back, and an earlier checkout would open another.
+        # These are taken last: a connection that SQLAlchemy has removed from its record may still
+        # be about to return, and an earlier checkout would open another one.
         self._empty: deque[ConnectionPoolEntry] = deque()
 
     def empty(self) -> bool:
@@ -39,7 +39,7 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
 
     @property
     def at_rest(self) -> int:
-        """The number of connections, without the records that are empty."""
+        """The number of connections; empty records are not counted."""
         return len(self._records)
 
     def qsize(self) -> int:
@@ -75,7 +75,7 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
 
 @final
 class KeptConnections:
-    """The kept connections of one pool, which are used before a new one is opened."""
+    """The kept connections of one pool, which are reused before a new one is opened."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[ConnectionThread, PlacementPolicy]] = deque()
@@ -85,14 +85,14 @@ class KeptConnections:
         return len(self._kept)
 
     def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
-        """Keep a connection. Callable from any thread; waits for nothing.
+        """Keep a connection. This does not wait, and may be called in any thread.
 
-        Its last task may be about to be cancelled once more.
+        The connection's last task may be about to be cancelled again.
         """
         # Add                              | Dispose
         # append                           | _disposed = True
         # if _disposed: give up all        | close all
-        # Whichever comes last finds the connection.
+        # Whichever runs last finds the connection.
         self._kept.append((worker, policy))
         if self._disposed:
             self._give_up_all()
@@ -104,7 +104,7 @@ class KeptConnections:
             return None
 
     def dispose(self) -> None:
-        """Close all, also those that are added later."""
+        """Close all connections, including those that are added later."""
         self._disposed = True
         if not in_greenlet():
             self._give_up_all()
@@ -112,7 +112,7 @@ class KeptConnections:
             await_only(kept[0].close())
 
     def go_on(self) -> None:
-        """Keep again what is added from now on."""
+        """Resume keeping the connections that are added."""
         self._disposed = False
 
     def _give_up_all(self) -> None:
@@ -120,7 +120,7 @@ class KeptConnections:
             kept[0].give_up("its pool was disposed of", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
-        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        with contextlib.ExitStack() as stack:  # closes each, even if closing another one fails
             while (kept := self.take()) is not None:
                 stack.callback(kept[0].close_before_fork)
 

@@ -1,4 +1,4 @@
-"""How connections come back to their pool: to rest, or to be closed; at forks and exit, all."""
+"""Connections that return to their pool, to rest or to be closed; forks and exit close all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .resting import IdleConnections, KeptConnections
 
 
 class TakesBack(OnFile, AsyncAdaptedQueuePool):
-    """The part of a pool that takes connections back, and closes those at rest."""
+    """The part of a pool that accepts returned connections, and closes those at rest."""
 
     _queue_class = IdleConnections
     _pool: IdleConnections
@@ -37,13 +37,13 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
-    _left: PrivateDirectory | None = None  # of the database in memory that dispose() has ended
+    _left: PrivateDirectory | None = None  # of the in-memory database that dispose() has ended
 
     def _create_connection(self) -> ConnectionPoolEntry:
         return Record(self)
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
-        """Return whether a record is checked out, and not coming back yet."""
+        """Return whether a record is checked out, and not yet being returned."""
         return self._checkouts.is_out(record)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -52,8 +52,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 connection.checked_in()
                 worker = connection.worker
                 if worker.needs_check and not _is_fit(worker, self.role, self.database_file):
-                    record.close()  # or the next checkout would fail
-        except BaseException as error:  # a cancellation too: the connection's state is unknown
+                    record.close()  # otherwise, the next checkout would fail
+        except BaseException as error:  # even a cancellation: the connection's state is unknown
             record.invalidate(error)
             raise
         finally:
@@ -63,7 +63,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         # Return                        | Dispose
         # put                           | _disposed = True
         # if _disposed: close all       | close all
-        # Whichever comes last finds the connection.
+        # Whichever runs last finds the connection.
         checkout, together = self._checkouts.pop(record)
         if checkout is None:  # it was returned before, or belongs to the parent process
             return
@@ -80,8 +80,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 self._checkouts.end(checkout)
             else:
                 checkout.record_is_back()
-        # Not by the garbage collector, which may be in the middle of a step of the turn itself. It
-        # finds a connection that goes another way than its record, and may have the turn still.
+        # Not in the garbage collector, which may interrupt a step of the turn itself. There, the
+        # connection is returned separately from its record, and may still hold the turn.
         if self._disposed and together:
             self.database_file.turn.close_files()
             self._remove_left()
@@ -92,17 +92,17 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._dec_overflow()
             try:
                 record.close()
-            except Exception as error:  # of a listener, say: the others are closed all the same
+            except Exception as error:  # for example of a listener; the others are closed anyway
                 failed = failed or error
         self._let_go_of_log()
         if failed is not None:
             raise failed
 
     def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
-        """As SQLAlchemy does, without an error in the log where the task is cancelled meanwhile.
+        """Close as SQLAlchemy does, but log no error if the task is cancelled meanwhile.
 
-        The connection is closed all the same. Tasks that end with their loop close what they had of
-        an engine that was disposed of before.
+        The connection is closed anyway. Tasks that end with their loop close the connections that
+        they still have from an engine that was disposed of earlier.
         """
         if terminate or not isinstance(connection, SQLiteConnection):
             super()._close_connection(connection, terminate=terminate)
@@ -120,17 +120,17 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     def dispose(self) -> None:
         """Close connections at rest now, and checked-out ones at their check-in.
 
-        A database in memory ends with the last of them, and the next pool begins another. A
-        cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
-        it goes on: what is checked out comes back to rest.
+        An in-memory database ends with the last of them, and the next pool creates a new one. A
+        cancellation is raised once all are closed. SQLAlchemy's engine then keeps this pool, which
+        stays in use: checked-out connections return to rest.
         """
         self._disposed = True
         cancelled = _to_the_end(self._close_idle)
         cancelled = _to_the_end(self._kept.dispose) or cancelled
         self._connector.dispose()
         self._connector.shared_thread.stop()
-        # The engine may stay, or be garbage that the collector finds late. A connection that has
-        # the turn now closes them when it comes back.
+        # The engine may stay, or be garbage that the collector finds late. If a connection holds
+        # the turn now, the files are closed when it is returned.
         self.database_file.turn.close_files()
         self.logger.info("Pool disposed. %s", self.status())
         if cancelled is not None:
@@ -141,15 +141,15 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         self._remove_left()
 
     def _remove_left(self) -> None:
-        """Remove the directory of a database in memory that was left, once nothing has it open."""
+        """Remove the directory of the ended in-memory database, once no connection is open."""
         if self._left is not None and not self._checkouts:
             self._left.remove()
 
     def _leave_old_file(self, path: str) -> None:
         """Close connections at rest to a file that was deleted or replaced since they were opened.
 
-        A test may do so before it makes an engine anew. SQLite finds the log by the name of the
-        database, so a new connection would use that of the old file, which goes with its last one.
+        A test may do that before it creates a new engine. SQLite finds the log by the name of the
+        database, so a new connection would use the old log, which the last old connection deletes.
         """
         if open_files.is_replaced(path):
             for pool in self.database_file.pools:
@@ -163,14 +163,14 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         self._connector.keeps_log = True
 
     def close_at_exit(self) -> None:
-        """Close connections at rest, so that SQLite moves the log, unless it is to stay."""
+        """Close connections at rest, so that SQLite checkpoints the log, unless it is to stay."""
         if not self._connector.keeps_log:
             self.prepare_for_fork()
 
     def prepare_for_fork(self) -> None:
         """Close connections at rest, so that a child may open the file; checkouts open new ones.
 
-        A database in memory would be gone with its last connection; it has no locks to inherit.
+        An in-memory database would end with its last connection; it has no locks to inherit.
         """
         nothing_open = self._pool.empty() and not self._kept
         if not nothing_open and not self._connector.in_memory:
@@ -182,7 +182,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         with contextlib.suppress(Empty):
             while True:
                 resting.append(self._pool.get_nowait())
-        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        with contextlib.ExitStack() as stack:  # closes each, even if closing another one fails
             stack.callback(self._kept.close_before_fork)
             for record in resting:
                 if (connection := record.dbapi_connection) is not None:
@@ -191,7 +191,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 self._pool.put_nowait(record)
 
     def renew_in_child(self) -> None:
-        """Begin without connections: the parent's must not be used in this process."""
+        """Start without connections: the parent's must not be used in this process."""
         self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
         self._overflow = -self.size()
         self._overflow_lock = new_lock()
@@ -203,8 +203,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
 def _to_the_end(close: Callable[[], None]) -> asyncio.CancelledError | None:
     """Call ``close()``, which closes one connection after the other, until all are closed.
 
-    Return the first cancellation that came meanwhile: the connection at hand is closed all the
-    same, and the next call goes on with the others.
+    Return the first cancellation raised meanwhile: the connection that was being closed is closed
+    anyway, and the next call continues with the others.
     """
     first: asyncio.CancelledError | None = None
     while True:
@@ -217,18 +217,18 @@ def _to_the_end(close: Callable[[], None]) -> asyncio.CancelledError | None:
 
 
 def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
-    """Return whether a connection to ``file``, which has been rolled back, can do its work.
+    """Return whether a connection to ``file`` that has been rolled back can be checked out again.
 
     It cannot if it is closed or spent, or if SQLite has opened it read-only although it should
     write. SQLite opens the index of the log once for all connections of a process to a file
-    (``unixShmNode`` in its os_unix.c), and read-only for all of them, until the last is closed. So
-    if one is read-only, connections at rest are closed, too.
+    (``unixShmNode`` in its os_unix.c), and then read-only for all of them, until the last is
+    closed. So if one is read-only, connections at rest are closed, too.
     """
     if worker.closed or worker.spent:
         return False
     if not worker.suspect or role is Role.READER or (path := file.file) is None:
         return True
-    if not in_greenlet():  # SQLite cannot be asked here
+    if not in_greenlet():  # nothing can be awaited here, so SQLite cannot be queried
         return False
     worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
     if worker.suspect:

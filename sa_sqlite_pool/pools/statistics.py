@@ -1,4 +1,4 @@
-"""Statistics of the pools of one database, put together from what each part has counted."""
+"""Statistics of all pools of one database, combined from the counts of each part."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .base import FairPool
 
 
 def statistics(engine: AsyncEngine | Engine) -> DatabaseStatistics:
-    """Return what an engine with a pool of this package has done so far, and does now.
+    """Return the statistics of an engine with a pool of this package, past and present.
 
-    It has the engine, and what all engines of the process on its file share: the write turn, read
-    transactions, the log. Reads a few bytes of the ``-wal`` file, and where other processes line up
-    the system's list of locks; waits for nothing. May be called in any thread.
+    They cover the engine, and what all engines of the process on its file share: the write turn,
+    read transactions, the log. This reads a few bytes of the ``-wal`` file, and the system's list
+    of locks if other processes wait in line. It never waits, and any thread may call it.
 
     Raise :class:`~sa_sqlite_pool.ConfigurationError` for an engine with another pool.
     """
