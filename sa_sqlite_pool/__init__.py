@@ -150,7 +150,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# What only programs on PostgreSQL use, and the module of each: imported when it is first asked for.
+# Names that only programs on PostgreSQL use, and their modules, which are imported at first use.
 # SQLAlchemy's PostgreSQL dialects alone take as long to import as half of this package.
 _ON_SERVERS = {
     "CopiedTable": "copying.report",
@@ -164,7 +164,7 @@ _ON_SERVERS = {
     "copy_to": "copying.api",
 }
 
-if not TYPE_CHECKING:  # or a type checker would take any name for one of this module
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name as one of this module
 
     def __getattr__(name: str) -> Any:
         """Import ``name`` if it is one of ``_ON_SERVERS`` (PEP 562)."""

@@ -75,41 +75,41 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     :param url: a ``sqlite+aiosqlite`` URL as string or ``sqlalchemy.URL``, or the path of a file;
         ``":memory:"`` for a database that lives as long as this object
     :param pragmas: override the defaults, such as ``{"synchronous": "FULL"}``
-    :param readers: how many connections read at once; more tasks wait in order of arrival
+    :param readers: how many connections read at once; further tasks wait in order of arrival
     :param write_timeout: seconds to wait for the right to write, from the call
     :param read_timeout: seconds to wait for a reader, from the call
     :param on_connect: called with each new ``sqlite3.Connection``, in its own thread
     :param statement_timeout: seconds a statement may run before it is stopped and raises
         :class:`~sa_sqlite_pool.StatementTimeout`; None for no limit. The execution option of the
-        same name is for one statement
+        same name applies to one statement
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
-        names its task and the place of its checkout; None for never
+        names its task and the line of its checkout; None for never
     :param slow_wait_warning: seconds a task may wait for the write turn or a reader before the same
         logger names it, its line, and what was in the way; None for never
     :param slow_statement_warning: seconds a statement may run before the same logger names it, and
         the line of its execution; None for never
-    :param close_timeout: seconds that :meth:`close` lets running work go on
-    :param wal: how large the write-ahead log may grow, and what readers may be asked to do for that
-    :param file_turn: wait in line with the writers of other processes, too, by locks on two files
-        beside the database; False leaves them to SQLite's own lock, which keeps no order
+    :param close_timeout: seconds for which :meth:`close` lets running work continue
+    :param wal: how large the write-ahead log may grow, and what this may cost readers
+    :param file_turn: wait in line with the writers of other processes, too, using locks on two
+        files beside the database; False leaves this to SQLite's own lock, which keeps no order
     :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
         and all others in a thread; ``"thread"`` runs all in a thread; ``"inline"`` none, however
         long they take, for a program whose loop has nothing else to do
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
-        closed, as Litestream and other replicators need it; otherwise SQLite runs a checkpoint and
+        closed, as Litestream and other replicators require; otherwise SQLite runs a checkpoint and
         removes them
     :param publish_status: answer ``sa-sqlite-pool status``, at a socket beside the database that
-        only this user may use; False makes none
-    :param session_class: a class of the application's, any subclass of ``AsyncSession``, such as
-        SQLModel's, for :meth:`read`, :meth:`write` and :attr:`sessionmaker`; and its synchronous
-        one for :meth:`run_read` and :meth:`run_write`
+        only this user may use; False creates none
+    :param session_class: the application's own session class, any subclass of ``AsyncSession``,
+        such as SQLModel's, for :meth:`read`, :meth:`write` and :attr:`sessionmaker`; its
+        synchronous class is used for :meth:`run_read` and :meth:`run_write`
     :param group_commit: calls of :meth:`run_write` that wait at the same time share one COMMIT
-    :param engine_options: all that ``create_async_engine`` takes (``echo``, ``connect_args``,
+    :param engine_options: all options of ``create_async_engine`` (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
 
-    Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any file is
+    Invalid arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any file is
     touched. Any number of tasks, event loops and threads may share the object. A forked child
-    process opens connections of its own.
+    process opens its own connections.
     """
 
     def __init__(
@@ -189,12 +189,12 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     # -- life cycle -----------------------------------------------------------------------------
 
     async def open(self) -> SQLiteDatabase:
-        """Open the first connection of each engine, and so create the file and switch it to WAL.
+        """Open the first connection of each engine, which creates the file and switches it to WAL.
 
         If an earlier process has left a large log, wait for a checkpoint of it. Raise
-        ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the file cannot
-        be used. Opening an open database does nothing; a closed one is opened again, also in
-        another event loop; one in memory is empty then.
+        ``sqlalchemy.exc.OperationalError`` or ``DatabaseError``, with advice, if the file cannot
+        be used. Opening an open database does nothing; a closed one is reopened, possibly in
+        another event loop; an in-memory database is then empty.
         """
         return await super().open()
 
@@ -221,14 +221,14 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         for pool in pools:
             pool.refuse(self._not_open)
             pool.recall_stranded()
-            pool.collect_abandoned()  # or streams that lost their clients would be waited for
+            pool.collect_abandoned()  # so that close() does not wait for streams without clients
         self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)
-        finally:  # also if the loop ends and cancels this
+        finally:  # even if the loop is ending and cancels this task
             self._backups.stop(self._not_open)
             for pool in pools:
-                pool.refuse(self._not_open)  # tasks that wait for another process by now
+                pool.refuse(self._not_open)  # tasks that by now wait for another process
                 pool.recall(f"{self._label} was closed")
         await self._all_ended(pools, HURRY_SECONDS)
 
@@ -238,13 +238,13 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
     async def _dispose_engines(self) -> None:
         # The last connection to close runs a checkpoint and removes the log
-        # (https://www.sqlite.org/wal.html), unless it is a reader's, which may not.
+        # (https://www.sqlite.org/wal.html), unless it is a reader, which may not.
         engines, keeper = [self.reader_engine, self.writer_engine], self._keeper
         if self._keep_wal:
             engines.reverse()
-        async with contextlib.AsyncExitStack() as stack:  # each, whatever becomes of the others
+        async with contextlib.AsyncExitStack() as stack:  # each, even if another one raises
             if keeper is not None:
-                stack.callback(keeper.monitor.size)  # at last: closes a log that is gone
+                stack.callback(keeper.monitor.size)  # last: closes a log that is gone
             for engine in reversed(engines):
                 stack.push_async_callback(engine.dispose)
             if keeper is not None:
@@ -262,7 +262,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
         """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``.
 
-        It may be kept from the start, for ``async_scoped_session``, say; a session that is created
+        It may be kept from the start, for example for ``async_scoped_session``; creating a session
         while the database is not open raises :class:`~sa_sqlite_pool.DatabaseClosedError`.
         """
         return self._sessionmaker
@@ -272,35 +272,35 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._closures.assert_outside()
 
     def fresh(self, token: str | None = None) -> AbstractAsyncContextManager[Seen]:
-        """Return a block in which reads show what tasks in it have written: they always do here.
+        """Return a context in which reads show what its tasks have written, as they always do here.
 
-        It does nothing, and ``token`` is not looked at: it is that of
-        :meth:`.ServerDatabase.fresh`, so that the same code runs on both.
+        It has no effect, and ``token`` is ignored; it is an argument of
+        :meth:`.ServerDatabase.fresh`, and the same code runs on both.
         """
         return FreshBlock(self, Seen())
 
     def write(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a block's session that writes: ``async with db.write() as session:``.
+        """Return the context of a session that writes: ``async with db.write() as session:``.
 
-        BEGIN IMMEDIATE is sent with its first statement, in the write turn. It commits when the
-        block ends, and rolls back when it raises; after a ``commit()`` within it, the next
-        statement takes the turn again. Wait at most ``write_timeout`` seconds for the turn, then
-        raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
-        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. Used
-        after the block, the session raises :class:`~sa_sqlite_pool.SessionEndedError`.
+        BEGIN IMMEDIATE is sent with its first statement, in the write turn. The session commits at
+        the end of the block, and rolls back if the block raises; after a ``commit()`` within it,
+        the next statement acquires the turn again. Wait at most ``write_timeout`` seconds for the
+        turn, then raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task already holds it. Using
+        the session after the block raises :class:`~sa_sqlite_pool.SessionEndedError`.
         """
         return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
     def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a block's session that reads: ``async with db.read() as session:``.
+        """Return the context of a session that reads: ``async with db.read() as session:``.
 
         It sees one snapshot from its first statement on, and cannot write. Wait at most
         ``read_timeout`` seconds for a reader, then raise :class:`~sa_sqlite_pool.ReadTimeout`. It
         never waits for a writer. If the log has reached its hard limit, the first statement waits
-        for a moment; see :class:`~sa_sqlite_pool.WalSettings`.
+        briefly; see :class:`~sa_sqlite_pool.WalSettings`.
 
-        ``long`` declares that the snapshot is needed for long, for a report, say: it keeps the log
-        from shrinking, is named in a warning at the hard limit, and never ended for its age.
+        ``long`` declares a snapshot that is needed for a long time, for example for a report: it
+        keeps the log from shrinking, is named in a warning at the hard limit, and has no age limit.
         """
         reader = self._long_reader if long else self.reader_engine
         options = {"role": Role.READER, "reader": reader}
@@ -309,17 +309,17 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     # -- the log --------------------------------------------------------------------------------
 
     async def checkpoint(self, mode: str = "passive", timeout: float | None = None) -> Checkpoint:
-        """Run a checkpoint now; the keeper does so by itself.
+        """Run a checkpoint now; the keeper runs checkpoints automatically.
 
         :param mode: ``"passive"`` writes to the database what no reader needs any more. ``"full"``,
-            ``"restart"`` and ``"truncate"`` let new readers wait for at most twice ``reader_gap``
+            ``"restart"`` and ``"truncate"`` make new readers wait for at most twice ``reader_gap``
             seconds while running ones end, and write all of it; ``"truncate"`` also empties the log
         :param timeout: seconds to wait for the write turn, by default ``write_timeout``
 
-        Return the result, also if readers or other processes are in the way: see ``outcome`` and
-        ``held_back_by``. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come in
-        time, and ``sqlalchemy.exc.OperationalError`` if the disk is full or broken: nothing is lost
-        then. A cancellation stops it at any moment, and nothing is lost either.
+        Return the result, even if readers or other processes are in the way: see ``outcome`` and
+        ``held_back_by``. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn is not acquired in
+        time, and ``sqlalchemy.exc.OperationalError`` if the disk is full or broken; no data is lost
+        then. A cancellation stops it at any moment, again without losing data.
         """
         self._assert_open()
         wanted, keeper = CheckpointMode.parse(mode), self._keeper
@@ -342,27 +342,27 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     ) -> None:
         """Copy the database, as it is at this moment, to the file ``path``, while others write.
 
-        :param path: the file of the copy; an older copy is replaced, at once and as a whole
+        :param path: the file of the copy; an older copy is replaced atomically
         :param progress: called in the event loop as ``progress(pages_copied, pages_total)`` after
-            steps, as often as it keeps up, and after the last; an exception of it ends the backup
-        :param pages_per_step: how many pages are copied before the next check whether to stop
+            steps, as often as it keeps up, and after the last; an exception in it ends the backup
+        :param pages_per_step: how many pages are copied between two checks whether to stop
 
-        The copy is verified and on the disk when this returns. In WAL mode no writer waits, and the
-        log cannot shrink meanwhile; in another journal mode writers wait in line.
+        The copy has been verified and synced to disk when this returns. In WAL mode no writer
+        waits, and the log cannot shrink meanwhile; in other journal modes writers wait in line.
 
         Raise ``sqlalchemy.exc.OperationalError`` if the path cannot be used, is in use, or the disk
         is full, ``DatabaseError`` if the copy is damaged, and
-        :class:`~sa_sqlite_pool.DatabaseClosedError` when :meth:`close` ends it. Then, and after a
-        cancellation, nothing is left of it, and an older copy is as it was.
+        :class:`~sa_sqlite_pool.DatabaseClosedError` if :meth:`close` ends it. After an error or a
+        cancellation, nothing is left of the copy, and an older copy is unchanged.
         """
         self._assert_open()
         await self._backups.make(path, progress, pages_per_step)
 
     def statistics(self) -> DatabaseStatistics:
-        """Return what the database has done so far, and does now; see :func:`.statistics`.
+        """Return what the database has done so far and is doing now; see :func:`.statistics`.
 
-        ``later - earlier`` is what has happened in between. Waits for nothing; callable in any
-        thread, also while the event loop is blocked.
+        ``later - earlier`` covers the time in between. Never waits, and may be called from any
+        thread, even while the event loop is blocked.
         """
         self._assert_open()
         return statistics_of(self._pools)
@@ -395,7 +395,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
     @property
     def _keeper(self) -> WalKeeper | None:
-        """The keeper; None without a log: another journal mode, or a file that is not writable."""
+        """The keeper; None without a log: in another journal mode, or if the file is read-only."""
         return self._pools[1].keeper
 
     @property
@@ -403,7 +403,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         return locate(self.url).label
 
     def _own_if_in_memory(self, url: URL) -> URL:
-        """Return ``url``; for a private database in memory, of a file that both engines share."""
+        """Return ``url``, or for a private in-memory database that of a file both engines share."""
         if not locate(url).private:
             return url
         self._private_directory = PrivateDirectory()

@@ -2,7 +2,7 @@
 
 All engines, event loops and threads that use the file share it. It is looked up by the file's real
 path. Only its users refer to it: the pools, and the turn, which refers back. So it lives as long as
-any of its parts is used. In a child process after ``fork()`` each part begins anew by itself.
+any of its parts is in use. In a child process after ``fork()``, each part resets itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ClosesAtRest(Protocol):
 
 @final
 class DatabaseFile:
-    """What all engines of the process share on one database. :func:`database_file` returns it.
+    """The state that all engines of the process share for one database; see :func:`database_file`.
 
     ``file`` is its real path, None in memory. ``snapshots`` are the read transactions on it, and
     ``pools`` the pools that have connections to it.
@@ -48,9 +48,9 @@ class DatabaseFile:
         return f"<DatabaseFile {self.turn.name}, {len(self.snapshots)} reading, {self.turn!r}>"
 
     def keeper(self, location: Location) -> WalKeeper:
-        """Return the keeper of its log, which opens the file at ``location`` of the first call.
+        """Return the keeper of its log, which opens the file at the first call's ``location``.
 
-        Call it only if there is a write-ahead log, in a file that this process may write.
+        Call this only if there is a write-ahead log, in a file that this process may write.
         """
         with _registry.mutex:
             if self._keeper is None:
@@ -66,7 +66,7 @@ class DatabaseFile:
 
 @final
 class _Registry:
-    """The files in use, by their identity, under a mutex."""
+    """The files in use, by identity, protected by a mutex."""
 
     def __init__(self) -> None:
         self.files: weakref.WeakValueDictionary[str, DatabaseFile] = weakref.WeakValueDictionary()
@@ -81,9 +81,9 @@ _registry = _Registry()
 
 
 def database_file(location: Location) -> DatabaseFile:
-    """Return the object of the file at ``location``: the same one each time, while it is in use.
+    """Return the object for the file at ``location``: the same one each time while it is in use.
 
-    Keep a reference, to it or to its turn.
+    Keep a reference to it or to its turn.
     """
     identity = location.identity
     with _registry.mutex:

@@ -1,9 +1,9 @@
 """Every exception of the package; messages name the holder, the wait, and what to do next.
 
-Two families, both already caught by applications that use SQLAlchemy:
+There are two families, both already caught by applications that use SQLAlchemy:
 
 * errors about waits and misuse derive from SQLAlchemy's own exceptions and reach the caller
-  as they are; if a lock is not free, the error is an ``OperationalError``, too, as on the stock
+  unchanged; if a lock is not free, the error is also an ``OperationalError``, as on the stock
   driver;
 * errors that SQLite itself would report derive from ``sqlite3``'s exceptions. SQLAlchemy wraps
   these in ``sqlalchemy.exc.OperationalError`` and keeps the original in ``.orig``.
@@ -51,18 +51,18 @@ class ConfigurationError(exc.ArgumentError):
 class DatabaseClosedError(exc.InvalidRequestError):
     """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``.
 
-    Tasks that wait in line while it is closed get it, too.
+    It is also raised in tasks that are waiting in line when the database is closed.
     """
 
 
 class _Locked(exc.OperationalError):
-    """A lock is not free: what the stock driver reports as "database is locked".
+    """A lock is not free, which the stock driver reports as "database is locked".
 
-    ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, for which
-    applications check before they try again: SQLite's last error, or an equivalent.
+    ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, which
+    applications check for before they retry: SQLite's last error, or an equivalent one.
     """
 
-    code = ""  # no link to SQLAlchemy's explanation, which is of another error
+    code = ""  # no link to SQLAlchemy's explanation, which describes another error
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:
         orig = _database_is_locked() if orig is None else orig
@@ -83,16 +83,16 @@ def _database_is_locked() -> sqlite3.OperationalError:
 
 
 class WriteTimeout(_Locked, exc.TimeoutError):
-    """The write turn did not come in time, or another program held SQLite's write lock too long.
+    """The turn was not acquired in time, or another program held SQLite's write lock too long.
 
     The message names the holder, how long it has held the turn, where its task is now, and its last
-    SQL. Nothing of the caller's statement was executed. It is an ``OperationalError``, too, whose
+    SQL. No part of the caller's statement was executed. It is also an ``OperationalError``, whose
     ``orig`` is SQLite's "database is locked", as on the stock driver.
     """
 
 
 class PoolTimeout(exc.TimeoutError):
-    """No connection became free in time. The message names the tasks that hold them."""
+    """No connection became free in time. The message names the tasks that hold the connections."""
 
 
 class ReadTimeout(PoolTimeout):
@@ -102,25 +102,25 @@ class ReadTimeout(PoolTimeout):
 class ReadLockTimeout(_Locked, ReadTimeout):
     """SQLite's lock, held exclusively, kept a read waiting too long.
 
-    It is an ``OperationalError``, too, as :class:`WriteTimeout` is.
+    Like :class:`WriteTimeout`, it is also an ``OperationalError``.
     """
 
 
 class StatementTimeout(exc.TimeoutError):
     """A statement ran for ``statement_timeout`` seconds and was stopped.
 
-    Nothing of the statement is kept. SQLite rolls back the whole transaction if the statement was
-    writing; later statements are then refused until ``rollback()``.
+    No effect of the statement is kept. If the statement was writing, SQLite rolls back the whole
+    transaction; later statements are then refused until ``rollback()``.
     """
 
 
 class CommitUnknownError(exc.OperationalError):
-    """The connection to a server has ended before the answer to COMMIT came.
+    """The connection to a server was lost before the response to COMMIT arrived.
 
-    It is not known whether the transaction is committed. ``orig`` is the error of the driver.
+    It is unknown whether the transaction was committed. ``orig`` is the driver's error.
     """
 
-    code = ""  # no link to SQLAlchemy's explanation, which is of other errors
+    code = ""  # no link to SQLAlchemy's explanation, which describes other errors
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:
         orig = ConnectionError("the connection has ended") if orig is None else orig
@@ -135,25 +135,25 @@ class CommitUnknownError(exc.OperationalError):
 
 
 class TurnAlreadyHeldError(_Locked, exc.InvalidRequestError):
-    """A task requested the write turn that it already holds: it would wait for itself.
+    """A task requested the write turn that it already holds, and would wait for itself.
 
-    It is an ``OperationalError``, too, as :class:`WriteTimeout` is: the stock driver waits for the
-    lock, in vain, and reports it.
+    Like :class:`WriteTimeout`, it is also an ``OperationalError``: the stock driver waits for the
+    lock in vain and reports that.
     """
 
 
 class ClosureError(exc.InvalidRequestError):
-    """A function given to ``run_read()`` or ``run_write()`` did what it may not.
+    """A function passed to ``run_read()`` or ``run_write()`` did something that is not allowed.
 
     It ended its transaction or used the database object again; or its session or connection was
-    used after its end or in another thread. If it had not ended, nothing of it is kept.
+    used after its end or in another thread. If it had not ended, its changes are rolled back.
     """
 
 
 class AwaitableError(ClosureError, TypeError):
-    """A closure is a coroutine function, or returned something that would do its work later.
+    """A closure is a coroutine function, or returned an object that would do its work later.
 
-    The closure was given to ``run_read()`` or ``run_write()``. Nothing of it is kept.
+    The closure was passed to ``run_read()`` or ``run_write()``. None of its changes are kept.
     """
 
 
@@ -166,20 +166,20 @@ class StaleReadError(StaleDataError):
 
 
 class ForbiddenWriteError(sqlite3.OperationalError):
-    """A reader tried something that can change a database file. Nothing was executed."""
+    """A reader attempted an action that can change a database file. Nothing was executed."""
 
 
 class OwnLockError(sqlite3.OperationalError):
     """The lock in the way of a statement is held by its own connection.
 
-    A result of it is still open, such as an INSERT … RETURNING with rows still to be fetched at
-    COMMIT, or a stream when its table is dropped; or a file is attached twice. No wait helps, so
-    the error is raised at once.
+    One of its results is still open, such as an INSERT … RETURNING with rows still to be fetched
+    at COMMIT, or a stream when its table is dropped; or a file is attached twice. Waiting cannot
+    help, so the error is raised at once.
     """
 
 
 class TransactionLostError(sqlite3.OperationalError):
-    """SQLite rolled the transaction back by itself (full disk, I/O error, ``OR ROLLBACK``).
+    """SQLite itself rolled back the transaction (full disk, I/O error, ``OR ROLLBACK``).
 
     Later statements are refused until ``rollback()``, so that the second half of a transaction is
     never committed without its first half.
@@ -195,11 +195,11 @@ class SnapshotTooOldError(sqlite3.OperationalError):
 
 
 class DatabaseNotUsableError(sqlite3.OperationalError):
-    """The file cannot be opened as requested: no such directory, no permission, no WAL here."""
+    """The file cannot be opened as requested: missing directory, no permission, WAL unavailable."""
 
 
 class NotADatabaseError(sqlite3.DatabaseError):
-    """The file exists and is not an SQLite database. It was not changed."""
+    """The file exists but is not an SQLite database. It was not changed."""
 
 
 class DatabaseInUseError(sqlite3.OperationalError):
@@ -213,16 +213,16 @@ class DamagedDatabaseError(sqlite3.DatabaseError):
 class SessionEndedError(exc.InvalidRequestError):
     """A session of ``db.read()`` or ``db.write()`` was used after the end of its block.
 
-    Nothing was executed. Objects that it has loaded stay usable.
+    Nothing was executed. Objects that it has loaded remain usable.
     """
 
 
 class OpenReadError(exc.InvalidRequestError):
-    """An auto session tried to write while a result that is still open stands in the way.
+    """An auto session tried to write while a result that is still open was in the way.
 
     Nothing was written. Close the result first, or use ``role="writer"`` from the start.
     """
 
 
 class CopyError(exc.InvalidRequestError):
-    """A copy to PostgreSQL was not made, and the message says why. The target is as it was."""
+    """A copy to PostgreSQL was not made; the message says why. The target is unchanged."""

@@ -1,8 +1,8 @@
-"""Read your own writes: what tasks have written or read, as a token for those that read later.
+"""Read your own writes: what tasks have written or read, as a token for later readers.
 
-A replica shows what the primary has committed some time later. A token says up to where a reader
-must be able to see. On SQLite a read sees every commit that was finished before it, and a token has
-nothing to say.
+A replica shows commits of the primary after a delay. A token states the position up to which a
+later read has to see. On SQLite a read sees every commit that finished before it began, so no token
+is needed.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def token_of(position: Position) -> str | None:
 
 
 BEYOND_ALL: Position = (1 << 64) - 1
-"""The position of what only the primary is sure to show."""
+"""The position that only the primary is certain to show."""
 
 
 @final
 class Seen:
     """What the tasks of a ``fresh()`` block have written and read.
 
-    All tasks that are started in the block share it. What they read from now on shows all up to
-    ``position``, and all that they have read before. ``read_from`` are the sources whose reads may
-    be newer than ``position``, each with the number of its last read. ``unconfirmed`` says that
-    ``position`` may be one that no server will reach: it was given, or stands for a commit that is
-    not known. ``notes`` counts how often a position was noted.
+    All tasks that are started in the block share it. Their later reads show everything up to
+    ``position``, and everything they have read before. ``read_from`` contains the sources whose
+    reads may be newer than ``position``, each with the number of its last read. ``unconfirmed`` is
+    True if no server may ever reach ``position``: the application passed it, or it stands for a
+    commit whose outcome is unknown. ``notes`` counts how often a position was recorded.
     """
 
     __slots__ = ("_reads", "_settle", "notes", "position", "read_from", "unconfirmed")
@@ -69,18 +69,18 @@ class Seen:
 
     @property
     def token(self) -> str | None:
-        """The token to hand on; None if nothing has to be seen, as always on SQLite.
+        """The token to pass on; None if nothing has to be seen, as always on SQLite.
 
-        It has all writes of the block. It has the reads after :meth:`settle`, which the end of the
-        block calls.
+        It covers all writes of the block, and the reads after :meth:`settle`, which is called at
+        the end of the block.
         """
         return token_of(self.position)
 
     async def settle(self) -> None:
-        """Ask the servers that were read from how far they are, so that ``token`` has the reads.
+        """Query the positions of the servers that were read from, so that ``token`` covers reads.
 
-        One short query for each of them, and none on SQLite. If a server does not answer, the token
-        is one that only the primary shows: no error is raised. So it is after a cancellation.
+        Sends one short query to each of them, and none on SQLite. If a server does not respond,
+        or after a cancellation, the token is one that only the primary shows; no error is raised.
         """
         if self._settle is None or not self.read_from:
             return
@@ -91,12 +91,12 @@ class Seen:
             raise
 
     def give_up(self) -> None:
-        """Have ``token`` be one that only the primary shows, if it lacks reads: none is asked."""
+        """If ``token`` lacks reads, make it one that only the primary shows, without a query."""
         if self.read_from:
             self.note_position(BEYOND_ALL, dict(self.read_from))
 
     def join(self, other: Seen) -> None:
-        """Have later reads show what ``other``, which has seen nothing but its token, asks for."""
+        """Make later reads show what ``other`` requires, which has seen only its own token."""
         if other.position:
             self.note_position(other.position, {})
             self.unconfirmed = self.unconfirmed or other.unconfirmed
@@ -104,15 +104,15 @@ class Seen:
     # -- for the pools --------------------------------------------------------------------------
 
     def note_read(self, source: Hashable) -> None:
-        """Note that a read of ``source`` begins or has ended."""
+        """Record that a read of ``source`` begins or has ended."""
         self._reads += 1
         self.read_from[source] = self._reads
 
     def note_position(self, position: Position, covered: Mapping[Hashable, int]) -> None:
-        """Have later reads show all up to ``position``.
+        """Make later reads show everything up to ``position``.
 
-        ``covered`` is a copy of ``read_from`` made before ``position`` was asked for: it has these
-        reads, and not those that have ended since.
+        ``covered`` is a copy of ``read_from`` from before ``position`` was queried: ``position``
+        covers these reads, but not those that have ended since.
         """
         self.notes += 1
         self.position = max(self.position, position)
@@ -122,21 +122,21 @@ class Seen:
                 del self.read_from[source]
 
     def correct(self, position: Position, as_of: int) -> None:
-        """Have later reads show ``position`` at most: the primary has no more.
+        """Lower the required position to ``position``, since the primary has no more.
 
-        Not if any was noted since ``notes`` was ``as_of``: it may be of a commit made since.
+        Does nothing if one was recorded since ``notes`` was ``as_of``: it may be of a later commit.
         """
         if self.notes == as_of:
             self.position = min(self.position, position)
             self.unconfirmed = False
 
 
-# By the object whose engines ask. A mapping is replaced, never changed: tasks share it.
+# By the object that owns the engines. A mapping is replaced, never changed, since tasks share it.
 _seen: ContextVar[Mapping[object, Seen]] = ContextVar("sa_sqlite_pool_seen", default={})  # noqa: B039
 
 
 def seen_by(owner: object) -> Seen | None:
-    """Return what the block around the running task has seen of ``owner``'s; None outside one."""
+    """Return the :class:`Seen` of the running task's block of ``owner``; None outside a block."""
     return _seen.get().get(owner)
 
 
@@ -144,7 +144,7 @@ def seen_by(owner: object) -> Seen | None:
 class FreshBlock(AbstractAsyncContextManager[Seen, None]):
     """The context of ``db.fresh()``: a :class:`Seen` for the tasks in it.
 
-    A block within another one shares that one's: what is written in it is written in both.
+    A nested block shares the outer block's: a write in the inner block is a write in both.
     """
 
     def __init__(self, owner: object, seen: Seen) -> None:
@@ -164,9 +164,9 @@ class FreshBlock(AbstractAsyncContextManager[Seen, None]):
         self, _type: object, error: BaseException | None, _traceback: object
     ) -> None:
         if self._before is not None:
-            with suppress(ValueError):  # another context, which does not know of the block
+            with suppress(ValueError):  # a different context, in which the block was not entered
                 _seen.reset(self._before)
         if error is None or isinstance(error, Exception):
             await self._seen.settle()
-        else:  # cancelled: to ask the servers would take its time
+        else:  # cancelled: querying the servers would delay the end
             self._seen.give_up()

@@ -1,4 +1,4 @@
-"""What a function given to ``run_read()`` or ``run_write()`` may be, may do, and may return."""
+"""What a function passed to ``run_read()`` or ``run_write()`` may be, may do, and may return."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def checked(call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
-    """Return ``call``, which calls ``fn``, with a check of what that returns."""
+    """Wrap ``call``, which calls ``fn``, with a check of the value that it returns."""
 
     def call_and_check(target: Any) -> T:
         result = call(target)
@@ -36,7 +36,7 @@ def assert_plain(fn: object) -> None:
 
 
 def refused_inside(what: str) -> ClosureError:
-    """Return the error of a function that tries to end its transaction, or to begin one."""
+    """Return the error for a function that tries to end its transaction, or to begin one."""
     return ClosureError(
         f"{what}: run_write() and run_read() begin the transaction, and end it when the "
         "function returns; use begin_nested() for a part that may be rolled back"
@@ -44,7 +44,7 @@ def refused_inside(what: str) -> ClosureError:
 
 
 def rolled_back_inside() -> ClosureError:
-    """Return the error of a function that goes on after its transaction was rolled back."""
+    """Return the error for a function that continues after its transaction was rolled back."""
     return ClosureError(
         "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
         "let the error out, which rolls back everything"
@@ -52,12 +52,12 @@ def rolled_back_inside() -> ClosureError:
 
 
 def _is_coroutine_function(fn: object) -> bool:
-    if type(fn) is types.FunctionType and not fn.__dict__:  # inspect takes a hundred instructions
+    if type(fn) is types.FunctionType and not fn.__dict__:  # inspect costs a hundred instructions
         return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
     return inspect.iscoroutinefunction(fn)
 
 
-# Results of these types need no look.
+# Results of these types need no check.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 
 
@@ -77,5 +77,5 @@ def _check_result(result: object, fn: object) -> None:
 
 
 def _name(fn: object) -> str:
-    # One that mypyc has compiled has no __qualname__.
+    # A function compiled by mypyc has no __qualname__.
     return str(getattr(fn, "__qualname__", None) or getattr(fn, "__name__", fn))

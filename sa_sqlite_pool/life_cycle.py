@@ -1,4 +1,4 @@
-"""The life cycle of an object that owns engines: it is opened, closed, and may be opened again."""
+"""The life cycle of an object that owns engines: it is opened, closed, and may be reopened."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .system.waiting import done_in_time
 L = TypeVar("L", bound="LifeCycle")
 
 HURRY_SECONDS = 0.5
-"""How long ``close()`` waits at most: for running work if a cancellation or Ctrl-C has left the
-block, and for work to stop after it was told to."""
+"""The longest wait of ``close()`` for running work if a cancellation or Ctrl-C ends the block, and
+for work to stop after it has been told to."""
 
 
 class State(enum.Enum):
-    """The state of a :class:`LifeCycle`: it moves down this list, and back to NEW to open again."""
+    """The state of a :class:`LifeCycle`: it moves down this list, and back to NEW to reopen."""
 
     NEW = "new"
     OPEN = "open"
@@ -40,7 +40,7 @@ _REMEDIES = {
 
 
 def _took(tokens: list[None]) -> bool:
-    """Take the token, in one step of the interpreter: of several threads, one gets it."""
+    """Take the token, in one atomic step of the interpreter: only one of several threads can."""
     try:
         tokens.pop()
     except IndexError:
@@ -50,18 +50,18 @@ def _took(tokens: list[None]) -> bool:
 
 @final
 class _Closing:
-    """The work of ``close()``, as a task of the loop in which this object is made.
+    """The work of ``close()``, as a task of the loop in which this object is created.
 
-    ``ended`` is done when the task is: with None, with its error, or cancelled with it. That it is
-    given up, by a cancellation or by its loop, shows in :attr:`given_up`; another task takes over,
-    one that has got the token of ``to_take_over``.
+    ``ended`` completes with the task: with None, with its error, or cancelled like the task. If the
+    work is given up, by a cancellation or by its loop, :attr:`given_up` is True; another task takes
+    over, the one that gets the token of ``to_take_over``.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.ended: Future[None] = Future()
         self.to_take_over: list[None] = [None]
         self._loop = asyncio.get_running_loop()
-        # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
+        # Stored, since a loop holds only weak references to tasks, and the caller may be cancelled.
         self._task = asyncio.ensure_future(work())
         self._task.add_done_callback(self._has_ended)
 
@@ -75,7 +75,7 @@ class _Closing:
 
     @property
     def given_up(self) -> bool:
-        """True if it was cancelled, or its loop does not run: closed, or left by its program."""
+        """True if it was cancelled, or its loop is not running: closed, or left by its program."""
         return self.ended.cancelled() or not (self.ended.done() or self._loop.is_running())
 
 
@@ -83,7 +83,7 @@ class _Closing:
 class _Term:
     """The time from one opening to its close, which another term may follow.
 
-    There is a token each for the one thread that opens, closes, and begins the next term.
+    Each token is for a single thread: the one that opens, closes, or begins the next term.
     """
 
     def __init__(self) -> None:
@@ -102,11 +102,11 @@ class _Term:
 
 
 class LifeCycle(ABC):
-    """Base of a facade. Tasks that open or close it at the same time get the same end.
+    """Base class of a facade. Tasks that open or close it at the same time get the same result.
 
     They may be tasks of event loops in several threads.
 
-    :param close_timeout: seconds that :meth:`close` lets running work go on
+    :param close_timeout: seconds for which :meth:`close` lets running work continue
     """
 
     def __init__(self, close_timeout: float) -> None:
@@ -124,30 +124,30 @@ class LifeCycle(ABC):
 
     @abstractmethod
     def _admit(self) -> None:
-        """Take work again, after it was closed."""
+        """Accept work again, after :meth:`close`."""
 
     @abstractmethod
     async def _open_engines(self) -> None:
-        """Open the first connections; raise if that is not possible."""
+        """Open the first connections; raise if this fails."""
 
     def _has_opened(self) -> None:  # noqa: B027
-        """Do what an open database does besides."""
+        """Start the other services of an open database."""
 
     def _has_closed(self) -> None:  # noqa: B027
         """Undo what :meth:`_has_opened` and the constructor have done."""
 
     @abstractmethod
     async def _end_work(self, timeout: float) -> None:
-        """Let running work go on for ``timeout`` seconds, stop what is left, refuse what comes."""
+        """Let running work continue for ``timeout`` seconds, stop the rest, and refuse new work."""
 
     @abstractmethod
     async def _dispose_engines(self) -> None:
         """Close all connections."""
 
     async def open(self: L) -> L:
-        """Open the first connections. Raise SQLAlchemy's errors, with what to do.
+        """Open the first connections. Raise SQLAlchemy's errors, with advice.
 
-        Opening an open database does nothing; a closed one is opened again.
+        Opening an open database does nothing; a closed one is reopened.
         """
         while self._state is State.CLOSED:
             await self._begin_again()
@@ -156,10 +156,10 @@ class LifeCycle(ABC):
             try:
                 await self._open_engines()
             except BaseException as error:
-                # Unless another task has opened it meanwhile, or again after it was closed.
+                # Unless another task has opened it meanwhile, or reopened it.
                 if self._term is term and (term.to_open or not term.to_close):
                     await self._dispose_engines()
-                if isinstance(error, Exception) and not term.to_close:  # that is what led to it
+                if isinstance(error, Exception) and not term.to_close:  # caused by close()
                     raise self._not_open() from error
                 raise
             if term.to_close and _took(term.to_open):  # not closed meanwhile
@@ -168,7 +168,7 @@ class LifeCycle(ABC):
         return self
 
     async def _begin_again(self) -> None:
-        """Begin another term, or let another thread that does so go on."""
+        """Begin another term, or yield once if another thread is doing so."""
         term = self._term
         if not _took(term.to_follow):
             await let_others_run()
@@ -181,16 +181,16 @@ class LifeCycle(ABC):
         self._term = _Term()
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close all connections. Return in bounded time, whatever is going on.
+        """Close all connections. Return in bounded time, whatever else is running.
 
-        Tasks that wait in line, or come now, get a :class:`~sa_sqlite_pool.DatabaseClosedError`.
-        Work on a checked-out connection may go on for ``timeout`` seconds (by default
+        Tasks that wait in line, and new ones, get a :class:`~sa_sqlite_pool.DatabaseClosedError`.
+        Work on a checked-out connection may continue for ``timeout`` seconds (by default
         ``close_timeout``); then its statement is interrupted and its transaction rolled back, and
         its next statement fails with an ``OperationalError`` that says so.
 
         Closing twice does nothing, and tasks that close at the same time wait for the same end. A
-        cancellation stops the wait, not the closing; where the loop that closes is stopped or
-        closed itself, one of the others goes on.
+        cancellation stops the wait, not the closing; if the loop that runs it is stopped or
+        closed itself, one of the other tasks continues.
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         term = self._term
@@ -198,22 +198,22 @@ class LifeCycle(ABC):
             self._begin_closing(term, term.to_close, wait)
         while True:
             closing = term.closing
-            if closing is None:  # another thread has taken the token in this moment
+            if closing is None:  # another thread has just taken the token
                 await let_others_run()
             elif closing.given_up:
                 if _took(closing.to_take_over):
                     self._begin_closing(term, closing.to_take_over, wait)
                 else:
                     await let_others_run()
-            # A loop that ends tells nobody, so it is looked at once in a while.
+            # A loop that ends notifies no other loop, so this checks from time to time.
             elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
                 return closing.ended.result()
 
     def _begin_closing(self, term: _Term, tokens: list[None], timeout: float) -> None:
-        """Begin to close, with the token of ``tokens``; give it back if that is not possible."""
+        """Start closing, having taken the token of ``tokens``; return the token if this fails."""
         try:
             term.closing = _Closing(partial(self._shut, timeout))
-        except BaseException:  # no loop of asyncio runs here, say
+        except BaseException:  # for example, because no asyncio loop runs here
             tokens.append(None)
             raise
 
@@ -221,7 +221,7 @@ class LifeCycle(ABC):
         try:
             await self._end_work(timeout)
             await self._dispose_engines()
-        except Exception:  # of a listener, say; after a cancellation another task goes on
+        except Exception:  # for example of a listener; after a cancellation another task continues
             self._has_closed()
             raise
         self._has_closed()
@@ -240,7 +240,7 @@ class LifeCycle(ABC):
 
     def _assert_open(self) -> None:
         term = self._term
-        if term.to_open or not term.to_close:  # what the state says, without the call
+        if term.to_open or not term.to_close:  # equivalent to a check of the state, without a call
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:

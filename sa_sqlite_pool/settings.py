@@ -1,4 +1,4 @@
-"""Options, which are checked when they are set."""
+"""Options, which are validated when they are set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ E = TypeVar("E", bound=enum.Enum)
 
 
 def choose(kind: type[E], option: str, value: object) -> E:
-    """Return the member of ``kind`` with this value, or raise :class:`ConfigurationError`."""
+    """Return the member of ``kind`` with the given value, or raise :class:`ConfigurationError`."""
     try:
         return kind(value)
     except ValueError:
@@ -61,12 +61,12 @@ DEFAULT_PLACEMENT = "auto"
 PragmaValue = str | int | bool
 OnConnect = Callable[[sqlite3.Connection], None]
 """Called once for each new connection, in the connection's own thread, with the ``sqlite3``
-connection: to create functions, collations, temp tables and triggers. They stay until the
-connection is closed, over any number of checkouts."""
+connection: to create functions, collations, temp tables and triggers. They persist until the
+connection is closed, across any number of checkouts."""
 
 
 def _one_of(*words: str, numbered: bool = True) -> Callable[[PragmaValue], str]:
-    """Return a check for one of ``words``, or its number if SQLite numbers them."""
+    """Return a check for one of ``words``, or for its number if SQLite numbers them."""
 
     def check(value: PragmaValue) -> str:
         word = str(value).upper()
@@ -107,7 +107,7 @@ def _page_size(value: PragmaValue) -> str:
     return str(value)
 
 
-# PRAGMAs that configure a connection or a file at opening: https://www.sqlite.org/pragma.html
+# PRAGMAs that configure a connection or file when it is opened: https://www.sqlite.org/pragma.html
 _PRAGMAS: Mapping[str, Callable[[PragmaValue], str]] = {
     "analysis_limit": _number(0),
     "auto_vacuum": _one_of("NONE", "FULL", "INCREMENTAL"),
@@ -149,8 +149,8 @@ DEFAULT_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     }
 )
 
-# Data and migrations of an application that swaps the pool in were made without enforced foreign
-# keys, unless it enforces them itself: writes would begin to fail, and a batch migration that drops
+# Data and migrations of an application that swaps the pool in were created without enforced foreign
+# keys, unless it enforces them itself: writes would start to fail, and a batch migration that drops
 # a parent table would delete its children.
 SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     {name: value for name, value in DEFAULT_PRAGMAS.items() if name != "foreign_keys"}
@@ -158,7 +158,7 @@ SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
 
 
 class NotGiven(enum.Enum):
-    """The default of an option for which None has a meaning of its own."""
+    """The type of the default of an option for which None has its own meaning."""
 
     NOT_GIVEN = enum.auto()
 
@@ -185,7 +185,7 @@ def check_pragma(name: str, value: PragmaValue) -> str:
 def merge_pragmas(
     defaults: Mapping[str, PragmaValue], pragmas: Mapping[str, PragmaValue] | None
 ) -> dict[str, PragmaValue]:
-    """Return ``defaults`` with the values that the user gives instead."""
+    """Return ``defaults``, overridden by the user's values."""
     if pragmas is not None and not isinstance(pragmas, Mapping):
         raise ConfigurationError(
             f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {pragmas!r}'
@@ -212,15 +212,15 @@ def _remedy(name: str) -> str:
 
 
 LONGEST_SECONDS = 2_147_483.0
-"""The longest time-out, 24 days: SQLite's busy timeout is a C int of milliseconds
-(https://www.sqlite.org/c3ref/busy_timeout.html), and timers of threads and loops reach little
-further on some systems."""
+"""The longest timeout, 24 days: SQLite's busy timeout is a C int of milliseconds
+(https://www.sqlite.org/c3ref/busy_timeout.html), and the limit for timers of threads and loops is
+little higher on some systems."""
 
 
 def check_timeout(name: str, seconds: float) -> float:
     """Return ``seconds`` as a float; raise :class:`ConfigurationError` unless it is a number ≥ 0.
 
-    Return :data:`LONGEST_SECONDS` for more than that, infinity included.
+    Return :data:`LONGEST_SECONDS` for larger values, including infinity.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ConfigurationError(f"{name} must be a number of seconds ≥ 0, not {seconds!r}")
@@ -244,18 +244,18 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WalSettings:
-    """How large the write-ahead log may grow, and what readers may be asked to do for that.
+    """How large the write-ahead log may grow, and what this may cost readers.
 
-    :param soft_limit: bytes. Above it a checkpoint writes the log into the database and truncates
+    :param soft_limit: bytes. Above it, a checkpoint writes the log to the database and truncates
         it as soon as there is no writer. None leaves the log to SQLite's own ``wal_autocheckpoint``
     :param hard_limit: bytes. From half of it on (never below ``soft_limit``), a checkpoint does not
         wait for a quiet moment; at the limit readers make room, too. None: they never have to
     :param reader_gap: seconds that new read transactions may wait for running ones to end, so that
-        the log can be truncated; a gap ends as soon as they have, and at the latest after twice
-        that time. 0: readers never wait
-    :param max_snapshot_age: seconds. At the hard limit, a read transaction that is older is ended,
-        and its next statement raises :class:`~sa_sqlite_pool.SnapshotTooOldError`, unless it was
-        declared long. None: it is named in a warning and goes on
+        the log can be truncated; a gap ends as soon as they have ended, and after twice that time
+        at the latest. 0: readers never wait
+    :param max_snapshot_age: seconds. At the hard limit, an older read transaction is ended, and its
+        next statement raises :class:`~sa_sqlite_pool.SnapshotTooOldError`, unless it was declared
+        long. None: it is named in a warning and continues
     """
 
     soft_limit: int | None = 16 * _MIB
@@ -279,7 +279,7 @@ class WalSettings:
 
     @property
     def largest(self) -> int | None:
-        """Bytes of the log above which a commit does not wait for the keeper any more."""
+        """The size of the log, in bytes, above which a commit no longer waits for the keeper."""
         if self.soft_limit is None:
             return None
         return 4 * self.soft_limit if self.hard_limit is None else 2 * self.hard_limit
@@ -306,10 +306,10 @@ _LIMITS = ("statement_timeout", "idle_warning", "slow_wait_warning", "slow_state
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
-    ``pragmas`` are all that are set, checked and in SQLite's spelling; ``pragmas_by_default`` names
-    those that the application has not given. Time-outs are in seconds, None for no limit.
-    ``write_timeout_given`` and ``read_timeout_given`` say that the application has set these; if
-    not, SQLite's busy timeout, which it may have set, counts where it is longer.
+    ``pragmas`` contains all PRAGMAs to set, validated and in SQLite's spelling;
+    ``pragmas_by_default`` names those that the application has not given. Timeouts are in seconds,
+    None for no limit. ``write_timeout_given`` and ``read_timeout_given`` say that the application
+    has set these; if not, SQLite's busy timeout, which it may have set, applies if it is longer.
     """
 
     pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
@@ -328,7 +328,7 @@ class ConnectionSettings:
     read_timeout_given: bool = True
 
     def options(self) -> dict[str, Any]:
-        """Return the options of a pool that has these settings, all of them given."""
+        """Return the options for a pool with these settings, all of them explicit."""
         names = (field.name for field in fields(self))
         return {name: getattr(self, name) for name in names if name not in _NO_OPTIONS}
 

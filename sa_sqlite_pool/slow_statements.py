@@ -1,4 +1,4 @@
-"""Log the statements that run for long."""
+"""The log of statements that run for a long time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .system.clock import time
 from .turn.permit import Permit, shorten
 from .turn.whereabouts import Caller, caller, describe_task, whereabouts
 
-# Milliseconds to wait until a task awaits what it has sent to a thread; more, if its loop is busy.
+# Milliseconds to wait for a task to await the job it sent to a thread; more if its loop is busy.
 _TRIES = 10
 
 
 @final
 class SlowStatements:
-    """The statements of one engine that run for ``limit`` seconds or longer; infinity: none.
+    """The log of an engine's statements that run for ``limit`` seconds or longer (infinity: none).
 
-    Once a minute for each text. ``clock`` returns monotonic seconds.
+    Logs once a minute for each text. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, limit: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,12 +36,12 @@ class SlowStatements:
         permit: Permit | None,
         place: Caller | None = None,
     ) -> None:
-        """Log a statement, in the thread where it has run: an event loop's, or a connection's.
+        """Log a statement, in the thread where it ran: an event loop's, or a connection's.
 
         ``permit`` is that of its connection's checkout, None if there is none. ``place`` is the
         line of the application, if the caller knows it.
         """
-        left_out = self._repeats.admit((database, hash(sql)))  # a text may have megabytes
+        left_out = self._repeats.admit((database, hash(sql)))  # a text may be megabytes long
         if left_out is None:
             return
         running = _current_task()
@@ -69,12 +69,12 @@ class SlowStatements:
 
 
 NOT_TIMED = SlowStatements(None)
-"""For connections of no engine."""
+"""For connections that belong to no engine."""
 
 
 def _line_in_thread(task: asyncio.Task[Any] | None) -> str | None:
-    """Return the line at which ``task`` awaits what has run in this thread; None if unknown."""
-    # It may have been quick: then the task, in its own thread, is about to await it.
+    """Return the line where ``task`` awaits the job that ran in this thread; None if unknown."""
+    # The job may have been quick: then the task, in its own thread, is just about to await it.
     for _ in range(_TRIES):
         if task is None or not getattr(task.get_coro(), "cr_running", False):
             return whereabouts(task)

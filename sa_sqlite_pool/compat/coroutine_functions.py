@@ -1,4 +1,4 @@
-"""Plain functions that return coroutines, as frameworks see them."""
+"""Plain functions that return coroutines, and how frameworks recognize them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def mark_as_coroutine_function(function: Callable[..., Any]) -> None:
-    """Make ``iscoroutinefunction(function)`` true, that of :mod:`inspect` or :mod:`asyncio`.
+    """Make ``iscoroutinefunction(function)`` of :mod:`inspect` or :mod:`asyncio` return True.
 
-    Starlette runs a background task in a thread otherwise, where the coroutine that the function
+    Otherwise Starlette runs a background task in a thread, where the coroutine that the function
     returns would never be awaited.
     """
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
-    else:  # the mark of asyncio.iscoroutinefunction(), which Starlette asks there
+    else:  # the marker for asyncio.iscoroutinefunction(), which Starlette calls on these Pythons
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """SQLAlchemy's ``greenlet_spawn``, in greenlets that are reused.
 
 SQLAlchemy's asyncio support runs its synchronous code in a greenlet, which ``await_only()`` leaves
-and enters again: a new one for each call. Here it is a :class:`~.runners.Runner`.
+and re-enters: a new greenlet for each call. Here it is a :class:`~.runners.Runner`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .runners import MOST_IDLE, Runner
 
 T = TypeVar("T")
 
-_Step = Any  # something to be awaited for the greenlet, or the outcome
+_Step = Any  # an awaitable to await for the greenlet, or the outcome
 
 
 @final
 class Spawned(Runner):
-    """A greenlet of this module, and not one of SQLAlchemy's own."""
+    """A greenlet of this module, as opposed to one of SQLAlchemy's own."""
 
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
@@ -35,15 +35,15 @@ async def greenlet_spawn(
     _to_end: bool = False,
     **kwargs: Any,
 ) -> T:
-    """Run ``function`` as SQLAlchemy's function of that name does, in a greenlet that is reused.
+    """Run ``function`` as SQLAlchemy's function of the same name does, in a reused greenlet.
 
-    ``_require_await`` has no effect: it would raise if nothing was awaited, which is the sign of
-    a driver that blocks the loop. ``_to_end`` is that of :func:`run_to_end`.
+    ``_require_await`` has no effect: it would raise if nothing was awaited, which indicates a
+    driver that blocks the loop. For ``_to_end`` see :func:`run_to_end`.
     """
-    # Runner.take() and finish(), without the calls: three of these run in each read. Nor is there
-    # a call between two steps: where `await step` has no room left in the stack, neither has that,
-    # and a greenlet that waits for its next step for ever keeps what it has, as a connection:
-    # SQLAlchemy's await_only() refers to the greenlet in it, and what is suspended is no garbage.
+    # Runner.take() and finish() are inlined, since each read runs this three times. Nor is there a
+    # call between two steps: where the stack has no room left for `await step`, it has none for
+    # that, and a greenlet that waits for its next step for ever keeps its connection: a variable
+    # of SQLAlchemy's await_only() refers to it, and a suspended greenlet is not garbage.
     runners = Spawned.idle.runners
     runner: Spawned = runners.pop() if runners else Spawned()
     current = getcurrent()
@@ -62,7 +62,7 @@ async def greenlet_spawn(
                 if rest.began or rest.task is not None:
                     raise
                 rest.withdrawn = True
-            runner.parent = getcurrent()  # as comes_back_here() does
+            runner.parent = getcurrent()  # like comes_back_here()
             step = runner.throw(*sys.exc_info())
         else:
             runner.parent = getcurrent()
@@ -71,7 +71,7 @@ async def greenlet_spawn(
         try:
             return runner.finish()  # type: ignore[no-any-return]
         finally:
-            outcome.error = None  # it leads to this frame, and so to the greenlet
+            outcome.error = None  # its traceback refers to this frame, and so to the greenlet
     runner.gr_context = None
     runners.append(runner)
     result: T
@@ -79,25 +79,25 @@ async def greenlet_spawn(
     return result
 
 
-# Without a frame of its own, since each block ends by it.
+# A partial adds no frame of its own; this runs at the end of each block.
 run_to_end = partial(greenlet_spawn, _to_end=True)
-"""Run a function as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
+"""Run a function as :func:`greenlet_spawn` does, to its end even if the task is cancelled.
 
-If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that has
-ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
+If it awaits anything, it continues in a separate task, and a cancellation is raised once that task
+has ended, with or without an error. If it awaits nothing, it ends at once and cannot be cancelled.
 """
 
 
 @final
 class _Rest:
-    """What is left to be done in a greenlet, by a task of its own."""
+    """The rest of a greenlet's function, which runs in a task of its own."""
 
     task: asyncio.Task[Any] | None = None
     began = False
-    withdrawn = False  # no task could be made for it: it is done elsewhere
+    withdrawn = False  # no task could be created for it: it runs elsewhere
 
     async def end(self, runner: Spawned, step: _Step) -> Any:
-        """Do it, also if the running task is cancelled."""
+        """Run the rest, even if the running task is cancelled."""
         task = self.task = asyncio.ensure_future(self._go_on(runner, step))
         cancelled = None
         while not task.done():
@@ -106,14 +106,14 @@ class _Rest:
             except asyncio.CancelledError as error:
                 cancelled = error
         began = self.began
-        if not began:  # it was cancelled, too: the loop ends
+        if not began:  # that task was cancelled, too: the loop is ending
             await self._go_on(runner, step)
         if cancelled is not None:
             raise cancelled from None if task.cancelled() else task.exception()
         return task.result() if began else None
 
     async def _go_on(self, runner: Spawned, step: _Step) -> Any:
-        """Await what the greenlet awaits, until its function ends; return or raise the outcome."""
+        """Await for the greenlet until its function ends; return or raise the outcome."""
         if self.withdrawn:
             return None
         self.began = True

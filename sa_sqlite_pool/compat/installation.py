@@ -1,4 +1,4 @@
-"""Greenlets that are used again, under SQLAlchemy's own asyncio classes: for a whole process."""
+"""Reused greenlets for SQLAlchemy's own asyncio classes, in a whole process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .greenlets import greenlet_spawn
 
 _NAME = "greenlet_spawn"
 _HOME = "sqlalchemy.util.concurrency"
-# Where SQLAlchemy has the function by name.
+# The modules in which SQLAlchemy has the function under that name.
 _USERS = (
     "sqlalchemy.util",
     "sqlalchemy.ext.asyncio.engine",
@@ -29,30 +29,30 @@ _USERS = (
 
 
 def same_by_another_name(function: Any) -> Callable[..., Any]:
-    """Return a function that does the same as a coroutine function, and is another object."""
+    """Return a copy of a coroutine function: a different object that does the same."""
     if type(function) is FunctionType:
         copy = FunctionType(function.__code__, function.__globals__, function.__name__)
         copy.__kwdefaults__ = function.__kwdefaults__
         return functools.update_wrapper(copy, function)
 
-    @functools.wraps(function)  # it is compiled to C (by Nuitka, say)
+    @functools.wraps(function)  # a function compiled to C, for example by Nuitka
     async def calling(*args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
 
     return calling
 
 
-# Ours, but no other module has this one by name: it is found again by what it is.
+# Our function as an object that no other module refers to: uninstall() finds it by identity.
 _ours = same_by_another_name(greenlet_spawn)
 
 
 @final
 class _Installation:
-    """The one of the process."""
+    """The only installation of the process."""
 
     def __init__(self) -> None:
         self._lock = new_lock()
-        self._replaced: Callable[..., Any] | None = None  # None ⇔ it is not installed
+        self._replaced: Callable[..., Any] | None = None  # None ⇔ not installed
 
     def install(self) -> None:
         with self._lock:
@@ -72,19 +72,19 @@ _installation = _Installation()
 
 
 def install() -> None:
-    """Let SQLAlchemy's own asyncio classes reuse greenlets, in this process, for every database.
+    """Make SQLAlchemy's own asyncio classes reuse greenlets, in this process, for every database.
 
-    For programs whose engines and sessions are made elsewhere; where imports can be changed,
+    For programs whose engines and sessions are created elsewhere; if you can change the imports,
     ``from sa_sqlite_pool import create_async_engine, async_sessionmaker, AsyncSession`` saves more.
-    Call it when the program starts, from any thread, before or after engines are made: it holds for
-    each call of SQLAlchemy's that begins afterwards. Calling it twice is calling it once.
+    Call it when the program starts, from any thread, before or after engines are created: it
+    affects each SQLAlchemy call that begins afterwards. Calling it again has no further effect.
 
-    Replaced is ``greenlet_spawn`` in each module that has it by that name, SQLModel's among them.
-    Its ``_require_await``, by which SQLAlchemy notices a driver that blocks the event loop, has no
-    effect then. :func:`uninstall` undoes it.
+    It replaces ``greenlet_spawn`` in each module that has it under that name, including SQLModel's.
+    Its ``_require_await``, by which SQLAlchemy detects a driver that blocks the event loop, then
+    has no effect. :func:`uninstall` undoes the replacement.
 
     Raises :class:`~sa_sqlite_pool.ConfigurationError`, and changes nothing, if SQLAlchemy does not
-    have that function where it is expected, or another library has replaced it already.
+    have that function where it is expected, or if another library has already replaced it.
     """
     _installation.install()
 
@@ -92,7 +92,7 @@ def install() -> None:
 def uninstall() -> None:
     """Undo :func:`install`; do nothing if it was not called.
 
-    What another library has put there since stays.
+    A replacement that another library has made since then stays.
     """
     _installation.uninstall()
 
@@ -104,14 +104,14 @@ def _replace(old: object, new: object) -> None:
 
 
 def _namespaces() -> Iterator[dict[str, Any]]:
-    """Yield the names of each imported module, of which some are loaded when they are asked."""
+    """Yield the namespace of each imported module without triggering lazy loading."""
     for module in list(sys.modules.values()):
         if issubclass(type(module), ModuleType):
             yield object.__getattribute__(module, "__dict__")
 
 
 def _expected_function() -> Callable[..., Any]:
-    """Return SQLAlchemy's function if it is the one that ours can stand for; raise otherwise."""
+    """Return SQLAlchemy's function if ours can replace it; raise ``ConfigurationError`` if not."""
     home = importlib.import_module(_HOME)
     theirs: Any = getattr(home, _NAME, None)
     if theirs is None:
@@ -143,22 +143,22 @@ def _takes_the_same(theirs: Callable[..., Any]) -> bool:
         [
             (one.kind, one.name)
             for one in inspect.signature(function).parameters.values()
-            if one.name != "_to_end"  # for this package alone
+            if one.name != "_to_end"  # for use by this package only
         ]
         for function in (theirs, greenlet_spawn)
     )
-    return kinds[1:] == own[1:]  # the name of the first differs, and is never given
+    return kinds[1:] == own[1:]  # the first is named differently, but never passed by name
 
 
 class _Question:
-    """What is awaited to try it out."""
+    """The awaitable for the trial."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return (yield self)
 
 
 def _works() -> bool:
-    """Return whether SQLAlchemy's ``await_only()`` waits in our greenlets."""
+    """Return whether SQLAlchemy's ``await_only()`` works in our greenlets."""
     question = _Question()
     trial: Any = greenlet_spawn(await_only, question)
     try:

@@ -1,13 +1,13 @@
-"""The main greenlets of threads that run the application's code, kept until these have ended.
+"""The main greenlets of threads that run the application's code, kept until the threads have ended.
 
-Threads of connections run its functions, and any thread may run an event loop.
+Connection threads run the application's functions, and any thread may run an event loop.
 
-Errors keep frames, and frames refer to greenlets: SQLAlchemy's ``await_only()`` has the running one
-in a variable where it raises MissingGreenlet, for example. If a thread ends while its main greenlet
-is being collected as garbage, the greenlet is freed twice, and the process dies: ``~ThreadState()``
-in greenlet's TThreadState.hpp (3.5) searches all objects of the process for the one reference that
-is not its own, does not find objects that are being collected, and takes the reference for a leak.
-It searches only if there is one such reference, so this module keeps two.
+Errors keep frames alive, and frames refer to greenlets: for example, a local variable of
+SQLAlchemy's ``await_only()`` refers to the running one where it raises MissingGreenlet. If a thread
+ends while its main greenlet is being garbage collected, the greenlet is freed twice, and the
+process crashes: ``~ThreadState()`` in greenlet's TThreadState.hpp (3.5) searches all objects for
+the one reference that is not its own, misses objects being collected, and assumes a leak. It
+searches only if there is exactly one such reference, so this module keeps two.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import threading
 
 from greenlet import getcurrent, greenlet
 
-# The most ended threads that are kept. ``~ThreadState()`` runs a little later, in the main thread.
+# The most ended threads to keep. ``~ThreadState()`` runs slightly later, in the main thread.
 _MOST_ENDED = 64
 
-# In order of their start. Each access is one step of the interpreter, since other threads start and
+# In order of their start. Each access is atomic in the interpreter, since other threads start and
 # end at the same time.
 _kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
 
 
 def keep_main_greenlet() -> None:
-    """Keep this thread's main greenlet; call it before the first function, in any greenlet."""
-    # Not ``greenlet.dead``: it clears what is left of a thread that is just ending.
+    """Keep this thread's main greenlet. Call it before the first function, in any greenlet."""
+    # Not ``greenlet.dead``, which clears the state of a thread that is just ending.
     ended = [thread for thread in list(_kept) if not thread.is_alive()]
     for thread in ended[:-_MOST_ENDED]:
         _kept.pop(thread, None)

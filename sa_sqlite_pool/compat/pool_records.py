@@ -1,9 +1,9 @@
-"""Pool records that SQLAlchemy has not finished with when it returns them.
+"""Pool records that SQLAlchemy still uses after returning them to the pool.
 
-``_finalize_fairy()`` (``sqlalchemy/pool/base.py``, 2.0 and 2.1 alike) cleans up after a connection
-that the garbage collector has found. It detaches the record from it, which puts the record into the
-pool, and looks at that record once more afterwards, to check it in if it is still in use. By then
-another thread may have checked it out, and it is in use again:
+``_finalize_fairy()`` (``sqlalchemy/pool/base.py``, in 2.0 and 2.1) cleans up after a connection
+that was garbage collected. It detaches the record from the connection, which returns the record to
+the pool, and then examines that record once more, to check it in if it is still in use. By then
+another thread may have checked it out, so that it is in use again:
 
     Garbage collector, in thread 1                | Task in thread 2
     fairy.detach(): record.fairy_ref = None,      |
@@ -14,15 +14,15 @@ another thread may have checked it out, and it is in use again:
                                                   | record.fairy_ref = its own
     if connection_record.in_use:                  |
         connection_record.checkin(): rolled back, |
-        and given to the next task                | executes, on a connection that two tasks have
+        and given to the next task                | executes, on a connection shared by two tasks
 
-If ``close_detached`` or the closing itself raises in between, it invalidates that record, and so
-the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
-closed by two threads (the loop of one of them has died), it is checked in twice.
+If ``close_detached`` or the close itself raises in between, it invalidates that record, and with
+it the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
+if two threads close it (the loop of one of them has died), it is checked in twice.
 
-All of them return a record without a connection, which keeps nothing warm. So the pool checks out
-another record instead: what SQLAlchemy does to the old one later reaches no task, since
-``fairy_ref`` stays None.
+All of these return a record without a connection, so there is nothing warm to keep. The pool
+therefore checks out a new record instead: what SQLAlchemy does to the old one later affects no
+task, since its ``fairy_ref`` stays None.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class TakesRecords(Protocol):
 
 
 class Record(_ConnectionRecord):
-    """A record that returns to its pool even if a listener of ``checkin`` raises an error.
+    """A record that returns to its pool even if a listener for ``checkin`` raises an error.
 
-    SQLAlchemy's would be lost, and the writer engine with it, which has one. It returns without its
-    connection: what options have changed, and what other listeners would undo, may still be so.
-    ``number`` is that of its latest checkout, which its pool counts.
+    SQLAlchemy's would be lost, and with it the writer engine, which has only one. It returns
+    without its connection, which may still have changes that options made, or that other listeners
+    would undo. ``number`` is that of its latest checkout, as counted by its pool.
     """
 
     number = 0
@@ -74,10 +74,10 @@ class Record(_ConnectionRecord):
 
 
 def _unless_given_up(reset: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Return what resets an option of a connection, its isolation level, say.
+    """Wrap ``reset``, which resets an option of a connection, for example its isolation level.
 
-    One that was closed beside its user has nothing to reset, and what was committed is done: the
-    driver's error would be about neither.
+    A connection that was closed behind its user's back has nothing to reset, and a commit before
+    that remains valid: the driver's error would concern neither.
     """
 
     def reset_unless_given_up(connection: Any) -> None:
@@ -91,25 +91,25 @@ def _unless_given_up(reset: Callable[[Any], object]) -> Callable[[Any], None]:
 
 
 def reusable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
-    """Return ``record`` with its connection, or a new record without one in its place."""
+    """Return ``record`` if it has a connection, else a new record without one in its place."""
     if record.dbapi_connection is not None:
         return record
     new = new_record(pool)
     # "This dictionary will persist across reconnects and connection invalidation":
-    # ManagesConnection.record_info, which is memoized in the instance.
+    # the documentation of ManagesConnection.record_info, which is memoized in the instance.
     if _PERSISTENT in record.__dict__:
         new.__dict__[_PERSISTENT] = record.__dict__[_PERSISTENT]
     return new
 
 
 def give_back_lost(records: Iterable[Any], number: int) -> None:
-    """Return those of ``records`` to their pool that an error has kept from being handed out.
+    """Return to their pool those of ``records`` that an error kept from being handed out.
 
     ``_ConnectionRecord.checkout()`` returns a record whose connection cannot be opened. If it fails
-    between that and the end of ``_ConnectionFairy()`` (no memory, say), nothing does, nor if a
-    listener of ``close`` raises while it cleans up after one of ``checkout``: stock loses a slot of
-    its pool, and a writer engine would lose the write turn. ``records`` are those that the current
-    task has checked out and not been given; up to ``number``, it had done so before.
+    between that and the end of ``_ConnectionFairy()`` (for example, out of memory), nothing does,
+    nor if a listener for ``close`` raises during the clean-up after a listener for ``checkout``:
+    stock loses a pool slot, and a writer engine would lose the write turn. ``records`` are those
+    the current task has checked out but not received; those up to ``number`` are from before.
     """
     for record in records:
         if record.number > number:
@@ -122,15 +122,15 @@ def has_proxy(record: Any) -> bool:
 
 
 def new_record(pool: Pool) -> ConnectionPoolEntry:
-    """Return a record without a connection, which its ``get_connection()`` opens."""
+    """Return a record without a connection; its ``get_connection()`` opens one."""
     return Record(pool, connect=False)
 
 
 def is_current(record: Any, pool: Any) -> bool:
-    """Return whether ``record`` may be checked out as it is, without opening its connection anew.
+    """Return whether ``record`` may be checked out as it is, without reopening its connection.
 
-    The conditions are those of ``_ConnectionRecord.get_connection()``, which opens it. A pool that
-    looks at its connections before (``pool_recycle``, ``pool_pre_ping``) never says so.
+    The conditions are those under which ``_ConnectionRecord.get_connection()`` reopens it. Always
+    False for a pool that checks connections beforehand (``pool_recycle``, ``pool_pre_ping``).
     """
     began: float = record.starttime
     return (

@@ -1,8 +1,8 @@
 """Greenlets that are reused.
 
-CPython gives each greenlet a stack of its own: mapped from the system at the first call in it, and
-unmapped at its end (``push_chunk`` in CPython's ``Python/pystate.c``), which takes longer than a
-short statement. Here a greenlet that has done its work waits for the next, on the same thread.
+CPython gives each greenlet a stack of its own, mapped at the first call in it and unmapped when it
+ends (``push_chunk`` in CPython's ``Python/pystate.c``), which takes longer than a short statement.
+Here a greenlet that has finished a function waits for the next one, in the same thread.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .main_greenlets import keep_main_greenlet
 
 R = TypeVar("R", bound="Runner")
 
-# The most idle greenlets of each thread, of some 20 KiB each.
+# The most idle greenlets in each thread, at some 20 KiB each.
 MOST_IDLE = 64
 
 
 @final
 class _Outcome:
-    """The outcome of the function, which the greenlet switches to its parent with at the end."""
+    """The outcome of the function, which the greenlet passes to its parent at the end."""
 
     __slots__ = ("error", "last", "result")
 
     def __init__(self, last: bool) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-        self.last = last  # the greenlet is not to be used again
+        self.last = last  # the greenlet must not be reused
 
 
 @final
 class _Idle(threading.local):
-    """The idle runners of one class, in each thread. Made at the first use there."""
+    """The idle runners of one class, in each thread. Created at the first use there."""
 
     def __init__(self) -> None:
         keep_main_greenlet()
@@ -47,11 +47,11 @@ class _Idle(threading.local):
 
 
 class Runner(greenlet):  # type: ignore[misc]  # it has no types
-    """A greenlet that runs one function after the other.
+    """A greenlet that runs one function after another.
 
-    ``switch(function, args, kwargs)`` begins. It, and each later ``switch()`` and ``throw()``,
-    returns ``outcome`` when the function has ended, and then :meth:`finish` is next; otherwise it
-    returns what the function has switched to its parent with.
+    ``switch(function, args, kwargs)`` starts a function. This call, and each later ``switch()`` and
+    ``throw()``, returns ``outcome`` once the function has ended; call :meth:`finish` then.
+    Otherwise it returns what the function has passed to its parent.
     """
 
     dead: bool
@@ -65,14 +65,14 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
     def __init__(self) -> None:
         self.outcome = _Outcome(last=_is_deep())
         super().__init__(partial(_run, self.outcome))
-        # To where it waits for work: its first arguments it would keep for ever.
+        # Run it up to its wait for work: it would keep its first arguments for ever.
         _unseen(self.switch)
 
     @classmethod
     def take(cls: type[R]) -> R:
         """Return an idle runner, or a new one.
 
-        Its parent is the running greenlet, whose context variables it shares.
+        Its parent is the running greenlet, with which it shares its context variables.
         """
         runners = cls.idle.runners
         runner: R = runners.pop() if runners else cls()
@@ -83,10 +83,10 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         return runner
 
     def comes_back_here(self) -> greenlet:
-        """Make the running greenlet the parent, to which this one returns; return it.
+        """Make the running greenlet the parent, to which this one switches back; return it.
 
         A coroutine is not bound to a greenlet: with an eager task factory, a task that is started
-        inside one takes its first step there, and the others in that of the event loop.
+        in a greenlet takes its first step there, and all others in that of the event loop.
         """
         current = getcurrent()
         if self.parent is not current:
@@ -94,20 +94,20 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         return current
 
     def end(self) -> None:
-        """End it, where it is idle: it must not be left to the garbage collector.
+        """End the idle greenlet, which must not be left to the garbage collector.
 
-        The frames of an error refer to it. If it was freed with these, it would run inside the
+        The frames of an error refer to it. If it was freed with them, it would run during the
         collection, on the part of the stack where CPython has the heads of the collector's lists.
-        There it frees what the trashcan has put aside in that collection, since greenlet (3.5)
-        changes ``trash_delete_nesting`` and not ``trash_delete_later``: CPython (before 3.13)
-        writes to the heads, which is to the stack of the greenlet, and the process dies.
+        There it frees the objects the trashcan has deferred in that collection, since greenlet
+        (3.5) changes ``trash_delete_nesting`` but not ``trash_delete_later``: CPython (before 3.13)
+        writes to the heads, and thus to the stack of the greenlet, and the process crashes.
         """
         self.comes_back_here()
         _unseen(self.throw)
 
     def finish(self) -> Any:
-        """Return or raise the function's outcome, keep nothing of it, and become idle."""
-        # First of all: what is left in one that is idle would be the outcome of its next function.
+        """Return or raise the function's outcome, discard it, and make the runner idle."""
+        # First clear the outcome: a leftover in an idle runner would be that of its next function.
         outcome = self.outcome
         result, error = outcome.result, outcome.error
         outcome.result = outcome.error = self.gr_context = None
@@ -123,19 +123,19 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         try:
             raise error
         finally:
-            # What the caller handles at this moment has taken the place of what the function did.
+            # `raise` has replaced the function's own context with the error the caller handles now.
             error.__context__ = context
-            del error, context  # with its traceback and this frame it would be a cycle
+            del error, context  # would form a cycle with the traceback and this frame
 
 
 def _unseen(switch: Callable[[], object]) -> None:
     """Switch to where ``_run()`` begins or ends, unseen by a tracer.
 
-    coverage.py keeps a stack of calls. One that does not end before its caller goes on, and one
-    that ends where it has not begun, hide from it which function's lines are executed from there.
+    coverage.py keeps a stack of calls. A call that has not ended when its caller continues, or one
+    that ends where it did not begin, makes it lose track of the function being executed.
     """
     tracer = sys.gettrace()
-    if tracer is None or not isbuiltin(sys.settrace):  # pydevd has its own, which complains
+    if tracer is None or not isbuiltin(sys.settrace):  # pydevd has its own settrace, which warns
         switch()
         return
     sys.settrace(None)
@@ -146,11 +146,11 @@ def _unseen(switch: Callable[[], object]) -> None:
 
 
 def _is_deep() -> bool:
-    """Return whether a greenlet that begins here is too deep in the stack to be used again.
+    """Return whether a greenlet started here would be too deep in the stack to be reused.
 
-    It counts the frames of where it began (``set_initial_state`` in greenlet's
-    ``TPythonState.cpp``), wherever it is used: near the limit, none of its functions could call
-    much before a ``RecursionError``.
+    It counts the frames of the place where it started (``set_initial_state`` in greenlet's
+    ``TPythonState.cpp``), wherever it is used: near the limit, its functions could make few calls
+    before a ``RecursionError``.
     """
     most = sys.getrecursionlimit() // 4
     try:
@@ -159,7 +159,7 @@ def _is_deep() -> bool:
         pass
     else:
         return True
-    # These are frames of the running greenlet, which counts those of others, too.
+    # Those are the frames of the running greenlet, whose depth includes those of its parents, too.
     waiting = getcurrent().parent
     while waiting is not None:
         frame = waiting.gr_frame
@@ -172,7 +172,7 @@ def _is_deep() -> bool:
 
 
 def _run(outcome: _Outcome) -> _Outcome:
-    # Not a method of the greenlet: one whose own frames lead to it is never collected.
+    # Not a method of the greenlet: a greenlet whose own frames refer to it is never collected.
     while True:
         function, args, kwargs = getcurrent().parent.switch(outcome)
         try:
@@ -180,6 +180,6 @@ def _run(outcome: _Outcome) -> _Outcome:
         except GreenletExit:  # the greenlet is garbage
             outcome.last = True
             return outcome
-        except BaseException as error:  # raised again where it is awaited
+        except BaseException as error:  # re-raised where it is awaited
             outcome.error = error
         del function, args, kwargs

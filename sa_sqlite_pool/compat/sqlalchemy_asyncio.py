@@ -1,4 +1,4 @@
-"""Methods of SQLAlchemy's asyncio layer, with other functions and classes under the same names."""
+"""Methods of SQLAlchemy's asyncio layer, bound to other functions and classes by the same names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ C = TypeVar("C", bound=type)
 def in_greenlets_used_again(cls: C, instead: Mapping[Any, Any] | None = None) -> C:
     """Make the methods that ``cls`` inherits call our ``greenlet_spawn``, not SQLAlchemy's.
 
-    And use the values of ``instead`` in place of its keys. If a later SQLAlchemy calls the function
-    in another way, the methods stay as they are.
+    They also use the values of ``instead`` in place of its keys. If a later SQLAlchemy calls the
+    function in another way, the methods stay as they are.
     """
     replaced = {id(old): new for old, new in {theirs: greenlet_spawn, **(instead or {})}.items()}
     known = set(vars(cls))
@@ -40,11 +40,11 @@ def in_greenlets_used_again(cls: C, instead: Mapping[Any, Any] | None = None) ->
 
 
 def _calling(replaced: Mapping[int, object], function: FunctionType) -> FunctionType:
-    """Return a copy of ``function`` in which some global names mean other objects.
+    """Return a copy of ``function`` in which some global names refer to other objects.
 
-    Return ``function`` if it uses none of them. The copy looks them up under names of this package
-    in the module of the function: all other names stay those of the module, whatever becomes of
-    them later, also where the module is still being imported.
+    Return ``function`` itself if it uses none of them. The copy looks them up under this package's
+    own names in the function's module: all other names remain the module's, even if they are
+    changed later, or if the module is still being imported.
     """
     names, code = function.__globals__, function.__code__
     used = {name: id(names.get(name)) for name in code.co_names}
@@ -64,7 +64,7 @@ def _calling(replaced: Mapping[int, object], function: FunctionType) -> Function
 def _wrapping(
     replaced: Mapping[int, object], function: FunctionType
 ) -> tuple[CellType, ...] | None:
-    """Return the closure of a function; of one that wraps another, with the copy of that."""
+    """Return a function's closure; if it wraps another function, with the copy of that one."""
     closure = function.__closure__
     wrapped = getattr(function, "__wrapped__", None)
     if closure is None or type(wrapped) is not FunctionType:
@@ -78,5 +78,5 @@ def _wrapping(
 def _holds(cell: CellType, what: object) -> bool:
     try:
         return cell.cell_contents is what
-    except ValueError:  # it is empty
+    except ValueError:  # the cell is empty
         return False

@@ -1,6 +1,6 @@
-"""How SQLAlchemy compiles a statement, makes rows of it, and tells whether anything listens.
+"""How SQLAlchemy compiles a statement and creates its rows, and whether anything listens to it.
 
-What a ``Connection`` does for each execution, in parts that can be kept from one to the next.
+The steps of each execution by a ``Connection``, with results that later executions can reuse.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 Processor = Callable[[Any], Any]
 
-_DEBUG, _INFO = 10, 20  # levels of logging, which reporting/ alone imports
+_DEBUG, _INFO = 10, 20  # levels of logging, which only reporting/ imports
 
 
 def compile_statement(statement: ClauseElement, dialect: Dialect) -> SQLCompiler:
-    """Compile ``statement`` as ``Connection.execute()`` does, which warns of what it finds, too."""
+    """Compile ``statement`` as ``Connection.execute()`` does, with the same warnings."""
     compiled = statement.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
     return compiled
 
 
 def bind_processors(compiled: SQLCompiler) -> Mapping[str, Processor]:
-    """Return what turns a parameter into what the driver takes, by the parameter's name."""
+    """Return the functions that convert parameters for the driver, by parameter name."""
     processors: Any = compiled._bind_processors
     found: Mapping[str, Processor] = processors
     return found
@@ -35,9 +35,9 @@ def bind_processors(compiled: SQLCompiler) -> Mapping[str, Processor]:
 def expand(
     compiled: SQLCompiler, parameters: MutableMapping[str, Any]
 ) -> tuple[str, tuple[Any, ...]]:
-    """Return SQL and values of a statement whose text depends on the parameters: ``IN``, mostly.
+    """Return SQL and values for a statement whose text depends on its parameters: mostly ``IN``.
 
-    ``parameters`` are all of them, as ``construct_params()`` returns them.
+    ``parameters`` contains all of them, as returned by ``construct_params()``.
     """
     state = compiled._process_parameters_for_postcompile(parameters)
     processors: dict[str, Any] = {**compiled._bind_processors, **state.processors}
@@ -49,9 +49,9 @@ def expand(
 
 
 def listens(engine: Engine) -> bool:
-    """Return whether anything would notice a statement on ``engine``: a listener, or a log.
+    """Return whether a listener or a log would observe a statement on ``engine``.
 
-    The engine's own listener for ``do_execute`` is the package's, of ``pools/dialect.py``.
+    One listener for ``do_execute`` is the package's own, from ``pools/dialect.py``.
     """
     pool, dialect = engine.pool, engine.dialect
     checkouts, statements = pool.dispatch, dialect.dispatch
@@ -68,13 +68,13 @@ def listens(engine: Engine) -> bool:
 
 
 def hears_errors(engine: Engine) -> bool:
-    """Return whether anything but ``pools/dialect.py`` would hear of an error of ``engine``."""
+    """Return whether any listener except that of ``pools/dialect.py`` would receive an error."""
     return len(engine.dialect.dispatch.handle_error) > 1
 
 
 @final
 class Shape:
-    """The columns of a result, from which SQLAlchemy's own rows are made.
+    """The columns of a result, with which SQLAlchemy's own rows are created.
 
     ``description`` is the cursor's.
     """
@@ -96,16 +96,16 @@ class Shape:
         return [Row(metadata, processors, keys, values) for values in found]
 
     def result(self, found: Sequence[Sequence[Any]]) -> Result[Any]:
-        """Return a result of SQLAlchemy's own over rows of the driver."""
+        """Return an SQLAlchemy result over the driver's rows."""
         return IteratorResult(self._metadata, iter(found))
 
 
 @final
 class Stream:
-    """A result whose rows come one by one, through a server-side cursor.
+    """A result whose rows are fetched on demand through a server-side cursor.
 
-    It does not keep the result: one that the application has dropped is not read any more. A
-    result cannot be referred to weakly; its context can, and its state is in its dictionary.
+    It does not keep the result alive: a result that the application has dropped is read no further.
+    A result cannot be referenced weakly; its context can, and its state is in its dictionary.
     """
 
     __slots__ = ("_context", "_state")
@@ -116,16 +116,16 @@ class Stream:
 
     @property
     def is_open(self) -> bool:
-        """Whether there are rows to be read still, and something that may read them."""
+        """True if there may be rows left to read, and something that may still read them."""
         return self._context() is not None and not self._state.get("_soft_closed", False)
 
 
 def stream_of(result: Any) -> tuple[Connection, Stream] | None:
-    """Return the stream that ``result`` is, with its connection; None for any other answer.
+    """Return the connection and the stream of ``result``; None if it is not a stream.
 
-    A result of the ORM has that of the cursor in ``raw``; what it has read of it, it keeps.
+    An ORM result has the cursor's result in ``raw``, and buffers the rows it has read from it.
     """
-    if not isinstance(result, Result):  # scalar() may return an object of the application's
+    if not isinstance(result, Result):  # scalar() may return an object of the application
         return None
     raw: Any = getattr(result, "raw", None) or result
     if not getattr(getattr(raw, "context", None), "_is_server_side", False):
@@ -134,7 +134,7 @@ def stream_of(result: Any) -> tuple[Connection, Stream] | None:
 
 
 def undo_unreleased(savepoint: NestedTransaction) -> None:
-    """Roll back to a savepoint whose RELEASE has failed: SQLAlchemy would send nothing."""
+    """Roll back to a savepoint whose RELEASE has failed; SQLAlchemy would send no statement."""
     connection = savepoint.connection
-    savepoint.rollback()  # for SQLAlchemy alone: the connection would refuse all that follows
+    savepoint.rollback()  # only for SQLAlchemy: the connection would refuse further statements
     connection.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)

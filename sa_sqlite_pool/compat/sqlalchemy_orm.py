@@ -14,9 +14,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_connection(method: F) -> F:
-    """Make a method of a ``SessionTransaction`` raise where taking a connection would raise.
+    """Make a method of a ``SessionTransaction`` raise where acquiring a connection would raise.
 
-    That is in the wrong state, and in two tasks at once, as in ``_connection_for_bind()`` of
+    That is in the wrong state, or in two tasks at once, as in ``_connection_for_bind()`` in
     SQLAlchemy's orm/session.py. The method sets ``_state`` to PROVISIONING_CONNECTION meanwhile.
     """
     return _StateChange.declare_states(
@@ -25,11 +25,11 @@ def takes_connection(method: F) -> F:
 
 
 def assert_block_is_open(session: Session) -> None:
-    """Raise ``InvalidRequestError`` in a block of ``begin()`` whose transaction has ended."""
+    """Raise ``InvalidRequestError`` in a ``begin()`` block whose transaction has ended."""
     TransactionalContext._trans_ctx_check(session)
 
 
 def may_roll_back(session: Session) -> bool:
-    """Return whether there is anything to undo: not once a listener has failed after the COMMIT."""
+    """Return whether there is anything to undo: not if a listener has failed after the COMMIT."""
     transaction = session.get_transaction()
     return transaction is not None and transaction._rollback_can_be_called()

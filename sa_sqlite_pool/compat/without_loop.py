@@ -1,4 +1,4 @@
-"""Use of an asyncio engine where no event loop of asyncio runs, with an error that says so."""
+"""Use of an asyncio engine where no asyncio event loop runs, and the error that says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_LOOP = (
 
 
 def assert_loop_runs() -> None:
-    """Raise ``RuntimeError`` in a coroutine that a library other than asyncio runs."""
+    """Raise ``RuntimeError`` in a coroutine run by a library other than asyncio."""
     if not _loop_runs():
         raise RuntimeError(_NO_LOOP)
 
@@ -23,10 +23,10 @@ def assert_loop_runs() -> None:
 def refuse_without_loop() -> None:
     """Raise MissingGreenlet where SQLAlchemy would: no loop runs, and nothing can be awaited.
 
-    To be called where asyncio has raised ``RuntimeError``: ``create_all(engine.sync_engine)`` at
-    the import of a module, or a session in a thread, did not reach SQLAlchemy's own question.
-    Where a library other than asyncio runs the coroutine, Trio for example, the error says so; it
-    is a ``RuntimeError``, too.
+    Call it where asyncio has raised ``RuntimeError``: ``create_all(engine.sync_engine)`` during
+    the import of a module, or a session in a thread, did not reach SQLAlchemy's own check.
+    If a library other than asyncio, for example Trio, runs the coroutine, this raises a
+    ``RuntimeError``, too, which says so.
     """
     if _loop_runs():
         return

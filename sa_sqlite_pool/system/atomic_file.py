@@ -1,7 +1,7 @@
-"""A file that is written under a temporary name, and takes its final name when it is complete.
+"""A file that is written under a temporary name and renamed to its final name once complete.
 
-Until then it is called ``<name>.unfinished``. A process that is killed leaves it there; the next
-one that writes the same file removes it. An ``flock()`` is held on a file that is being written.
+Until then it is named ``<name>.unfinished``. A process that is killed leaves it behind; the next
+process that writes the same file removes it. An ``flock()`` is held on a file being written.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 @final
 class AtomicFile:
-    """The file that will be ``final``. All methods block; any thread may call :meth:`discard`."""
+    """The file that will become ``final``. All methods block; any thread may :meth:`discard` it."""
 
     def __init__(self, final: Path) -> None:
         self.final = final
         self.path = str(final) + SUFFIX
-        self._here = False  # under its temporary name, and this object's
+        self._here = False  # exists under its temporary name, and belongs to this object
         self._lock_held: int | None = None
         renew_after_fork(self)
 
@@ -56,7 +56,7 @@ class AtomicFile:
     def create(self, *, like: str, source: str) -> None:
         """Create an empty file with the permissions, and under root the owner, of ``like``.
 
-        Its owner may write it in any case. ``source`` is the file that is to be copied into it.
+        Its owner can write it in any case. ``source`` is the file that will be copied into it.
         """
         if os.path.exists(self.path) and os.path.samefile(self.path, source):
             raise DatabaseNotUsableError(
@@ -79,7 +79,7 @@ class AtomicFile:
                 self._own(created)
         model = os.stat(like)
         os.chmod(self.path, model.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
-        # As SQLite does with its own files (robustFchown in its os_unix.c).
+        # As SQLite does with its own files (robustFchown() in its os_unix.c).
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             os.chown(self.path, model.st_uid, model.st_gid)
 
@@ -87,18 +87,18 @@ class AtomicFile:
         # Creator             | Another process, which finds the file
         # open                |
         #                     | lock, unlink, close
-        # lock; not its file: once more
+        # lock; not its file: retry
         try:
             self._lock(created)
             self._here = self._is(created)
-        except OSError:  # locks do not work here: no other process has it either
+        except OSError:  # locks do not work here, so no other process can hold one either
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             raise
         finally:
             if self._here and fcntl is not None:
                 self._lock_held = created
-            else:  # Windows moves no file that is open
+            else:  # Windows cannot rename an open file
                 os.close(created)
 
     def _remove_what_was_left(self) -> None:
@@ -130,14 +130,14 @@ class AtomicFile:
             return False
 
     def replace(self) -> None:
-        """Take the final name, also from an older file, in one step, and sync the directory."""
+        """Rename to the final name atomically, replacing any older file, and sync the directory."""
         os.replace(self.path, self.final)
         self._here = False
         self._unlock()
         self._sync_directory()
 
     def link(self) -> None:
-        """Take the final name; raise ``FileExistsError`` if there is a file of that name."""
+        """Take the final name; raise ``FileExistsError`` if a file of that name exists."""
         os.link(self.path, self.final)
         self.discard()
         self._sync_directory()

@@ -1,9 +1,9 @@
-"""The clock of the machine, and timers by it, whatever tests have put in the place of ``time``.
+"""The machine's clock, and timers that use it, even if tests have replaced functions of ``time``.
 
-A test that stops the clock of its application (freezegun), or patches ``time.monotonic`` or
-``time.sleep``, means the application's figures. It does not mean waits for locks: a clock that
-jumps by years would end them all at once, and one that stands still would let none go on. Event
-loops ask ``time.monotonic`` themselves, so that their timers jump and stand still as well.
+A test that stops its application's clock (freezegun), or patches ``time.monotonic`` or
+``time.sleep``, wants to control the application's figures, not waits for locks: a clock that
+jumps by years would end them all at once, and one that stands still would never end any. Event
+loops use ``time.monotonic`` themselves, so their timers jump and stand still as well.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     import time as time  # noqa: PLC0414 - for other modules
 else:
-    # Another instance of the module, with functions of its own. What replaces those of the other
-    # one looks for them in `sys.modules`, and in the names of all modules there.
+    # A second instance of the module, with its own functions. Libraries that replace those of the
+    # first look for them in `sys.modules`, and in the namespaces of all modules there.
     _spec = BuiltinImporter.find_spec("time")
     time = module_from_spec(_spec)
     _spec.loader.exec_module(time)
 
-# Loops have timers of a resolution of a millisecond.
+# The timers of event loops have a resolution of a millisecond.
 _RESOLUTION_SECONDS = 0.001
 
 
 def is_replaced() -> bool:
-    """Return whether loops may go by something else than the clock of the machine."""
+    """Return whether loops may use something other than the machine's clock."""
     return type(application_time.monotonic) is not types.BuiltinFunctionType
 
 
 def loop_time(loop: asyncio.AbstractEventLoop) -> float:
-    """Return the time of ``loop``, or what it would be if nothing were replaced."""
-    # As is_replaced() does, without the call: each function of run_read() asks.
+    """Return the time of ``loop``, or what it would be if nothing had been replaced."""
+    # is_replaced(), inlined: each function of run_read() runs this.
     replaced = type(application_time.monotonic) is not types.BuiltinFunctionType
     return time.monotonic() if replaced else loop.time()
 
 
 @final
 class Timer:
-    """A call of ``callback(*arguments)`` in ``loop`` at ``when``, as :func:`loop_time` counts."""
+    """A call of ``callback(*arguments)`` in ``loop`` at the :func:`loop_time` ``when``."""
 
     __slots__ = ("_arguments", "_callback", "_context", "_handle", "_loop", "_when")
 
@@ -66,11 +66,11 @@ class Timer:
         self._set()
 
     def when(self) -> float:
-        """Return the time of the call."""
+        """Return the scheduled time of the call."""
         return self._when
 
     def cancel(self) -> None:
-        """Do without the call, if it has not been made. In the loop."""
+        """Cancel the call, unless it has been made. Runs in the loop."""
         self._callback, self._arguments = None, ()
         if self._handle is not None:
             self._handle.cancel()
@@ -89,10 +89,10 @@ class Timer:
         try:
             self._loop.call_soon_threadsafe(self._passed, context=self._context)
         except RuntimeError:
-            return  # it is closed
+            return  # the loop is closed
 
     def _passed(self) -> None:
-        self._handle = None  # it refers to this object
+        self._handle = None  # the handle refers to this object
         if self._callback is None:
             return
         if loop_time(self._loop) < self._when - _RESOLUTION_SECONDS:
@@ -110,7 +110,7 @@ def call_at(
     *arguments: object,
     context: contextvars.Context | None = None,
 ) -> Timer:
-    """Call ``callback(*arguments)`` in ``loop``, which runs this, when :func:`loop_time` is so."""
+    """Schedule ``callback(*arguments)`` in ``loop``, the running loop, at ``when``."""
     return Timer(loop, when, callback, arguments, context)
 
 
@@ -121,16 +121,16 @@ def call_later(
     *arguments: object,
     context: contextvars.Context | None = None,
 ) -> Timer:
-    """Call ``callback(*arguments)`` in ``loop``, which runs this, after ``seconds``.
+    """Schedule ``callback(*arguments)`` in ``loop``, the running loop, after ``seconds``.
 
-    A timer that is set for more than its caller has an empty context: it would keep the caller's,
-    and so would the next one that it sets, and the log would take its lines for the caller's.
+    A timer that serves more than its caller needs an empty context. Otherwise it would keep the
+    caller's, as would the next timer that it sets, and log records would be attributed to it.
     """
     return Timer(loop, loop_time(loop) + seconds, callback, arguments, context)
 
 
 async def sleep(seconds: float) -> None:
-    """Wait for ``seconds``, of which ``asyncio.sleep()`` need not know: tests patch that, too."""
+    """Wait for ``seconds`` without ``asyncio.sleep()``, since tests patch that, too."""
     loop = asyncio.get_running_loop()
     over = loop.create_future()
     timer = call_later(loop, seconds, resolve, over)
@@ -141,13 +141,13 @@ async def sleep(seconds: float) -> None:
 
 
 def resolve(future: asyncio.Future[None]) -> None:
-    """Wake what awaits ``future``, unless that was woken or cancelled before. In its loop."""
+    """Resolve ``future`` to wake what awaits it, unless it is already done. Runs in its loop."""
     if not future.done():
         future.set_result(None)
 
 
 async def let_others_run() -> None:
-    """Wait for a lap of the event loop."""
+    """Yield to the event loop for one lap."""
     await _lap()
 
 

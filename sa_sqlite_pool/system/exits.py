@@ -1,9 +1,9 @@
-"""The end of the interpreter: connections at rest are closed, so that the file holds everything.
+"""Interpreter exit: connections at rest are closed, so that the database file is complete.
 
 In WAL mode the last commits are in the log, beside the database, until its last connection is
-closed. On a stock engine, without a log, the file of a script that disposes of nothing can be
-copied when the script has ended; so it can here. Connections that are in use at that time are left
-open: the system closes their files, and SQLite recovers the log when the database is opened next.
+closed. On a stock engine, which has no log, the database of a script that never calls dispose() can
+be copied after the script has ended; so it can here. Connections in use at that time are left
+open: the system closes their files, and SQLite recovers the log at the next opening.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Protocol, final
 from .forks import renew_after_fork, rest
 from .weak_objects import WeakObjects
 
-# How long to wait for threads that are in SQLite. A statement of a daemon may run for minutes.
+# How long to wait for threads that are in SQLite. A daemon thread's statement may run for minutes.
 _REST_SECONDS = 0.1
-# How long a thread waits that begins to use SQLite from now on. Daemon threads still wait when the
-# interpreter ends, and that is the purpose: a thread that came back from SQLite then would be ended
+# How long a thread that starts to use SQLite from now on waits. Daemon threads are meant to be
+# still waiting when the interpreter ends: a thread returning from SQLite then would be terminated
 # within a greenlet, whose memory would be freed without the interpreter lock. A handler that runs
-# after this one, and uses a database, waits as well, but only once, and then goes on.
+# after this one and uses a database waits as well, but only once, and then continues.
 _LONGEST_SECONDS = 1.0
 
 
 class EndsWithProcess(Protocol):
-    """An object that has connections."""
+    """An object that owns connections."""
 
     def close_at_exit(self) -> None:
-        """Close those at rest, in the main thread. Other threads may still use the object."""
+        """Close connections at rest, in the main thread. Other threads may still use the object."""
 
 
-# A reader that is the last to close may not move the log, and leaves it there.
+# If the last connection to close is a reader, it may not checkpoint the log, which then remains.
 _readers: WeakObjects[EndsWithProcess] = WeakObjects()
 _writers: WeakObjects[EndsWithProcess] = WeakObjects()
 
 
 def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
-    """Call ``thing.close_at_exit()`` at the end, readers first. This keeps a weak reference only.
+    """Register ``thing.close_at_exit()`` for exit, readers first. Keeps only a weak reference.
 
     :param reads: its connections cannot write
     """
@@ -47,23 +47,23 @@ def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
 
 def _close_all() -> None:
     rest.begin_pause(_REST_SECONDS, longest=_LONGEST_SECONDS)
-    with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+    with contextlib.ExitStack() as stack:  # calls each of them, even if another one raises
         for things in (_writers, _readers):
             for thing in things:
                 stack.callback(thing.close_at_exit)
 
 
-# Before the handlers that were registered earlier, after those of the application, which may use
-# its database once more. Threads that are not daemons have ended by then.
+# Runs before handlers that were registered earlier and after the application's, which may use its
+# database once more. Threads that are not daemons have ended by then.
 atexit.register(_close_all)
 
 
 @final
 class _InProcesses:
-    """A process that multiprocessing has forked ends without ``atexit``, by finalizers of its own.
+    """The hook for processes forked by multiprocessing, which run its finalizers, not ``atexit``.
 
-    Its module forgets those of the parent in the child, and then calls what was registered by
-    ``register_after_fork()``; see ``BaseProcess._bootstrap()``.
+    In the child, multiprocessing clears the parent's finalizers, and then calls what was
+    registered with ``register_after_fork()``; see ``BaseProcess._bootstrap()``.
     """
 
     def renew_in_child(self) -> None:
@@ -74,6 +74,6 @@ class _InProcesses:
         sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=_LAST)
 
 
-_LAST = -1_000_000  # after the application's, of which those that are negative come last
+_LAST = -1_000_000  # after the application's finalizers; those with negative priority run last
 _in_processes = _InProcesses()
 renew_after_fork(_in_processes)

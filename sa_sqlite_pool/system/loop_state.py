@@ -1,7 +1,7 @@
 """The state that the package keeps for each event loop, in one object.
 
-A class whose objects belong to one loop, such as the mailbox or the loop's budget, is a *part* of
-the loop's state. It keeps no registry of its own and asks for no loop:
+A class whose objects each belong to one loop, such as the mailbox or the loop's budget, is a *part*
+of the loop's state. It keeps no registry of its own and takes no loop as an argument:
 
     budget = of_running_loop(LoopBudget)  # the same object each time in this loop
 """
@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 @final
 class _Parts(dict[type[Any], Any]):
-    """One object of each class, made when it is first looked up."""
+    """One object of each class, created when it is first looked up."""
 
     def __missing__(self, part: type[P]) -> P:
         made = self[part] = part()
@@ -30,9 +30,9 @@ class _Parts(dict[type[Any], Any]):
 
 @final
 class LoopState:
-    """The parts of one event loop, by their classes. Each is made at its first use, in the loop.
+    """The parts of one event loop, by class. Each is created at its first use, in the loop.
 
-    It goes with its loop. No part refers to the loop, except through tasks that wait.
+    It is freed with its loop. No part refers to the loop, except through waiting tasks.
     """
 
     __slots__ = ("loop", "parts")
@@ -46,7 +46,7 @@ class LoopState:
 class _Registry:
     """The states of all event loops of the process.
 
-    Only a running loop asks for its state, so no two threads ask for the same one.
+    Only a running loop looks up its state, so no two threads look up the same one.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _Registry:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Forget the parent's states: a loop that goes on in the child begins anew.
+        """Discard the parent's states: a loop that continues in the child starts with a new one.
 
         Of the parent's threads only the running one is left, with its cache.
         """
@@ -77,7 +77,7 @@ class _Registry:
         return any(one is not None and one is not loop and not one.is_closed() for one in others)
 
     def _forget_closed(self) -> None:
-        """Drop the states of closed loops: tasks that wait in a part keep their loop alive."""
+        """Drop the states of closed loops: tasks that wait in a part keep the loop alive."""
         for reference in self._states.keyrefs():
             if (loop := reference()) is not None and loop.is_closed():
                 self._states.pop(loop, None)
@@ -85,7 +85,7 @@ class _Registry:
 
 @final
 class _Here(threading.local):
-    """The state of the loop that has run last in each thread."""
+    """The state of the loop that ran last in each thread."""
 
     state: LoopState | None = None
 
@@ -105,7 +105,7 @@ def of_running_loop(part: type[P]) -> P:
 
 
 def others_are_open(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether other event loops that have used the package are not closed yet."""
+    """Return whether other event loops that have used the package are still open."""
     return _registry.others_are_open(loop)
 
 
@@ -114,7 +114,7 @@ def call_unless_closed(
 ) -> bool:
     """Schedule ``callback`` in ``loop``, from any thread; return False if the loop is closed.
 
-    The tasks of a closed loop will never run again, so they need no call.
+    The tasks of a closed loop will never run again, so they do not need the call.
     """
     try:
         loop.call_soon_threadsafe(callback, *arguments)

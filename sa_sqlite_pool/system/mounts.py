@@ -6,8 +6,8 @@ then raises an I/O error if memory cannot be mapped, or corrupts the database if
 not see the locks of another (https://www.sqlite.org/howtocorrupt.html).
 
 Linux lists the mounts of a process in ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)). Reading it
-touches none of them, so it does not wait for a server that is gone. On other systems Python only
-tells that a path of Windows is on another machine. A file system of unknown type raises no doubt.
+touches none of them, so it does not wait for a server that is gone. On other systems Python can
+only tell that a Windows path is on another machine. Unknown types of file systems raise no doubt.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NETWORK = frozenset(
         "windows-share",
     }
 )
-# Directories of the host in a virtual machine or container; drvfs is that of WSL 1.
+# Host directories in a virtual machine or container; drvfs is that of WSL 1.
 _OF_HOST = frozenset(
     {
         "9p",
@@ -60,7 +60,7 @@ _OF_HOST = frozenset(
         "vmhgfs-fuse",
     }
 )
-# The kernel answers for these by itself; at most it waits for a disk.
+# The kernel serves these on its own; at most it waits for a disk.
 _AT_HAND = frozenset(
     {
         "bcachefs",
@@ -78,10 +78,10 @@ _AT_HAND = frozenset(
         "zfs",
     }
 )
-# Symbolic links that the kernel follows in one path (path_resolution(7)).
+# The number of symbolic links that the kernel follows in one path (path_resolution(7)).
 _MOST_LINKS = 40
-# A block device, say of NTFS, or the layers of a container: no other machine can have them mounted.
-# The kernel itself keeps the locks and maps the memory.
+# A block device, for example with NTFS, or the layers of a container: no other machine can mount
+# them. The kernel itself manages the locks and maps the memory.
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
 
 
@@ -116,17 +116,17 @@ class Mount:
 
     @property
     def at_hand(self) -> bool:
-        """True if nothing but this machine's kernel and disks is asked about its files."""
-        # The layers of an overlay may be anywhere; but no container runs without those of its root.
+        """True if access to its files involves only this machine's kernel and disks."""
+        # An overlay's layers may be anywhere, but no container runs without those of its root.
         return self.type in _AT_HAND and (self.type != "overlay" or self.point == "/")
 
     def holds(self, path: str) -> bool:
-        """Return whether ``path`` is the mount point, or below it."""
+        """Return whether ``path`` is the mount point or below it."""
         return path == self.point or path.startswith(self.point.rstrip("/") + "/")
 
 
 def find_mount(path: str) -> Mount | None:
-    """Return the mount of a real path, None if the system does not tell. Never touches it."""
+    """Return the mount of a real path, None if it is unknown. Does not access the path itself."""
     if os.name == "nt":
         return windows_share(path)
     return mount_of(path, _all_mounts())
@@ -142,7 +142,7 @@ def _all_mounts() -> tuple[Mount, ...]:
 def find_at_hand(path: str) -> tuple[str, Mount] | None:
     """Return the real path and its mount; None if a step there may wait for a server or a program.
 
-    Goes from link to link as the kernel does, and reads none beyond a mount that is not at hand.
+    Follows links as the kernel does, and reads none beyond a mount that is not at hand.
     """
     mounts = _all_mounts()
     away = {mount.point for mount in mounts if not mount.at_hand}
@@ -159,7 +159,7 @@ def find_at_hand(path: str) -> tuple[str, Mount] | None:
                 return None
             try:
                 target = os.readlink(step)
-            except OSError:  # it is no link, or is not there yet
+            except OSError:  # not a link, or does not exist yet
                 real = step
                 continue
             links += 1
@@ -173,9 +173,9 @@ def find_at_hand(path: str) -> tuple[str, Mount] | None:
 
 @lru_cache(maxsize=1)
 def parse_mounts(mountinfo: bytes) -> tuple[Mount, ...]:
-    """Return the mounts in ``mountinfo``, in their order; skip a line of another form.
+    """Return the mounts in ``mountinfo``, in order; skip lines in an unknown format.
 
-    The last answer is kept, since mounts seldom change from one opening to the next.
+    The last result is cached, since mounts seldom change from one opening to the next.
     """
     mounts = []
     for line in mountinfo.splitlines():
@@ -200,7 +200,7 @@ def _parse(fields: list[bytes]) -> Mount:
     )
 
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")  # space, tab, newline and backslash are written so
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # how space, tab, newline and backslash are escaped
 
 
 def _character(match: re.Match[bytes]) -> bytes:
@@ -211,7 +211,7 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     """Return the mount that ``path``, a real path, is on.
 
     Walks down from the root as the kernel does: each step goes to a mount whose parent is the mount
-    found last. So a mount that a later one covers is not found, however long its mount point is.
+    found last. So a mount covered by a later one is not found, however long its mount point is.
     """
     left = list(mounts)
     known = {mount.id for mount in left}
@@ -221,7 +221,7 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
         steps = [mount for mount in left if _is_next(mount, found, known)]
         if not steps:
             return found
-        found = min(steps, key=lambda mount: len(mount.point))  # the first that is met
+        found = min(steps, key=lambda mount: len(mount.point))  # the first along the path
         left.remove(found)
 
 
@@ -232,7 +232,7 @@ def _is_next(mount: Mount, found: Mount | None, known: set[int]) -> bool:
 
 
 def windows_share(path: str) -> Mount | None:
-    r"""Return the share of ``\\server\share\app.db``, which ``realpath`` makes of mapped drives."""
+    r"""Return the share of ``\\server\share\app.db``, as ``realpath`` resolves mapped drives."""
     share = ntpath.splitdrive(path)[0]
     if not share.startswith("\\\\") or share.startswith(("\\\\?\\", "\\\\.\\")):
         return None

@@ -1,7 +1,7 @@
-"""The locks that processes hold, as far as the system tells.
+"""The locks that processes hold, as far as the system reveals them.
 
 Linux lists all locks, with the processes that hold them, in ``/proc/locks``. Reading it opens no
-locked file. On other systems, and for processes of another container, nothing is known.
+locked file. On other systems, and for processes in other containers, nothing is known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProcessLock(NamedTuple):
 
 
 def identity(path: str) -> str | None:
-    """Return the name of a file in that list; None if there is no file."""
+    """Return how that list identifies a file; None if the file does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -45,13 +45,13 @@ def tells_locks() -> bool:
 
 
 def locks() -> Iterator[ProcessLock]:
-    """Yield all locks that are held at this moment, none that is still waited for."""
+    """Yield all locks that are held at this moment, without those that are waited for."""
     try:
         lines = _LOCKS.read_text().splitlines()
     except OSError:
         return
     for line in lines:
-        # 1: POSIX  ADVISORY  READ 4242 fd:00:1311 124 124; one that waits for it has "->" in front
+        # 1: POSIX  ADVISORY  READ 4242 fd:00:1311 124 124; a request that waits has "->" in front
         with contextlib.suppress(ValueError):
             _, family, _, kind, pid, file, first, last = line.split()
             end = _END_OF_FILE if last == "EOF" else int(last)
@@ -59,12 +59,12 @@ def locks() -> Iterator[ProcessLock]:
 
 
 def other_processes(pids: Iterable[int]) -> list[str]:
-    """Return ``process 4242 (sqlite3)`` for each process but this one."""
+    """Return ``process 4242 (sqlite3)`` for each process except this one."""
     return processes(set(pids) - {os.getpid()})
 
 
 def processes(pids: Iterable[int]) -> list[str]:
-    """Return ``process 4242 (sqlite3)`` for each; the system's own locks have no process."""
+    """Return ``process 4242 (sqlite3)`` for each; the system's own locks belong to no process."""
     return [_name(pid) for pid in sorted(set(pids)) if pid > 0]
 
 
@@ -76,10 +76,10 @@ def _name(pid: int) -> str:
 
 
 def program_of(pid: int) -> str | None:
-    """Return the name of the program that a process runs; None if the system does not tell."""
+    """Return the name of the program that a process runs; None if it is unknown."""
     try:
         name = Path(f"/proc/{pid}/comm").read_bytes()
     except OSError:
         return None
-    # Any bytes: the kernel cuts a name after 15 of them, also within a character.
+    # Any bytes: the kernel truncates a name to 15 of them, even within a character.
     return name.decode(errors="replace").strip()

@@ -1,7 +1,7 @@
-"""What is at a path, and safe opening of the package's own files beside a database.
+"""The type of file at a path, and safe opening of the package's own files beside a database.
 
-A user who may write in the directory can put a FIFO in their place, and opening it would wait for
-a process that writes into it: on the event loop, for ever.
+A user who may write to the directory can put a FIFO in their place, and opening it would wait for
+a process to write to it: on the event loop, for ever.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 
 from ..errors import DatabaseNotUsableError
 
-# No symbolic link is followed: its target would be locked or truncated. Links to the database are
-# resolved before, so no application needs a link here.
+# Symbolic links are not followed: their target would be locked or truncated. Links to the database
+# are resolved earlier, so no application needs a link here.
 FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
-# The errors of open() for a symbolic link, and for a socket or a device that is not there.
+# The errors of open() for a symbolic link, and for a socket or a missing device.
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 
 
 def mode_of(path: Path, what: str = "path") -> int | None:
-    """Return the mode of what is at ``path``, following links; None if there is nothing.
+    """Return the mode of the file at ``path``, following links; None if it does not exist.
 
-    Raises :class:`DatabaseNotUsableError` where the system does not say: this user may not enter a
-    directory above it, for example. The message asks the user to correct ``what``.
+    Raises :class:`DatabaseNotUsableError` if this cannot be determined, for example because this
+    user may not enter a directory above it. The message asks the user to correct ``what``.
     """
     try:
         return os.stat(path).st_mode
@@ -44,7 +44,7 @@ def mode_of(path: Path, what: str = "path") -> int | None:
 
 
 def _closed_directory(path: Path) -> Path:
-    """Return the directory above ``path`` that this user may not enter: the lowest in reach."""
+    """Return the lowest reachable directory above ``path``, which this user may not enter."""
     above = Path(os.path.realpath(path)).parents
     for directory in above:
         with contextlib.suppress(OSError):

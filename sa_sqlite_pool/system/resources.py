@@ -14,11 +14,11 @@ except ImportError:  # Windows
 _WHO = getattr(resource, "RUSAGE_THREAD", None)
 
 
-# Seconds for which a reading of the processor time is used again.
+# For how many seconds a reading of the processor time may be reused.
 _FRESH_SECONDS = 0.000_25
 
 CpuReading = tuple[int, float, float]
-"""A thread, the time at which its processor time was read (``perf_counter()``), and that time."""
+"""A thread, when its processor time was read (``perf_counter()``), and the processor time."""
 
 _last: CpuReading = (0, 0.0, 0.0)
 
@@ -26,7 +26,7 @@ _last: CpuReading = (0, 0.0, 0.0)
 def read_cpu(now: float) -> CpuReading:
     """Return a reading for the current thread that is fresh ``now`` (``perf_counter()``).
 
-    To read the processor time is a system call, of half a microsecond; the clock takes none.
+    Reading the processor time is a system call of half a microsecond; the clock needs none.
     """
     global _last  # noqa: PLW0603 - threads may replace it at any time: each looks whose it is
     last, thread = _last, get_ident()
@@ -38,15 +38,15 @@ def read_cpu(now: float) -> CpuReading:
 def cpu_seconds(reading: CpuReading, began: float) -> float:
     """Return the processor time of the current thread since ``began`` (``perf_counter()``).
 
-    It may be too little by as much as ``reading``, from :func:`read_cpu` then, was old.
+    It may be too low by the age of ``reading``, which :func:`read_cpu` returned at that time.
     """
     _, at, seconds = reading
     return time.thread_time() - seconds - (began - at)
 
 
 def disk_reads() -> float:
-    """Return the blocks this thread has read from disk; if unknown, another number each time.
+    """Return the blocks this thread has read from disk; if unknown, a different number each time.
 
-    ``ru_inblock`` of https://man7.org/linux/man-pages/man2/getrusage.2.html
+    ``ru_inblock`` in https://man7.org/linux/man-pages/man2/getrusage.2.html
     """
     return time.monotonic() if _WHO is None else resource.getrusage(_WHO).ru_inblock

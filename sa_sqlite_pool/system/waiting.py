@@ -1,4 +1,4 @@
-"""Waiting with a time limit that loses no cancellation."""
+"""Waiting with a time limit that never loses a cancellation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
     """Wait until ``future`` is done, at most ``seconds``; return whether it is.
 
     The outcome stays in ``future``. ``asyncio.wait_for()`` is not used: if its future is done when
-    a cancellation arrives, it returns the result and drops the cancellation, so that the task goes
-    on (Python 3.10 and 3.11; https://github.com/python/cpython/issues/81839). A plain future that
-    is done already leaves the cancellation to the task, which raises it at this await.
+    a cancellation arrives, it returns the result and swallows the cancellation, and the task
+    continues (Python 3.10 and 3.11; https://github.com/python/cpython/issues/81839). A plain future
+    that is already done leaves the cancellation to the task, which raises it at this await.
     """
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
@@ -34,9 +34,9 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
 
 @final
 class Emptied:
-    """The wait until ``left``, from which any thread may take, is empty: of one task at a time.
+    """The wait of one task at a time until ``left``, from which any thread may remove, is empty.
 
-    What takes from it calls :meth:`tell` if ``awaited``, the future of that task, is not None.
+    After removing an element, call :meth:`tell` if ``awaited``, the task's future, is not None.
     """
 
     def __init__(self, left: Sized) -> None:
@@ -46,11 +46,11 @@ class Emptied:
     def tell(self) -> None:
         """Wake the task if nothing is left. Callable from any thread."""
         if self.awaited is not None and not self._left:
-            with contextlib.suppress(InvalidStateError):  # set already, by another thread
+            with contextlib.suppress(InvalidStateError):  # already set by another thread
                 self.awaited.set_result(None)
 
     async def wait(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds until nothing is left; return whether it is so."""
+        """Wait at most ``timeout`` seconds until nothing is left; return whether nothing is."""
         future = self.awaited = Future()
         if self._left:
             await done_in_time(future, timeout)

@@ -1,4 +1,4 @@
-"""Objects that are known without being kept."""
+"""A set that does not keep its objects alive."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 @final
 class WeakObjects(Generic[T]):
-    """A set of weak references. Any thread may add to it while another passes over it.
+    """A set of weak references. Any thread may add to it while another iterates over it.
 
-    ``weakref.WeakSet`` fails then: "Set changed size during iteration". A plain set is copied in
-    one step of the interpreter, in which the garbage collector does not run either.
+    ``weakref.WeakSet`` fails then: "Set changed size during iteration". The interpreter copies a
+    plain set in one atomic step, in which the garbage collector does not run either.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class WeakObjects(Generic[T]):
         self._references.add(weakref.ref(thing, self._references.discard))
 
     def __iter__(self) -> Iterator[T]:
-        """Pass over those that are there when the pass begins."""
+        """Iterate over the objects that are in the set when the iteration begins."""
         for reference in self._references.copy():
             thing = reference()
             if thing is not None:

@@ -1,8 +1,8 @@
 """Files attached to a connection that writes: which ones it locks, and in which turns.
 
-``BEGIN IMMEDIATE`` takes the write lock of every attached file, also of a file that is only read,
-and of the connection's own file if that is attached under a second name. So a connection with
-attached files begins with a plain BEGIN, and each statement locks what it writes
+``BEGIN IMMEDIATE`` acquires the write lock of every attached file, even of a file that is only
+read, and of the connection's own file if that is attached under a second name. So a connection
+with attached files begins with a plain BEGIN, and each statement locks the files it writes
 (``OP_Transaction``), in the write turns of these files.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _MAIN = 0
 
-# Bytes of an attached file's log above which a commit runs a checkpoint of it.
+# The size in bytes of an attached file's log above which a commit runs a checkpoint of it.
 _LARGE_LOG = 16 * 1024 * 1024
 
 
@@ -51,7 +51,7 @@ class RunsInThread(Protocol):
 class AttachedFiles:
     """The attached files of one connection, and the turns of the files that its transaction writes.
 
-    :meth:`learn` reads which they are, and must be called when ``out_of_date`` is true.
+    :meth:`learn` reads the list of files, and must be called when ``out_of_date`` is True.
     """
 
     __slots__ = ("_authorizer", "_files", "_names", "_seen", "any", "held")
@@ -62,14 +62,14 @@ class AttachedFiles:
         self._files: dict[int, str] = {}  # real paths by database number
         self._names: dict[str, str] = {}  # schema names by real path
         self.held: list[_Held] = []
-        self.any = False  # whether a file is attached
+        self.any = False  # whether any file is attached
 
     @property
     def out_of_date(self) -> bool:
         return self._seen != self._authorizer.attached
 
     def learn(self, connection: Any) -> None:
-        """Read which files are attached now. Runs in the connection's thread."""
+        """Read the list of attached files. Runs in the connection's thread."""
         seen = self._authorizer.attached
         with self._authorizer.aside():
             found = rows(connection, "PRAGMA database_list")
@@ -80,22 +80,22 @@ class AttachedFiles:
 
     @property
     def own_file_twice(self) -> str | None:
-        """The second name of a file that is attached twice, or is main; None if there is none."""
+        """The second name of a file that is attached twice, or is also main; None if none is."""
         files = list(self._files.values())
         twice = [file for file in files if files.count(file) > 1]
         return self._names[twice[0]] if twice else None
 
     @property
     def numbers(self) -> frozenset[int]:
-        """The numbers that SQLite gives to the attached databases."""
+        """The numbers that SQLite assigns to the attached databases."""
         return frozenset(number for number in self._files if number > 1)
 
     async def take_turns(self, databases: frozenset[int], rules: Rules, patience: Patience) -> None:
         """Wait for the turns of the files that a statement writes, except main's.
 
-        Main's turn comes first, so that the transactions of one engine follow one another, in
-        whatever order each writes its files. The others are taken in the order of their paths. A
-        cancellation leaves the turns that are taken held until the transaction ends.
+        Main's turn comes first, which serializes the transactions of one engine, whatever the order
+        in which each writes its files. The others are acquired in the order of their paths. After a
+        cancellation, turns already acquired stay held until the transaction ends.
         """
         if rules.role is Role.READER:
             return
@@ -118,7 +118,7 @@ class AttachedFiles:
         self.held.append(_Held(file, turn, permit, request))
 
     def give_back(self) -> None:
-        """Give the turns back after the end of the transaction. Callable from any thread."""
+        """Release the turns after the end of the transaction. Callable from any thread."""
         while self.held:
             held = self.held.pop()
             held.request.release()
@@ -127,10 +127,10 @@ class AttachedFiles:
     def look_at_logs(self, connection: Any) -> None:
         """Run checkpoints of large logs of the written files, after COMMIT, in their turns.
 
-        SQLite's own automatic checkpoint is off: it would run outside the turns.
+        SQLite's automatic checkpoint is off: it would run outside the turns.
         """
         for held in self.held:
-            # It is committed: an error, such as from an open cursor there, must not hide that.
+            # The COMMIT has succeeded: an error here, as from an open cursor, must not hide that.
             with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
                 if _has_large_log(held.file):
                     name = quoted(self._names[held.file])
@@ -139,8 +139,8 @@ class AttachedFiles:
     async def move_large_logs(self, connection: RunsInThread, main: WriteTurn) -> None:
         """Run checkpoints of large logs after functions, which write outside the other turns.
 
-        Each in its turn, if that is free now; otherwise a later COMMIT, of whatever has the turn,
-        finds the log large still.
+        Each runs in its file's turn, if that is free now; otherwise a later COMMIT, by whatever
+        holds the turn, will find the log still large.
         """
         for file in await connection.run(self._with_large_logs):
             turn = main.turn_of(file)
@@ -173,15 +173,15 @@ class AttachedFiles:
 def _has_large_log(file: str) -> bool:
     try:
         return os.stat(f"{file}-wal").st_size > _LARGE_LOG
-    except OSError:  # it has none
+    except OSError:  # there is no log
         return False
 
 
 def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
-    """Send BEGIN, and take the write lock of the database itself, but of no attached file.
+    """Send BEGIN, and acquire the write lock of the database itself, but of no attached file.
 
-    A DELETE that matches no row takes the lock and writes nothing. If there is no table,
-    ``user_version`` is set to its own value.
+    A DELETE that matches no row acquires the lock and writes nothing. If there is no table,
+    ``user_version`` is set to its current value.
     """
     with authorizer.aside():
         row = next(iter(rows(connection, _ANY_TABLE)), None)
@@ -195,7 +195,7 @@ def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
 
 def _lock_main(connection: Any, table: str | None) -> None:
     if table is not None:
-        # Its triggers may fail to compile: they name a function that is not registered, say.
+        # Its triggers may fail to compile, for example if a function is not registered.
         with contextlib.suppress(*dbapi.OperationalError):
             connection.execute(f"DELETE FROM main.{quoted(table)} WHERE 0")  # noqa: S608
             return

@@ -1,9 +1,9 @@
-"""What a transaction has changed, by SQLite's own counts, and a change that is undone.
+"""What a transaction has changed, by SQLite's own counts, and schema changes that are rolled back.
 
-The stock driver commits DDL outside a transaction, and a PRAGMA such as user_version, at once,
-since ``sqlite3`` begins a transaction for DML only. Here it is part of the transaction, and undone
-if the connection is given back without ``commit()``. A warning says so, except where the stock
-driver is in a transaction, too.
+The stock driver commits DDL outside a transaction, and a PRAGMA such as user_version, immediately,
+since ``sqlite3`` begins a transaction only for DML. Here it is part of the transaction, and rolled
+back if the connection is returned without ``commit()``. A warning says so, unless the stock driver
+would be in a transaction, too.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..sqlite.inspection import ask
 from ..sqlite.statements import first_word
 from .rules import Rules
 
-_told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that were warned
+_told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that have been warned about
 
 
 @final
 class Changes:
-    """What has changed since the transaction of one connection began, and since the last one ended.
+    """The changes since the transaction of a connection began, and since the last one ended.
 
-    ``total_changes`` counts rows, and the authorizer counts DDL. So this includes what functions of
-    the application have executed, and what was done on the raw connection. ``as_begun`` are the
-    counts at the begin, None if there is no transaction, or its begin was not noted. ``first_sql``
-    is the first statement of the open transaction that does more than read.
+    ``total_changes`` counts rows, and the authorizer counts DDL. So this includes statements that
+    the application's functions have executed, and work on the raw connection. ``as_begun`` holds
+    the counts at the beginning, None if there is no transaction, or if they were not recorded.
+    ``first_sql`` is the first statement of the open transaction that does more than read.
     """
 
     __slots__ = ("_authorizer", "_schema_at_end", "as_begun", "first_sql")
@@ -42,15 +42,15 @@ class Changes:
         self._schema_at_end = authorizer.schema_changes
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Note the counts at the begin of a transaction. Runs in the thread."""
+        """Record the counts at the beginning of a transaction. Runs in the thread."""
         self.as_begun = connection.total_changes, self._authorizer.schema_changes
 
     def nothing(self, connection: sqlite3.Connection) -> bool:
-        """Return whether nothing has changed since its begin, which was noted."""
+        """Return whether nothing has changed since it began; False if that was not recorded."""
         return self.as_begun == (connection.total_changes, self._authorizer.schema_changes)
 
     def rows(self, connection: sqlite3.Connection) -> bool:
-        """Return whether rows have changed since its begin, as far as that was noted."""
+        """Return whether rows have changed since it began; False if that was not recorded."""
         return self.as_begun is not None and self.as_begun[0] != connection.total_changes
 
     @property
@@ -60,11 +60,11 @@ class Changes:
 
     @property
     def follow_dml(self) -> bool:
-        """Whether the stock driver, too, has begun the transaction: it does so for these verbs."""
+        """True if the stock driver would have begun a transaction, too: it does for these verbs."""
         return first_word(self.first_sql) in _BEGINS
 
     def forget_schema_changes(self) -> None:
-        """Note that what has become of DDL so far is known."""
+        """Record that the outcome of all DDL so far is known."""
         self._schema_at_end = self._authorizer.schema_changes
 
 
@@ -72,14 +72,14 @@ _BEGINS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
 def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:
-    """Roll back, and log a change that it undoes, once for each engine. Runs in the thread."""
+    """Roll back, and log an undone schema change, once for each engine. Runs in the thread."""
     if rules.owner in _told:
         connection.execute("ROLLBACK")
         return
     before = None
     try:
         before = _state(connection, authorizer)
-    finally:  # there may be no memory for a question
+    finally:  # the queries may run out of memory
         connection.execute("ROLLBACK")
     if (
         before is not None
@@ -97,7 +97,7 @@ def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rul
 
 
 def _state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[int, ...] | None:
-    """Return what the schema change affects; None if a lock is in the way."""
+    """Return the values that a schema change affects; None if a lock is in the way."""
     with contextlib.suppress(*dbapi.Error), authorizer.aside():
         return tuple(ask(connection, name) for name in _SET)
     return None

@@ -1,4 +1,4 @@
-"""What is known of the statements of one connection, by SQL text, in one table."""
+"""The table of what is known about the statements of one connection, by SQL text."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..sqlite.examination import Finding
 from ..sqlite.statements import LONGEST_REMEMBERED, classify, dropped_table, may_defer
 from ..stats.counts import ConnectionCounts, Runs
 
-# CPU seconds that a short statement takes at most in the thread, and
+# The most CPU seconds that a short statement takes in the thread,
 SHORT_SECONDS = 0.000_3
 # CPU seconds per step, from one row to the next, above which steps are long,
 LONG_STEP_SECONDS = 0.000_2
-# and the number of consecutive short runs that make a read and a write known to be short.
+# and the number of consecutive short runs after which a read or a write is known to be short.
 SHORT_READS, SHORT_WRITES = 1, 3
 
-# Runs in the thread that follow the first inline run that was too long, and the maximum.
+# The number of runs in the thread after the first inline run that was too long, and its maximum.
 _FIRST_PENALTY, _MOST_PENALTY = 8, 1_024
 
-# Short inline runs, for each run of the penalty, after which the penalty starts anew.
+# The number of short inline runs, per run of the penalty, after which the penalty is reset.
 _FORGIVING = 100
 
 _MOST_CALLING = 1_000
@@ -27,17 +27,16 @@ _MOST_CALLING = 1_000
 
 @final
 class StatementFacts:
-    """What is known of one SQL text.
+    """What is known about one SQL text.
 
-    ``kind`` is what the statement needs before it may run: according to its text
-    (``kind_of_text``), or to SQLite's ``finding``, which is None while the text tells all.
-    ``calls_functions`` says that it calls a function of the application, which may wait. ``short``
-    counts consecutive short runs in the thread; it stays 0 for what calls functions, and while a
-    run that was too long for the event loop counts. ``inline`` counts runs on the loop since then.
-    ``may_defer`` says that foreign keys may be checked at COMMIT because of it. ``drops`` is the
-    table that it drops, if any.
-    ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
-    may. ``runs`` counts its runs.
+    ``kind`` determines what the statement needs before it may run: according to its text
+    (``kind_of_text``), or to SQLite's ``finding``, which is None while the text is sufficient.
+    ``calls_functions`` is True if it calls a function of the application, which may wait. ``short``
+    counts consecutive short runs in the thread; it stays 0 for statements that call functions, and
+    during the penalty for a run too long for the event loop. ``inline`` counts runs on the loop
+    since then. ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
+    ``drops`` is the table that it drops, if any. ``steps_are_long`` says that SQLite computes for a
+    long time between two rows, as an aggregate may. ``runs`` counts its runs.
     """
 
     __slots__ = (
@@ -67,7 +66,7 @@ class StatementFacts:
         self.short = 0
         self.inline = 0
         self.steps_are_long = False
-        self._barred = 0  # remaining runs that must be in the thread
+        self._barred = 0  # how many of the next runs must be in the thread
         self._penalty = 0
 
     def ran_in_thread(self, *, short: bool, steps_are_long: bool = False) -> None:
@@ -79,11 +78,11 @@ class StatementFacts:
         self.steps_are_long = steps_are_long
 
     def called_functions(self) -> None:
-        """Record that a run has called a function of the application."""
+        """Record that a run has called an application's function."""
         self.calls_functions, self.short = True, 0
 
     def ran_too_long(self) -> None:
-        """Record a run on the event loop that was too long for it."""
+        """Record a run on the event loop that took too long."""
         forgiven = self.inline >= _FORGIVING * self._penalty
         longer = _FIRST_PENALTY if forgiven else 2 * self._penalty
         self._penalty = max(_FIRST_PENALTY, min(longer, _MOST_PENALTY))
@@ -91,11 +90,11 @@ class StatementFacts:
         self.short = self.inline = 0
 
     def found(self, finding: Finding) -> None:
-        """Record SQLite's answer about the statement."""
+        """Record SQLite's finding about the statement."""
         self.finding, self.kind = finding, finding.kind
 
     def forget_finding(self) -> None:
-        """Use the kind that the text tells again."""
+        """Revert to the kind according to the text."""
         self.finding, self.kind = None, self.kind_of_text
 
 
@@ -103,10 +102,11 @@ class StatementFacts:
 class FactsTable:
     """The facts of at most ``size`` texts; the least recently used is dropped first.
 
-    A text of more than 4,096 characters is not kept: it is new each time. ``counts`` are the
-    counters of the connection. That a text calls functions of the application is remembered when
-    its facts are dropped, since SQLite says so only when it compiles the text, and ``sqlite3`` may
-    keep it compiled for longer. After a thousand of them, every new text is taken for one that may.
+    Texts of more than 4,096 characters are not kept: they are new each time. ``counts`` are the
+    connection's counters. Texts that call functions of the application are remembered even after
+    their facts are dropped, since SQLite reports calls only when it compiles a text, and
+    ``sqlite3`` may keep it compiled for longer. After a thousand of these texts, every new one is
+    assumed to call functions.
     """
 
     __slots__ = ("_by_text", "_calling", "_counts", "_size")
@@ -115,7 +115,7 @@ class FactsTable:
         self._size = size
         self._counts = counts
         self._by_text: OrderedDict[str, StatementFacts] = OrderedDict()
-        self._calling: set[str] = set()  # texts that call functions, and whose facts were dropped
+        self._calling: set[str] = set()  # texts that call functions and whose facts were dropped
 
     def __len__(self) -> int:
         return len(self._by_text)
@@ -124,7 +124,7 @@ class FactsTable:
         return sql in self._by_text
 
     def of(self, sql: str) -> StatementFacts:
-        """Return what is known of ``sql``, at least its kind."""
+        """Return what is known about ``sql``, at least its kind."""
         facts = self._by_text.get(sql)
         if facts is None:
             return self._add(sql)
@@ -145,7 +145,7 @@ class FactsTable:
         return facts
 
     def forget_findings(self) -> None:
-        """Forget the findings: the temp schema or attached files, and so names, have changed."""
+        """Discard the findings: the temp schema or attached files, and so names, have changed."""
         for facts in self._by_text.values():
             if facts.finding is not None:
                 facts.forget_finding()

@@ -1,8 +1,8 @@
 """SQLite locks of other connections: which errors report them, and how tasks wait for them.
 
 Writers of this package wait for the write turn, not here. SQLite's lock is held by programs that do
-not know the package, for a moment while a connection opens or closes, and, without WAL, by readers.
-How long a task waits, for the turn too, and the error when that has passed, are decided here.
+not know the package, briefly while a connection opens or closes, and, without WAL, by readers.
+This module decides how long a task waits, also for the turn, and which error a timeout raises.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .rules import Rules
 
 T = TypeVar("T")
 
-# Seconds between two tries. SQLite's own back-off grows to 100 ms and keeps no order
+# Seconds between two attempts. SQLite's own back-off grows to 100 ms and keeps no order
 # (sqliteDefaultBusyCallback in its main.c).
 _RETRY_SECONDS = (0.001, 0.002)
 
@@ -30,13 +30,13 @@ _LOCKED = 6
 _LOCKED_SHAREDCACHE = 262
 _BUSY_SNAPSHOT = 517
 
-# Seconds that the current task waits to write, if not the engine's `write_timeout` (None): a
-# migration waits for another process's, which may take minutes.
+# For how many seconds the current task waits to write; None: for the engine's `write_timeout`. A
+# migration waits for that of another process, which may take minutes.
 write_patience: ContextVar[float | None] = ContextVar("sa_sqlite_pool_patience", default=None)
 
 
 def may_pass(error: Exception, *, in_transaction: bool) -> bool:
-    """Return whether the same statement may succeed a moment later."""
+    """Return whether the same statement may succeed if it is retried a moment later."""
     code = error_code(error)
     if code is None or is_own_lock(error):
         return False
@@ -53,8 +53,8 @@ def is_own_lock(error: Exception) -> bool:
 
     "SQLITE_LOCKED … indicates that a write operation could not continue because of a conflict
     within the same database connection" (https://www.sqlite.org/rescode.html#locked); with a shared
-    cache the code is another. SQLITE_BUSY means it, too, if COMMIT, ROLLBACK or RELEASE meets
-    statements that still write: "cannot commit transaction - SQL statements in progress"
+    cache the code is different. SQLITE_BUSY means the same if COMMIT, ROLLBACK or RELEASE finds
+    statements that are still writing: "cannot commit transaction - SQL statements in progress"
     (``OP_AutoCommit`` and ``OP_Savepoint`` in SQLite's vdbe.c).
     """
     code = error_code(error)
@@ -67,10 +67,10 @@ _IN_PROGRESS = "SQL statements in progress"
 
 
 def own_lock_error(error: Exception, twice: str | None, streams: list[str]) -> OwnLockError | None:
-    """Return what to raise if a connection is in its own way; None if it is not.
+    """Return the error to raise if a connection is in its own way; None if it is not.
 
-    ``twice`` is the name under which its own file is attached, while a transaction is open, and
-    ``streams`` are the texts of its open streams.
+    ``twice`` is the second name of a file that is attached twice, while a transaction is open;
+    ``streams`` are the texts of the connection's open streams.
     """
     if twice is not None and is_busy(error):
         return OwnLockError(
@@ -88,7 +88,7 @@ def own_lock_error(error: Exception, twice: str | None, streams: list[str]) -> O
 
 
 class NotBegun(Exception):  # noqa: N818 - no error: the caller tries again
-    """A lock was in the way of a BEGIN; nothing that should follow it has run."""
+    """A lock was in the way of a BEGIN; no statement that should follow it has run."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -96,12 +96,12 @@ class NotBegun(Exception):  # noqa: N818 - no error: the caller tries again
 
 
 async def pause() -> None:
-    """Wait for a moment between two tries."""
+    """Wait briefly between two attempts."""
     await sleep(_jittered())
 
 
 def pause_here() -> None:
-    """Block for a moment between two tries, in a thread that must keep what it has begun."""
+    """Block briefly between two attempts, in a thread that must keep the work it has begun."""
     time.sleep(_jittered())
 
 
@@ -110,7 +110,7 @@ def _jittered() -> float:
 
 
 def is_lock(error: Exception) -> bool:
-    """Return whether another connection's lock prevented what began no transaction."""
+    """Return whether another connection's lock stopped work that has not begun a transaction."""
     return isinstance(error, dbapi.OperationalError) and may_pass(error, in_transaction=False)
 
 
@@ -119,10 +119,10 @@ async def keep_trying(
     seconds: float,
     passes: Callable[[Exception], bool] = is_lock,
 ) -> T:
-    """Repeat ``await attempt()`` until it succeeds, for ``seconds``.
+    """Retry ``await attempt()`` until it succeeds, for at most ``seconds``.
 
-    Raise its last error at the deadline, and at once an error that ``passes`` refuses. A wait by
-    SQLite's own busy timeout could not be cancelled.
+    Raise its last error at the deadline, and immediately an error that ``passes`` rejects. A wait
+    in SQLite's own busy handler could not be cancelled.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -147,7 +147,7 @@ def _seconds(rules: Rules, *, writing: bool, busy_seconds: float) -> float:
 class Patience:
     """One monotonic deadline for all waits of one call.
 
-    ``busy_seconds`` is SQLite's busy timeout as the application has set it, 0.0 if it has not.
+    ``busy_seconds`` is SQLite's busy timeout if the application has set it, else 0.0.
     """
 
     __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
@@ -181,7 +181,7 @@ class Patience:
         return self.seconds - self.seconds_left
 
     async def wait(self, error: Exception) -> None:
-        """Pause before the next try; raise the time-out's error after the deadline.
+        """Pause before the next attempt; raise the timeout error after the deadline.
 
         Raise OwnLockError at once if the task would wait for its own read or write.
         """
@@ -204,13 +204,13 @@ class Patience:
         await pause()
 
     def _is_shared(self, error: Exception) -> bool:
-        """Return whether the lock is certainly one of this process."""
+        """Return whether the lock is certainly held by this process."""
         return error_code(error) == _LOCKED_SHAREDCACHE or self._rules.file is None
 
     def _held_by_task(self) -> str | None:
-        """Return what the same task does on another connection that keeps the lock, or None."""
+        """Describe the same task's work on another connection that holds the lock; None if none."""
         now = time.monotonic()
-        if not self._writing:  # a read lock is in no reader's way
+        if not self._writing:  # read locks do not block readers
             holder = self._rules.turn.holder
             own = holder is not None and is_own(holder)
             return f"the same task writes, for {holder.describe(now)}," if own and holder else None
@@ -228,7 +228,7 @@ class Patience:
         return [snapshot for snapshot in snapshots if snapshot.permit is not self._checkout]
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
-        """Return the error of a time-out; ``error`` is the last one that SQLite raised."""
+        """Return the error for a timeout; ``error`` is the last one that SQLite raised."""
         message = self._what_was_waited_for()
         cls = WriteTimeout if self._writing else ReadLockTimeout
         return cls(message, error)

@@ -1,4 +1,4 @@
-"""Transactions that end otherwise than by their commit or rollback."""
+"""Transactions that end other than by their commit or rollback."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..stats.counts import ConnectionCounts
 
 
 class Losses:
-    """Notes that SQLite, or this package, has ended a transaction; raises in later statements.
+    """A record that SQLite, or this package, has ended a transaction; later statements raise.
 
-    The base of :class:`~.transaction.TransactionState`. ``lost_by`` is why SQLite has ended it
-    by itself, until the rollback is called. ``too_old()``
-    makes the error of a transaction that was ended early, until its end is known. ``counts`` are
-    the counters of the connection.
+    The base class of :class:`~.transaction.TransactionState`. ``lost_by`` is the reason why SQLite
+    itself has ended the transaction, until the rollback is called. ``too_old()`` creates the error
+    for a transaction that was ended early, until its end is known. ``counts`` are the counters of
+    the connection.
     """
 
     __slots__ = ("_counts", "_ended_here", "lost_by", "too_old", "worker")
@@ -25,11 +25,11 @@ class Losses:
         self._counts = counts
         self.lost_by: str | None = None
         self.too_old: Callable[[], Exception] | None = None
-        self._ended_here = False  # for a moment, by the package
+        self._ended_here = False  # briefly ended by the package
 
     @property
     def lost(self) -> bool:
-        """True if SQLite has ended it by itself, and :meth:`rollback` was not called yet."""
+        """True if SQLite itself has ended it, and :meth:`rollback` has not been called yet."""
         return self.lost_by is not None
 
     def assert_not_lost(self) -> None:
@@ -44,7 +44,7 @@ class Losses:
         self.assert_not_too_old()
 
     def take_loss(self) -> TransactionLostError | None:
-        """Return, once, the error of a transaction that SQLite has ended; None if it has not."""
+        """Return, once, the error for a transaction that SQLite has ended; None if it has not."""
         return None if self.lost_by is None else self._take_loss()
 
     def _take_loss(self) -> TransactionLostError:
@@ -52,7 +52,7 @@ class Losses:
         return lost
 
     def note_loss(self, was_open: bool, error: Exception) -> None:
-        """Note, after an error, whether SQLite has ended a transaction that was open."""
+        """Record, after an error, whether SQLite has ended a transaction that was open."""
         if self._ended_here:
             return
         if was_open and not self.worker.in_transaction and not self.worker.closed:
@@ -67,6 +67,6 @@ class Losses:
         )
 
     def assert_not_too_old(self) -> None:
-        """Raise the error of a transaction that was ended early."""
+        """Raise the error for a transaction that was ended early, if it was."""
         if self.too_old is not None:
             raise self.too_old() from None

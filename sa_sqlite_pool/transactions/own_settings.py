@@ -1,10 +1,10 @@
-"""Settings of a connection that the package needs otherwise than the application has set them.
+"""Settings of a connection for which the package and the application need different values.
 
 * ``busy_timeout``: SQLite itself must not wait for a lock, since it may run on the event loop. The
-  application's value is remembered, and returned when it is queried.
+  application's value is stored, and returned by queries.
 * ``query_only``: a swap-in connection is read-only as long as its role is "reader".
 * A reader attaches other files read-only, and ``PRAGMA optimize`` does nothing on it.
-* What SQLite ignores within a transaction is sent at its end.
+* PRAGMAs that SQLite ignores within a transaction are sent at its end.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .rules import Rules
 class OwnSettings:
     """The package's own settings of one connection.
 
-    ``read_only`` says that query_only is on, so that it cannot write; None if that is unknown,
-    since switching it was interrupted.
+    ``read_only`` is True if query_only is on, so that the connection cannot write; None if this is
+    unknown, because switching it was interrupted.
     """
 
     __slots__ = (
@@ -53,9 +53,9 @@ class OwnSettings:
     def execution(
         self, sql: str, kind: Kind, rules: Rules, role: Role, execute: Execute, *, set_up: bool
     ) -> Execute:
-        """Return how to execute a statement that may change settings, in place of ``execute``.
+        """Return how to execute a statement that may change settings: ``execute`` or a wrapper.
 
-        ``set_up`` says that a listener runs, before the application has the connection.
+        ``set_up`` is True while a listener runs, before the application has the connection.
         """
         if kind is Kind.ATTACH:
             return self._attaching(rules, execute) if role is Role.READER else execute
@@ -79,16 +79,16 @@ class OwnSettings:
 
     @property
     def busy_seconds(self) -> float:
-        """SQLite's busy timeout as the application has set it; 0.0 if it has set none."""
+        """SQLite's busy timeout as set by the application; 0.0 if it has set none."""
         return (self._busy_timeout_ms or 0) / 1000
 
     def note_busy_timeout(self, seconds: float) -> None:
-        """Note what the application has asked for as it opened the connection."""
+        """Store the value that the application requested when it opened the connection."""
         self._busy_timeout_ms = min(int(max(seconds, 0.0) * 1000), _LONGEST_MS)
 
     def _with_busy_timeout(self, rules: Rules, execute: Execute) -> Execute:
         def with_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-            if self._lent_ms is not None:  # while it is lent, SQLite's own setting counts
+            if self._lent_ms is not None:  # while lent, SQLite's own setting is in effect
                 return execute(connection, sql, parameters)
             with self._authorizer.aside():
                 connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout(rules)}").close()
@@ -102,9 +102,9 @@ class OwnSettings:
         return with_it
 
     def lend(self, connection: sqlite3.Connection, rules: Rules, role: Role) -> None:
-        """Have SQLite wait for locks by itself while the application has the raw connection.
+        """Make SQLite itself wait for locks while the application has the raw connection.
 
-        Switch query_only on if the role is a reader's, and off otherwise.
+        Switch query_only on for a reader, and off otherwise.
         """
         self._lent_ms = self._busy_timeout(rules)
         with self._authorizer.aside():
@@ -114,7 +114,7 @@ class OwnSettings:
             self.set_read_only(connection, read_only)
 
     def take_back(self, connection: sqlite3.Connection) -> None:
-        """Remember the busy timeout set on the raw connection, and switch SQLite's off."""
+        """Store the busy timeout set on the raw connection, and switch SQLite's off."""
         with self._authorizer.aside():
             now = ask(connection, "busy_timeout")
         if now != self._lent_ms:
@@ -124,7 +124,7 @@ class OwnSettings:
         take_isolation_level(connection)
 
     def _busy_timeout(self, rules: Rules) -> int:
-        """Return the milliseconds that the application has set, or the engine's time-out."""
+        """Return the milliseconds that the application has set, or the engine's timeout."""
         if self._busy_timeout_ms is not None:
             return self._busy_timeout_ms
         seconds = rules.read_timeout if rules.role is Role.READER else rules.write_timeout
@@ -165,7 +165,7 @@ class OwnSettings:
     # -- settings that all connections must share -------------------------------------------------
 
     def _unless_it_changes(self, pragma: Pragma, rules: Rules, execute: Execute) -> Execute:
-        """Execute a PRAGMA of a listener, unless it sets another value than the engine's."""
+        """Execute a listener's PRAGMA, unless it sets a different value from the engine's."""
         name = pragma.name
 
         def check(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
@@ -188,7 +188,7 @@ class OwnSettings:
     def _attaching(self, rules: Rules, execute: Execute) -> Execute:
         def attach(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
             wanted = attaching.ask_what(connection, sql, parameters)
-            if wanted is None:  # SQLite refuses it, unless it is no ATTACH at all
+            if wanted is None:  # SQLite will refuse it, unless it is not an ATTACH at all
                 return execute(connection, sql, parameters)
             before = self._authorizer.attached
             try:
@@ -198,21 +198,21 @@ class OwnSettings:
                 raise rules.forbidden(
                     f"ATTACH ({error}), and creates no file: let the writer attach it first"
                 ) from error
-            finally:  # a listener's own ATTACH stays uncounted
+            finally:  # an ATTACH by a listener is not counted
                 self._attached += self._authorizer.attached - before
             return NO_REPLY
 
         return attach
 
     def attach_again_read_only(self, connection: sqlite3.Connection) -> None:
-        """Attach read-only the files that were attached before the connection became a reader."""
+        """Reattach, read-only, the files attached before the connection became a reader."""
         with self._authorizer.aside():
             attaching.attach_again_read_only(connection)
         self._attached = self._authorizer.attached
 
     @property
     def attached_for_writing(self) -> bool:
-        """True if a file may have been attached otherwise than by a statement here."""
+        """True if a file may have been attached other than by a statement here."""
         return self._attached != self._authorizer.attached
 
 
@@ -223,9 +223,9 @@ class SettingsAtEnd(dict[str, str]):
     __slots__ = ()
 
     def send(self, connection: sqlite3.Connection, authorizer: Authorizer) -> None:
-        """Send the PRAGMAs that waited for the end. Runs in the thread.
+        """Send the deferred PRAGMAs. Runs in the thread.
 
-        An error here would look like one of the COMMIT, which has succeeded.
+        An error raised here would look like a failure of the COMMIT, which has succeeded.
         """
         with contextlib.suppress(*dbapi.Error), authorizer.aside():
             for name, sql in list(self.items()):
@@ -243,7 +243,7 @@ def _is_for_all_connections(pragma: Pragma, rules: Rules) -> bool:
     return own and pragma.name in _FOR_ALL_CONNECTIONS
 
 
-# SQLite counts milliseconds by an int: https://www.sqlite.org/c3ref/busy_timeout.html
+# SQLite's busy timeout is an int of milliseconds: https://www.sqlite.org/c3ref/busy_timeout.html
 _LONGEST_MS = 2**31 - 1
 
 
@@ -254,12 +254,12 @@ _ONLY_SAY, _BY_DEFAULT = 0x1, 0xFFFE
 
 
 def optimize_only_says(pragma: Pragma) -> bool:
-    """Return whether a PRAGMA optimize is in debugging mode already."""
+    """Return whether a PRAGMA optimize already uses the debugging mode."""
     return bool(_mask(pragma) & _ONLY_SAY)
 
 
 def saying_only(pragma: Pragma) -> str:
-    """Return a PRAGMA optimize in debugging mode: a row per optimization, and no write."""
+    """Return the PRAGMA optimize in debugging mode: one row per optimization, and no writes."""
     schema = f"{pragma.schema}." if pragma.schema else ""
     return f"PRAGMA {schema}optimize({_mask(pragma) | _ONLY_SAY})"
 
@@ -267,12 +267,12 @@ def saying_only(pragma: Pragma) -> str:
 def _mask(pragma: Pragma) -> int:
     try:
         return _BY_DEFAULT if pragma.value is None else int(pragma.value, 0)
-    except ValueError:  # as SQLite reads it
+    except ValueError:  # as SQLite parses it
         return 0
 
 
 def _unless_read_only(execute: Execute) -> Execute:
-    """Execute PRAGMA optimize, which listeners of both engines send; a reader writes nothing."""
+    """Execute PRAGMA optimize, which listeners send on both engines; a reader writes nothing."""
 
     def optimize(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         try:

@@ -1,17 +1,17 @@
 """Where a statement runs: in a thread, or inline, on the event loop itself.
 
 A hop to a thread and back takes many times as long as a short statement. So a statement that is
-known to be short runs inline. The knowledge is learned for each connection and SQL text
-(``facts.py``): the first runs are timed in the thread, and a statement that takes long, there or
-inline, runs in the thread for a while, longer each time.
+known to be short runs inline. This is learned for each connection and SQL text (``facts.py``): the
+first runs are timed in the thread, and a statement that takes too long, there or inline, runs in
+the thread for a while, longer each time.
 
-* A *read* runs under a budget: after some thousands of steps of SQLite's virtual machine a progress
-  handler stops it, and it runs again in the thread. Its transaction stays as it is.
-* A *write* is never stopped, so more must be known of it: "if the interrupted SQL operation is an
-  INSERT, UPDATE, or DELETE that is inside an explicit transaction, then the entire transaction will
-  be rolled back" (https://www.sqlite.org/c3ref/interrupt.html).
+* A *read* runs under a budget: after a few thousand steps of SQLite's virtual machine, a progress
+  handler stops it, and it is rerun in the thread. Its transaction is unaffected.
+* A *write* is never stopped, so more must be known about it: "if the interrupted SQL operation is
+  an INSERT, UPDATE, or DELETE that is inside an explicit transaction, then the entire transaction
+  will be rolled back" (https://www.sqlite.org/c3ref/interrupt.html).
 * A statement that calls a function of the application never runs inline: the function may wait, or
-  do what must not be done twice. SQLite's authorizer reports calls, also in views and triggers.
+  do work that must not be repeated. SQLite's authorizer reports calls, even in views and triggers.
 * Nothing waits inline. SQLite's busy timeout is zero, so a lock in the way is an error; the task
   waits. COMMIT runs inline only if it appends to the log and does not sync it.
 """
@@ -56,27 +56,27 @@ from .rules import Keeper
 T = TypeVar("T")
 
 # Steps of the virtual machine, some 50 ns each, between two calls of the progress handler. SQLite
-# counts them over all runs of a compiled statement: the first call of a run comes after at most
-# this many, the second exactly this many later. One call may be during the BEGIN. So at its third
+# counts them across all runs of a compiled statement: the first call of a run happens after at most
+# this many, the second exactly this many later. One call may be during the BEGIN. So by its third
 # call a statement has taken at least this many steps, and at most three times as many.
 _STEPS = 3_000
 
-# CPU seconds, or seconds by the clock if it waited for the disk, that are too long inline.
+# CPU seconds, or elapsed seconds if it waited for the disk, that are too long inline.
 _LONG_SECONDS = 0.001
 
-# A write of more rows counts as long: the amount that COMMIT has to write is unknown otherwise.
+# A write of more rows counts as long, since the amount COMMIT has to write is otherwise unknown.
 _FEW_ROWS = 100
 
 # After this many writes in one transaction, COMMIT counts as long.
 _FEW_WRITES = 50
 
-# Seconds; a shorter statement timeout cannot be kept without a thread.
+# Seconds. A shorter statement timeout cannot be enforced without a thread.
 _SHORTEST_TIMEOUT = 0.05
 
-# Characters of long texts that the compiled statements of a connection may have.
+# The most characters of long texts that the compiled statements of a connection may have.
 _MOST_LONG_TEXTS = 4 * 1024 * 1024
 
-# Answers of the progress handler, taken from the end: go on, go on, stop.
+# Return values of the progress handler, popped from the end: continue, continue, stop.
 _ANSWERS = (1, 0, 0)
 
 
@@ -86,14 +86,14 @@ class NotInline(Exception):  # noqa: N818 - no error: the caller tries again
 
 @final
 class PlacementPolicy:
-    """Decides where statements of one connection run. Used in any thread that has the connection.
+    """The placement of one connection's statements. Used in any thread that has the connection.
 
-    What is known of the connection is made here, and stays with it as long as it is open:
+    The knowledge about the connection is created here, and kept for as long as it is open:
     ``authorizer``, ``settings``, the ``facts`` of its texts, and ``counts``, part of the engine's.
     A ``placement`` other than AUTO is final; ``always`` is True for INLINE. ``writes`` counts the
-    statements of the open transaction that wrote. ``size`` is how many texts are known, and
-    statements ``sqlite3`` keeps compiled. ``note_slow(sql, seconds)`` is told of statements that
-    ran for ``slow_after`` seconds.
+    statements of the open transaction that wrote. ``size`` is the number of texts remembered, and
+    of statements that ``sqlite3`` keeps compiled. ``note_slow(sql, seconds)`` is called for
+    statements that ran for ``slow_after`` seconds.
     """
 
     note_slow: weakref.WeakMethod[Callable[[str, float], None]]
@@ -128,9 +128,9 @@ class PlacementPolicy:
     # -- decisions ------------------------------------------------------------------------------
 
     def is_inline(self, facts: StatementFacts, *, many: bool, timeout: float | None) -> bool:
-        """Return whether the statement is to run on the event loop.
+        """Return whether the statement should run on the event loop.
 
-        ``many``: more than one run of it, an executemany or a stream.
+        ``many`` is True for more than one run: an executemany or a stream.
         """
         if not self._learns:
             return self.always
@@ -141,9 +141,9 @@ class PlacementPolicy:
         return facts.kind is Kind.WRITE and self._commits.to_log and facts.short >= SHORT_WRITES
 
     def end_is_inline(self, keeper: Keeper | None) -> bool:
-        """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop.
+        """Return whether COMMIT or ROLLBACK of a transaction that wrote should run on the loop.
 
-        It is not without a ``keeper`` whose log is quiet.
+        This requires a ``keeper`` whose log is quiet.
         """
         if not self._learns:
             return self.always
@@ -165,7 +165,7 @@ class PlacementPolicy:
         function: Callable[..., T],
         *args: Any,
     ) -> T:
-        """Run a statement on the loop, or raise :class:`NotInline` if that proves wrong.
+        """Run a statement on the loop; raise :class:`NotInline` if it proves unsuitable.
 
         ``function`` is called with the connection and ``args``.
         """
@@ -181,7 +181,7 @@ class PlacementPolicy:
         authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
-        if authorizer.busy_timeout:  # a function in a thread has set it
+        if authorizer.busy_timeout:  # set by a function in a thread
             self.settings.switch_off_waiting(worker.connection)
         answers[:] = _ANSWERS
         authorizer.called, authorizer.inline = False, True
@@ -198,7 +198,7 @@ class PlacementPolicy:
             raise NotInline from None
         finally:
             authorizer.inline = False
-            answers[:] = _ANSWERS  # what comes next is short, or switches the handler off
+            answers[:] = _ANSWERS  # the next work is short, or switches the handler off
         seconds, runs = time.perf_counter() - clock, facts.runs
         runs.inline += 1
         runs.seconds += seconds
@@ -206,7 +206,7 @@ class PlacementPolicy:
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
         if seconds >= self.slow_after:
             self._tell_slow(facts, seconds)
-        # The slower check is the last.
+        # The slower check comes last.
         if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu, clock)):
             facts.inline += 1
         else:
@@ -215,7 +215,7 @@ class PlacementPolicy:
         return result
 
     def run_briefly(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
-        """Run on the loop what takes no time, and at most a few steps."""
+        """Run a function on the loop that takes no time, and at most a few steps."""
         self._answers[:] = _ANSWERS
         return worker.call_inline(function, *args)
 
@@ -235,16 +235,16 @@ class PlacementPolicy:
         return result
 
     def _was_short(self, cpu: CpuReading, began: float) -> bool:
-        """Return whether what was long by the clock took little CPU time since it ``began``."""
+        """Return whether a run that was long by the clock used little CPU time since ``began``."""
         if cpu_seconds(cpu, began) >= _LONG_SECONDS:
             return False
-        # It waited for the disk, or for the interpreter lock and the processor, which were in use.
+        # It waited for the disk, or for the interpreter lock or the processor, which were busy.
         before, self._disk_reads = self._disk_reads, disk_reads()
         return before == self._disk_reads
 
     def _arm(self, connection: sqlite3.Connection, reads: bool) -> None:
         """Switch the progress handler on for reads, or off."""
-        # A method in C: no signal is handled in it, whose exception SQLite would swallow.
+        # A C method: no signals are handled in it, whose exceptions SQLite would swallow.
         watch_progress(connection, self._answers.pop if reads else None, _STEPS if reads else 0)
         self._armed = reads
 
@@ -270,7 +270,7 @@ class PlacementPolicy:
         try:
             result = self._timed(facts, function, connection, *args)
         except BaseException:
-            if self.authorizer.called:  # the next try may not compile it again
+            if self.authorizer.called:  # the next attempt may not recompile it
                 facts.called_functions()
             raise
         seconds = time.thread_time() - cpu
@@ -281,7 +281,7 @@ class PlacementPolicy:
         return result
 
     def _timed(self, facts: StatementFacts, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function(*args)``, which runs the statement; count it, tell if that took long."""
+        """Call ``function(*args)``, which runs the statement; count it, and report it if slow."""
         clock = time.perf_counter()
         try:
             result = function(*args)
@@ -296,9 +296,9 @@ class PlacementPolicy:
             note(facts.sql, seconds)
 
     def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
-        """Keep the memory of compiled statements within bounds. Runs in the thread.
+        """Bound the memory of compiled statements. Runs in the thread.
 
-        ``sqlite3`` keeps a fixed number of them, of any length, and drops one only for another.
+        ``sqlite3`` caches a fixed number of them, of any length, and evicts one only for another.
         """
         self._long_texts += len(sql)
         if self._long_texts > _MOST_LONG_TEXTS:
@@ -332,7 +332,7 @@ class PlacementPolicy:
                 self._commits_known = True
 
     def _learn_in_any_case(self, connection: sqlite3.Connection) -> None:
-        """Learn the application's functions, which matter wherever statements run."""
+        """Learn the application's functions, which matter regardless of the placement."""
         if not self._functions_known:
             self._functions_known = True
             with self.authorizer.aside():
@@ -344,13 +344,13 @@ class PlacementPolicy:
         self._understood = (
             functions is not None
             and not has_own_collations(connection)
-            and own_progress_handler(connection) is None  # it may wait, and must be called
+            and own_progress_handler(connection) is None  # may wait, and must be called
         )
-        # SQLite compiles again what is compiled already, and calls the authorizer for it.
+        # SQLite recompiles all compiled statements, and calls the authorizer for them.
         install_authorizer(connection, self.authorizer)
 
     def _note(self, facts: StatementFacts, kind: Kind, result: object) -> bool:
-        """Record what has run; return whether it wrote few rows."""
+        """Record a run; return whether it wrote few rows."""
         if self.authorizer.called:
             facts.called_functions()
         if kind is Kind.READ:
@@ -361,18 +361,18 @@ class PlacementPolicy:
     # -- changes of the connection --------------------------------------------------------------
 
     def is_new(self, connection: sqlite3.Connection) -> None:
-        """Learn at once that a connection has the functions of every new one, and no collations.
+        """Record at once that a connection has the functions of every new one, and no collations.
 
-        Runs in the thread of a connection that this package has opened a moment ago.
+        Runs in the thread of a connection that this package has just opened.
         """
         functions = self.authorizer.functions = functions_of_new(connection)
         self._functions_known = self._understood = functions is not None
 
     def function_registered(self, name: object) -> None:
-        """Learn the name of a function that is about to be registered.
+        """Add the name of a function that is about to be registered.
 
-        No statement that is compiled already can call it: if it takes the place of another with as
-        many arguments, SQLite compiles again what is compiled (``sqlite3CreateFunc()`` in main.c).
+        No statement compiled earlier can call it: if it replaces a function with the same number of
+        arguments, SQLite recompiles all statements (``sqlite3CreateFunc()`` in main.c).
         """
         known = self.authorizer.functions
         if known is None or not self._functions_known or not isinstance(name, str):
@@ -382,15 +382,15 @@ class PlacementPolicy:
         self.authorizer.functions_may_write |= name.lower() not in OF_SQLALCHEMY
 
     def functions_may_have_changed(self) -> None:
-        """Learn again after a function was registered, or the raw connection was used."""
+        """Relearn the functions after one was registered, or the raw connection was used."""
         self._functions_known = self._understood = False
         self.settings_may_have_changed()
 
     def settings_may_have_changed(self) -> None:
-        """Learn again after a PRAGMA or ATTACH."""
+        """Relearn how commits behave after a PRAGMA or ATTACH."""
         self._commits_known, self._commits = False, Commits()
 
     def other_work_begins(self, connection: sqlite3.Connection) -> None:
-        """Prepare for work other than a statement, of any length."""
+        """Prepare for work other than a statement, which may take any time."""
         if self._armed:
             self._arm(connection, False)

@@ -20,9 +20,9 @@ from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
 
 class Keeper(Protocol):
-    """Looks after the write-ahead log: a :class:`~sa_sqlite_pool.wal.keeper.WalKeeper`.
+    """Maintains the write-ahead log: a :class:`~sa_sqlite_pool.wal.keeper.WalKeeper`.
 
-    It takes little time, and only after a commit.
+    Its calls take little time, and only after a commit.
     """
 
     @property
@@ -31,47 +31,47 @@ class Keeper(Protocol):
 
     @property
     def due(self) -> object:
-        """What has to be done about the log; None if nothing has."""
+        """The maintenance that the log needs; None if it needs none."""
 
     def is_quiet(self) -> bool:
         """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
 
     def found(self) -> None:
-        """Note whether there is a log, in the thread of a connection that was just opened."""
+        """Record whether there is a log, in the thread of a connection that was just opened."""
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
-        """Do what cannot wait, right after a commit, before another process has the turn.
+        """Run urgent maintenance right after a commit, before another process gets the turn.
 
         Runs in the connection's thread. Return the log's size in bytes, if it was read.
         """
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """Note, right after a commit, whether anything has to be done. Runs in the thread.
+        """Check, right after a commit, whether maintenance is due. Runs in the thread.
 
-        ``size`` is what :meth:`relieve` has returned.
+        ``size`` is the value returned by :meth:`relieve`.
         """
 
     def attend(self) -> None:
-        """Start what is due, on the event loop, once the turn is given back."""
+        """Start the maintenance that is due, on the event loop, once the turn is released."""
 
     def meet_busy(self) -> None:
-        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
+        """Record that another program holds SQLite's write lock in our turn. Runs in the thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the connections of one pool may do, and how long they wait and run (seconds).
 
-    ``turn`` is the write turn of the file. A transaction takes it at the first write and gives it
-    back at its end; a checkout of a writer includes it within the process; a reader never has it.
-    ``owner`` stands for the engine in line for it, whose waits ``wait_watch`` watches over, and
-    ``slow_statements`` logs its slow statements. ``snapshots`` are the read transactions of the
-    file. Those of this connection are entered there if ``enters_snapshots``, and a commit waits for
-    them if ``commits_wait``: without WAL. ``keeper`` is told of commits; None if SQLite keeps the
-    log by itself. ``file`` is the real path of the database, None in memory. ``waits_for_server``
-    says that even the end of a read may wait for a file server, ``opened_read_only``, that SQLite
-    has opened the file with ``mode=ro``. A time-out that was not given is at least the connection's
-    busy timeout, if the application has set that.
+    ``turn`` is the write turn of the file. A transaction acquires it at the first write and
+    releases it at its end; within the process, a writer's checkout includes it; a reader never has
+    it. ``owner`` represents the engine in line for it; ``wait_watch`` watches the engine's waits,
+    and ``slow_statements`` logs its slow statements. ``snapshots`` are the read transactions of the
+    file. Those of this connection are registered there if ``enters_snapshots``, and a commit waits
+    for them if ``commits_wait``: without WAL. ``keeper`` is notified of commits; None if SQLite
+    itself maintains the log. ``file`` is the real path of the database, None in memory.
+    ``waits_for_server`` says that even the end of a read may wait for a file server,
+    ``opened_read_only``, that SQLite has opened the file with ``mode=ro``. A timeout not given is
+    at least the connection's busy timeout, if the application has set that.
     """
 
     role: Role
@@ -95,21 +95,21 @@ class Rules:
 
     @property
     def roles(self) -> frozenset[Role]:
-        """The roles that ``sqlite_role`` may ask for."""
+        """The roles that ``sqlite_role`` may request."""
         return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
 
     def describe_outside_writers(self) -> str:
         """Return ``process 4242 (sqlite3) outside this package …``: the holder of SQLite's lock.
 
-        Only the operating system knows it; otherwise no process is said to be outside.
+        Only the operating system knows it; if it does not, no process is said to be outside.
         """
         found = None if self.file is None else describe_writer(self.file)
         return found or UNKNOWN_CONNECTION
 
     def meet_busy(self) -> None:
-        """Note that another program has SQLite's write lock during our turn. Runs in the thread.
+        """Record that another program holds SQLite's write lock in our turn. Runs in the thread.
 
-        The turn and the keeper are told from here.
+        This notifies the turn and the keeper.
         """
         if self.role is not Role.READER:
             self.turn.meet_busy()
@@ -160,7 +160,7 @@ class Plan(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What to do with a statement; without the turn, ``plan`` is for when it is taken."""
+    """What to do with a statement; if it needs the turn, ``plan`` applies once that is acquired."""
 
     refused: bool
     needs_turn: bool
@@ -186,7 +186,7 @@ def decide(
 
 
 def needs_turn(kind: Kind, state: ConnectionState) -> bool:
-    """Return whether the write turn must be taken first."""
+    """Return whether the write turn must be acquired first."""
     if state.has_turn or state.role is Role.READER:
         return False
     if kind is Kind.BEGIN:
@@ -197,12 +197,12 @@ def needs_turn(kind: Kind, state: ConnectionState) -> bool:
 
 
 def is_refused(kind: Kind, state: ConnectionState) -> bool:
-    """Return whether a reader may not even try.
+    """Return whether a reader must not even attempt the statement.
 
-    SQLite refuses other writes by itself: the connection is read-only. It does not refuse these:
-    VACUUM INTO writes another file, a checkpoint writes the log into the database, and BEGIN
+    SQLite itself refuses other writes, since the connection is read-only. It does not refuse these:
+    VACUUM INTO writes another file, a checkpoint writes the log to the database, and BEGIN
     IMMEDIATE on a read-only connection begins a read without an error. A swap-in connection is
-    read-only only while its role is, and attached files stay with it.
+    read-only only while its role is, and attached files stay attached.
     """
     if state.role is not Role.READER:
         return False
@@ -212,7 +212,7 @@ def is_refused(kind: Kind, state: ConnectionState) -> bool:
 
 
 def plan(kind: Kind, state: ConnectionState, *, atomic: bool) -> Plan:
-    """Return how to execute this kind; ``atomic``: all or nothing in AUTOCOMMIT, too."""
+    """Return how to execute this kind; ``atomic`` requires all or nothing even in AUTOCOMMIT."""
     access = _access(kind, state)
     if state.in_transaction:
         return Plan(access)
@@ -226,16 +226,16 @@ def plan(kind: Kind, state: ConnectionState, *, atomic: bool) -> Plan:
 
 def _access(kind: Kind, state: ConnectionState) -> Access:
     if kind is Kind.EXPLAIN:
-        return Access.EXAMINED  # compiled and not run, even if what it explains would write
+        return Access.EXAMINED  # compiled but not run, even if the explained statement would write
     if state.role is Role.READER:
         return Access.READER
-    # A writer has the turn in its transactions: in AUTOCOMMIT a read may still call what writes.
+    # A writer has the turn in its transactions: in AUTOCOMMIT, a read may call writing functions.
     without_turn = not state.has_turn and (state.swap_in or state.autocommit)
     return Access.NO_WRITES if without_turn else Access.ALL
 
 
 def _begin(kind: Kind, role: Role) -> str | None:
-    if role is Role.AUTO:  # it reads without a transaction, as with the stock driver
+    if role is Role.AUTO:  # reads without a transaction, like the stock driver
         return _BEGIN_OF_SWAP_IN.get(kind)
     if role is Role.WRITER:
         return "BEGIN IMMEDIATE" if kind.opens_transaction else None
@@ -245,7 +245,7 @@ def _begin(kind: Kind, role: Role) -> str | None:
 # "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK. Hence,
 # the defer_foreign_keys pragma must be separately enabled for each transaction":
 # https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys. It is set for a transaction that
-# writes, and any read outside a transaction would be such a COMMIT.
+# writes, and any read outside a transaction would count as such a COMMIT.
 _BEGIN_OF_SWAP_IN = {
     Kind.WRITE: "BEGIN IMMEDIATE",
     Kind.DEFERRAL: "BEGIN IMMEDIATE",

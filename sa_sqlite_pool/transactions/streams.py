@@ -1,4 +1,4 @@
-"""Statements whose rows are fetched on demand, as a connection keeps track of them."""
+"""Statements whose rows are fetched on demand, as tracked by a connection."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TOO_OLD = "this stream was closed when its snapshot was ended, which was too old
 
 
 class RunsBriefly(Protocol):
-    """Closes a stream in a thread that may use its connection."""
+    """The interface for closing a stream in a thread that may use its connection."""
 
     def run_briefly(self, call: Callable[[], Any]) -> Any: ...
 
 
 @final
 class _Rows:
-    """Rows in the place of the cursor from which they were read."""
+    """Fetched rows, in place of the cursor from which they were read."""
 
     __slots__ = ("_rows",)
 
@@ -52,8 +52,8 @@ class _Rows:
 class OpenStream:
     """A statement from which rows are fetched; it keeps its snapshot as long as it is open.
 
-    While open, it is in ``streams`` of its connection, and so is closed in a thread that may use
-    the connection, even after ``owner``, the cursor that fetches, is gone.
+    While open, it is registered in ``streams`` of its connection, so that it is closed in a thread
+    that may use the connection, even after ``owner``, the cursor that fetches, has been freed.
     """
 
     __slots__ = ("_cursor", "_error", "_owner", "_streams", "_why_closed", "sql")
@@ -84,9 +84,9 @@ class OpenStream:
     def read_on(self) -> None:
         """Read all rows now, and end the statement. Runs in the connection's thread.
 
-        A statement that writes in AUTOCOMMIT keeps SQLite's lock until its end. Its rows cost no
-        memory that SQLite has not used: "all database modifications are made … prior to generating
-        any RETURNING output" (https://www.sqlite.org/lang_returning.html).
+        A statement that writes in AUTOCOMMIT holds SQLite's lock until its end. Its rows need no
+        more memory than SQLite has already used: "all database modifications are made … prior to
+        generating any RETURNING output" (https://www.sqlite.org/lang_returning.html).
         """
         cursor = self._cursor
         try:
@@ -96,20 +96,20 @@ class OpenStream:
 
     @property
     def cursor(self) -> Any:
-        """The open cursor; raises the reason for which it was closed."""
+        """The open cursor; raises an error with the reason if it was closed."""
         if self._cursor is None:
             raise self._error(self._why_closed)
         return self._cursor
 
     @property
     def abandoned(self) -> bool:
-        """True if nothing can fetch from it any more."""
+        """True if nothing can fetch from the stream any more."""
         return self._owner() is None
 
     def detach(
         self, why: str = CLOSED, error: type[sqlite3.Error] = sqlite3.ProgrammingError
     ) -> sqlite3.Cursor | None:
-        """Return the open cursor, for the caller to close; None if closed or detached.
+        """Detach and return the open cursor, for the caller to close; None if there is none.
 
         Later fetches raise ``error(why)``.
         """
@@ -121,11 +121,11 @@ class OpenStream:
         return cursor
 
     def close(self, runner: RunsBriefly, why: str = CLOSED) -> None:
-        """Release the snapshot that the open statement holds.
+        """Close the cursor, which releases the snapshot that the open statement holds.
 
-        If the connection is given up meanwhile, or the task is cancelled, the stream stays among
-        its streams, and its thread closes it. Here the cursor would be freed beside what runs
-        there: ``sqlite3`` waits for SQLite's mutex then, while it holds the interpreter lock.
+        If the connection is given up meanwhile, or the task is cancelled, the stream stays
+        registered with the connection, whose thread closes it. Here the cursor would be freed while
+        that thread runs: ``sqlite3`` would wait for SQLite's mutex, holding the interpreter lock.
         """
         if self._cursor is not None:
             runner.run_briefly(partial(self._close, why))
@@ -136,6 +136,6 @@ class OpenStream:
 
 
 def close_abandoned(streams: set[OpenStream]) -> None:
-    """Close streams whose cursor is gone. Runs in a thread that may use the connection."""
+    """Close streams whose cursor was freed. Runs in a thread that may use the connection."""
     for stream in [stream for stream in streams if stream.abandoned]:
         stream._close(CLOSED)

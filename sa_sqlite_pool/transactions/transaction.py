@@ -33,18 +33,18 @@ T = TypeVar("T")
 
 @final
 class TransactionState(Losses):
-    """The state of one connection's transactions, which follow one another.
+    """The state of one connection's consecutive transactions.
 
-    Whether one is open is SQLite's own answer. ``checkout`` is the permit under which the
-    connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
-    says that the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
+    SQLite itself knows whether one is open. ``checkout`` is the permit under which the connection
+    is checked out of its pool; the running SQL is recorded there for messages. ``wrote`` says that
+    the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
     ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
     statements to be sent with the next BEGIN. ``begun_here`` says, while the raw connection is
     lent, that the open transaction was not begun there.
 
     ``snapshot`` is its entry in the file's read transactions, None if it needs none. ``streams``
-    are the cursors that are open between statements, and keep their snapshot. ``long`` is what the
-    next transaction is declared as. ``at_end`` are settings that are sent at its end.
+    are the cursors that are open between statements, and keep their snapshot. ``long`` is True if
+    the next transaction is declared long. ``at_end`` contains settings that are sent at its end.
     """
 
     __slots__ = (
@@ -88,10 +88,10 @@ class TransactionState(Losses):
         self.begun_by_text = False
         self.at_end = SettingsAtEnd()
         self._gone = False  # given up, and its transaction has ended
-        self._used_at_end = -1  # how often the connection was used when the last one ended
+        self._used_at_end = -1  # the number of uses of the connection when the last one ended
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """Await, as ``await_only`` does, and note a cancellation."""
+        """Await like ``await_only``, and record a cancellation."""
         try:
             return await_only(awaitable)
         except asyncio.CancelledError:
@@ -101,15 +101,15 @@ class TransactionState(Losses):
     def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
         """Wait for ``function``, in a thread; see :meth:`.ConnectionThread.run`.
 
-        Outside a greenlet of SQLAlchemy raise MissingGreenlet before anything is sent: otherwise it
-        would run beside what the application does next.
+        Outside an SQLAlchemy greenlet, raise MissingGreenlet before anything is sent: otherwise it
+        would run concurrently with the application's next steps.
         """
         if not in_greenlet():
             await_only(let_others_run())
         return self.wait_for(self.worker.run(function, **options))
 
     def note_slow(self, sql: str, seconds: float) -> None:
-        """Log a statement that ran for long. In the thread where it has run."""
+        """Log a statement that ran for a long time. In the thread where it ran."""
         rules = self._rules
         rules.slow_statements.report(rules.label, sql, seconds, self.checkout)
 
@@ -124,14 +124,14 @@ class TransactionState(Losses):
             self._end("COMMIT")
         except Exception as error:
             explained = self.own_lock(error)
-            self.changes.forget_schema_changes()  # the error says enough
+            self.changes.forget_schema_changes()  # no warning: the error says enough
             self._end("ROLLBACK")
             if explained is None:
                 raise
             raise explained from error
 
     def rollback(self) -> None:
-        """Roll back the open transaction. Open streams go on, where SQLite allows it."""
+        """Roll back the open transaction. Open streams stay usable where SQLite allows it."""
         self.lost_by = None
         worker = self.worker
         used = self._used_at_end != worker.uses or worker.lent
@@ -140,12 +140,12 @@ class TransactionState(Losses):
             self._end("ROLLBACK")
 
     def see_what_is_open(self) -> None:
-        """Have SQLite asked what is open, after the work of others that has not ended."""
+        """Ask SQLite, after other work that has not ended yet, whether a transaction is open."""
         if not self.worker.at_rest and in_greenlet():
             self.run(self.worker.note_open)
 
     def end_read(self) -> None:
-        """End the read transaction; an open stream keeps the snapshot until it ends itself."""
+        """End the read transaction; an open stream keeps the snapshot until the stream ends."""
         self._end("ROLLBACK")
 
     def begin_savepoints(self, connection: sqlite3.Connection) -> None:
@@ -155,7 +155,7 @@ class TransactionState(Losses):
             connection.execute(sql)
 
     def begin_for_raw(self, connection: sqlite3.Connection) -> None:
-        """Send them, for what is executed on the raw connection: that is in them, without the turn.
+        """Send BEGIN and the savepoints, within which the raw connection is used without the turn.
 
         Runs in the thread.
         """
@@ -167,7 +167,7 @@ class TransactionState(Losses):
 
     def _end(self, sql: str) -> None:
         worker = self.worker
-        self.too_old = None  # its end is known: another transaction follows
+        self.too_old = None  # its end is known; another transaction follows
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
@@ -189,7 +189,7 @@ class TransactionState(Losses):
                 here is not None
                 and not self.wrote
                 and (self.writing.claim is None or self.has_only_read(here))
-            ):  # SQLite releases a lock and a snapshot: two microseconds
+            ):  # SQLite only releases a lock and a snapshot: two microseconds
                 worker.call_inline(_SEND[sql])
                 self._counts.reads += 1
             else:
@@ -199,7 +199,7 @@ class TransactionState(Losses):
                         worker.assert_may_commit()
                     self._policy.end_inline(worker, self._end_and_look, sql)
                 else:
-                    connection = None  # another task may use it when this has ended
+                    connection = None  # another task may be using it after this
                     self._end_in_thread(sql)
             self._used_at_end = worker.uses
         finally:
@@ -215,7 +215,7 @@ class TransactionState(Losses):
 
         def end(connection: sqlite3.Connection) -> None:
             try:
-                if sql == "COMMIT":  # on the loop, a keeper that is quiet has looked at the file
+                if sql == "COMMIT":  # on the loop, a quiet keeper has already checked the file
                     self.worker.assert_may_commit()
                 self._policy.end_in_thread(connection, self._end_and_look, sql)
             finally:
@@ -260,16 +260,16 @@ class TransactionState(Losses):
             self.writing.leave_file()
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
-        """Release what has ended, if the connection is at rest and its thread is not running.
+        """Release what an ended transaction held, if the connection is at rest and no job runs.
 
         ``connection`` is the one that the loop itself has used.
         """
         if self._gone:
-            self.let_go()  # of a turn that was awaited when the connection was given up
+            self.let_go()  # of a turn whose wait was under way when the connection was given up
         if connection is None or self.worker.ended is not None:
             connection = self.worker.connection_at_rest
         if connection is None:
-            return  # after a give_up(), the turn is given back after the rollback
+            return  # after give_up(), the turn is released after the rollback
         if (checkout := self.checkout) is not None:
             checkout.idle_since = time.monotonic()
         if self.too_old is not None:
@@ -277,37 +277,37 @@ class TransactionState(Losses):
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self.changes.as_begun, self.changes.first_sql = None, ""
-            if self.at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
+            if self.at_end:  # SQLite has ended the transaction, or refused the PRAGMA
                 self.at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
             self._policy.writes = 0
             if self.writing.claim or self.writing.permit or self.attached.held:
                 self.let_go()
             elif self.snapshot is not None and not self.streams:
-                # As _leave_snapshot(), without a call: each read comes here.
+                # _leave_snapshot(), inlined: each read runs this.
                 snapshot, self.snapshot = self.snapshot, None
                 self._rules.snapshots.end(snapshot)
             if (keeper := self._rules.keeper) is not None and keeper.due is not None:
                 keeper.attend()
 
     def after_inline_read(self, connection: sqlite3.Connection) -> None:
-        """Do what :meth:`after_work` does after a read on the loop, where little has changed."""
+        """Do the work of :meth:`after_work` after a read on the loop, which changes little."""
         if self._gone or self.worker.ended is not None or not connection.in_transaction:
             self.after_work()
         elif (checkout := self.checkout) is not None:
             checkout.idle_since = time.monotonic()
 
     def gone(self) -> None:
-        """Release all after a given-up connection's transaction. Callable from any thread."""
+        """Release everything after a given-up connection's transaction. From any thread."""
         # Thread       | Task
-        # _gone = True | takes the turn
+        # _gone = True | acquires the turn
         # let_go()     | if _gone: let_go()
-        # Whichever comes last finds the turn.
+        # Whichever runs last finds the turn.
         self._gone = True
         self.let_go()
 
     def let_go(self) -> None:
-        """Give back the turn and leave the snapshot, after the transaction's end."""
+        """Release the turn and leave the snapshot, after the transaction's end."""
         if self.attached.held:
             self.attached.give_back()
         if self.writing.claim is not None or self.writing.permit is not None:
@@ -318,7 +318,7 @@ class TransactionState(Losses):
     # -- its snapshot ---------------------------------------------------------------------------
 
     def begin_read(self) -> bool:
-        """Enter a snapshot if there is none; False in a gap: wait for its end and try again."""
+        """Register a snapshot unless there is one; False in a gap: wait for its end and retry."""
         rules = self._rules
         if not rules.enters_snapshots or self.checkout is None or self.snapshot is not None:
             return True
@@ -337,13 +337,13 @@ class TransactionState(Losses):
             self._rules.snapshots.end(snapshot)
 
     def _end_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
-        if self.snapshot is snapshot:  # it has not ended by itself meanwhile
+        if self.snapshot is snapshot:  # else it has ended normally in the meantime
             self.too_old = error
             self.worker.stop_job()
             self.after_work()
 
     def _end_too_old(self) -> None:
-        """End a transaction that was ended early, on the loop, if the connection is at rest."""
+        """Roll back one that was ended early, on the loop, if the connection is at rest."""
         if not self.worker.may_run_inline:
             return
         with rest():
@@ -353,21 +353,21 @@ class TransactionState(Losses):
                 self.worker.connection.execute("ROLLBACK")
 
     def detach_streams(self, why: str, error: type[sqlite3.Error]) -> list[sqlite3.Cursor]:
-        """Return the open cursors, for the caller to close; later fetches raise ``error(why)``."""
+        """Detach the open cursors, for the caller to close; later fetches raise ``error(why)``."""
         cursors = [stream.detach(why, error) for stream in list(self.streams)]
         return [cursor for cursor in cursors if cursor is not None]
 
     # -- what it has changed --------------------------------------------------------------------
 
     def note_begin(self, connection: sqlite3.Connection) -> None:
-        """Note its begin. Runs in the thread."""
+        """Record the beginning of a transaction. Runs in the thread."""
         self.changes.begin(connection)
         self._ended_here = False
 
     def has_only_read(self, connection: sqlite3.Connection) -> bool:
-        """Return whether its end loses or keeps nothing: neither rows, tables nor savepoints.
+        """Return whether it has no rows, tables or savepoints to commit or lose.
 
-        This counts statements here, functions in them, and the raw connection while it is lent.
+        This covers statements here, functions in them, and the raw connection while it is lent.
         """
         if self.writing.claim is None and not self.worker.lent:
             return not self.wrote
@@ -379,7 +379,7 @@ class TransactionState(Losses):
         return self.wrote and self.worker.in_transaction and not self.streams
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
-        """End one that has only read, for a statement outside transactions. Runs in the thread."""
+        """End a transaction that has only read, for a statement outside of one. In the thread."""
         connection.execute("COMMIT")
         self._ended_here = True
 
@@ -391,12 +391,12 @@ class TransactionState(Losses):
         return self.worker.in_transaction and not self.begun_here
 
     def see_who_began(self, was_open: bool) -> None:
-        """Note, after a statement that found a transaction open or not, where it was begun."""
+        """Record where the open transaction began; ``was_open`` is the state before a statement."""
         is_open = self.worker.in_transaction
         self.begun_here = is_open and (self.begun_here or not was_open)
 
     def own_lock(self, error: Exception) -> OwnLockError | None:
-        """Return what to raise if the connection is in its own way; None if it is not."""
+        """Return the error to raise if the connection is in its own way; None if it is not."""
         looks = self.attached.any and self.worker.in_transaction
         twice = self.attached.own_file_twice if looks else None
         return own_lock_error(error, twice, [stream.sql for stream in self.streams])
@@ -404,10 +404,10 @@ class TransactionState(Losses):
     # -- the log --------------------------------------------------------------------------------
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Let other processes write, and look at the logs. Runs in the thread after a commit.
+        """Release the file turn, and check the logs. Runs in the thread after a commit.
 
-        A checkpoint that cannot wait comes first, since each runs in the turn. The turns of
-        attached files are given back later.
+        A checkpoint that cannot wait runs before that, since each runs in the turn. The turns of
+        attached files are released later.
         """
         if self.at_end:
             self.at_end.send(connection, self._authorizer)
@@ -420,7 +420,7 @@ class TransactionState(Losses):
             self.attached.look_at_logs(connection)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
-        """Look at the log after a commit, in the thread."""
+        """Check the log after a commit, in the thread."""
         if self._rules.keeper is not None:
             self._rules.keeper.look(connection)
 
@@ -434,11 +434,11 @@ class TransactionState(Losses):
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
-        """Mark the permits as coming back: the task has finished, and a thread gives them back."""
+        """Mark the permits as coming back: the task has finished, and a thread releases them."""
         for permit in (self.checkout, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True
 
 
-# Functions in C, unlike lambdas: one of them ends each read.
+# C functions, unlike lambdas: each read ends with one of them.
 _SEND = {sql: methodcaller("execute", sql) for sql in ("COMMIT", "ROLLBACK")}

@@ -15,11 +15,11 @@ from .rules import Rules
 
 @final
 class Writing:
-    """Takes the write turn, and gives it back.
+    """The write turn of one connection: acquired and released here.
 
     ``permit`` is the turn within the process: on a swap-in connection it is held for a transaction;
-    a writer's is its checkout's, and not kept here. ``claim`` is the file turn, between processes;
-    it is held as long as SQLite's lock is.
+    a writer's belongs to its checkout, and is not kept here. ``claim`` is the file turn, between
+    processes; it is held as long as SQLite's lock is.
     """
 
     __slots__ = ("_rules", "_since", "claim", "permit")
@@ -35,10 +35,10 @@ class Writing:
         return self.claim is not None
 
     def begin_nowait(self, checkout: Permit | None) -> bool:
-        """Begin if that needs no wait; return whether it has begun. In the task's greenlet.
+        """Begin if no wait is needed; return whether it has begun. In the task's greenlet.
 
-        The turn of the process may be held even if it has not: :meth:`begin` goes on with it, and
-        :meth:`end` gives it back.
+        The process's turn may be held even if it has not: :meth:`begin` continues with it, and
+        :meth:`end` releases it.
         """
         turn = self._rules.turn
         if turn.courtesy.met and turn.courtesy.owed:
@@ -47,17 +47,17 @@ class Writing:
             permit = turn.acquire_nowait()
             if permit is None:
                 return False
-            self.permit = permit  # first: the next call may fail, by a signal's handler
+            self.permit = permit  # first: a signal handler may raise in the next call
             self._hold(permit, checkout)
             permit.asked_at = caller()
         self.claim, self._since = turn.enter_nowait(), time.monotonic()
         return self.claim is not None
 
     async def begin(self, patience: Patience, checkout: Permit | None) -> None:
-        """Wait for the turn. A cancellation leaves nothing taken."""
+        """Wait for the turn. A cancellation leaves nothing acquired."""
         if self._rules.role is Role.WRITER:
             waited = 0.0
-            if checkout is not None:  # the checkout's wait counts, once
+            if checkout is not None:  # the checkout's wait counts, but only once
                 waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
             await self._enter(patience.seconds, waited)
             return
@@ -90,13 +90,13 @@ class Writing:
         self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:
-        """Record that SQLite's lock was tried in vain for ``seconds``."""
+        """Record that SQLite's lock was unavailable for ``seconds``."""
         if self._rules.role is not Role.READER:
             self._rules.turn.courtesy.pay_off(seconds)
         self._since = time.monotonic()
 
     def leave_file(self) -> None:
-        """Release the file turn: SQLite's lock is free. Runs in the connection's thread."""
+        """Release the file turn, once SQLite's lock is free. Runs in the connection's thread."""
         claim, self.claim = self.claim, None
         if claim is not None:
             if (courtesy := self._rules.turn.courtesy).met:
@@ -104,7 +104,7 @@ class Writing:
             claim.release()
 
     def end(self) -> None:
-        """Give the turn back at the end of the transaction. Callable from any thread."""
+        """Release the turn at the end of the transaction. Callable from any thread."""
         if self.claim is not None:
             self.leave_file()
         if self.permit is not None:
@@ -112,6 +112,6 @@ class Writing:
             if permit is not None:
                 try:
                     self._rules.turn.release(permit)
-                except BaseException:  # by a signal's handler: nothing else would release it
+                except BaseException:  # from a signal handler: nothing else would release it
                     self._rules.turn.release(permit)
                     raise

@@ -1,1 +1,1 @@
-"""Turns, permits and snapshots: which task may write or read now. Knows no engine and no pool."""
+"""Turns, permits and snapshots: which task may read or write now. Unaware of engines and pools."""

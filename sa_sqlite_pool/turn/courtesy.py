@@ -1,8 +1,8 @@
-"""Pauses of writers, for programs that do not know the write turn.
+"""Pauses that writers make for programs that do not know the write turn.
 
-A stock engine or an sqlite3 shell that finds SQLite's lock taken tries again after 1, 2, 5, 10, …
-100 ms. Writers that follow one another leave the lock free for some hundred microseconds, so such a
-program might never find it free, and fail when its busy timeout ends.
+A stock engine or an sqlite3 shell that finds SQLite's lock taken retries after 1, 2, 5, 10, …
+100 ms. Consecutive writers leave the lock free for only a few hundred microseconds, so such a
+program might never find it free, and fail when its busy timeout expires.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import final
 
 from ..system.clock import sleep, time
 
-# Once such a program was met, they get at least three tenths of the time that the lock is held
-# here: they take it, or it is left free for them. That ends when none is met for two seconds. A
-# program that begins again right after its own commit gets more.
+# Once such a program has been met, other programs get at least three tenths of the time for which
+# the lock is held here: they hold it, or it is left free for them. This ends when none is met for
+# two seconds. A program that begins again right after its own commit gets more.
 _SHARE = 0.3
 _REMEMBER_SECONDS = 2.0
 
 # The timers of an event loop have a resolution of a millisecond.
 _SHORTEST_SECONDS = 0.001
-# SQLite's own longest pause between two tries (sqliteDefaultBusyCallback in its main.c).
+# SQLite's own longest pause between two attempts (sqliteDefaultBusyCallback in its main.c).
 _LONGEST_SECONDS = 0.1
 
 
@@ -28,7 +28,7 @@ _LONGEST_SECONDS = 0.1
 class Courtesy:
     """The time that a process owes to other programs. ``clock`` returns monotonic seconds.
 
-    ``met`` is False while no such program was met of late: nothing is owed, or counted, then.
+    ``met`` is False while no such program has been met recently; nothing is owed or counted then.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class Courtesy:
         self.met = False
 
     def meet(self) -> None:
-        """Note that a program that does not know the turn has SQLite's lock. From any thread."""
+        """Record that a program unaware of the turn holds SQLite's lock. From any thread."""
         self._met_at = self._clock()
         self.met = True
 

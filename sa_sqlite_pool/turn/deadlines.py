@@ -1,7 +1,7 @@
 """The timeouts of waiting tasks: one timer in each event loop for all timeouts of equal length.
 
-Equal timeouts end in the order in which they began, so a timer for the first of them is enough. A
-timer for each task would be most of the cost of waiting in a line that moves.
+Equal timeouts expire in the order in which they began, so one timer for the earliest is enough. A
+timer for each task would account for most of the cost of waiting in a line that moves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Wake = Callable[[], None]
 
 @final
 class Deadlines:
-    """The deadlines of one event loop, whatever its tasks wait for; a part of the loop's state."""
+    """The deadlines of one event loop, whatever its tasks wait for; part of the loop's state."""
 
     def __init__(self) -> None:
         self._queues: dict[float, _Queue] = {}
@@ -31,7 +31,7 @@ class Deadlines:
         queue.add(wake)
 
     def discard(self, seconds: float, wake: Wake) -> None:
-        """Remove a deadline that is no longer needed. Does nothing if ``wake()`` was called."""
+        """Cancel a deadline that is no longer needed. Does nothing if ``wake()`` was called."""
         queue = self._queues.get(seconds)
         if queue is not None and queue.discard(wake):
             del self._queues[seconds]
@@ -39,7 +39,7 @@ class Deadlines:
 
 @final
 class _Queue:
-    """The deadlines of timeouts of the same length."""
+    """The deadlines of all timeouts of one length."""
 
     __slots__ = ("_deadlines", "_seconds", "_timer")
 
@@ -70,7 +70,7 @@ class _Queue:
             if deadline > now:
                 break
             del self._deadlines[wake]
-            wake()  # it may add another deadline, its own
+            wake()  # may add a deadline for itself again
         first = next(iter(self._deadlines.values()), None)
         self._timer = None
         if first is not None:

@@ -1,8 +1,8 @@
 """A fair semaphore whose permits record their holders.
 
 ``asyncio.Semaphore`` and ``asyncio.Queue`` let a newcomer take what was meant for a waiter that
-is already woken but has not run yet. Here ownership passes at release, before the waiter is woken
-(as in Trio's ``ParkingLot``), so that no task can come between:
+has been woken but has not run yet. Here ownership passes at release, before the waiter is woken
+(as in Trio's ``ParkingLot``), and no task can barge in:
 
     Holder                         | Waiter                 | Newcomer
     release(): permit → Waiter     | (asleep)               |
@@ -36,7 +36,7 @@ from .whereabouts import caller
 
 @final
 class FairSemaphore:
-    """A semaphore of ``capacity`` permits, which serves waiting tasks in order of arrival.
+    """A semaphore with ``capacity`` permits that serves waiting tasks in order of arrival.
 
     Tasks of several event loops may share it. ``clock`` returns monotonic seconds.
     """
@@ -53,13 +53,13 @@ class FairSemaphore:
     def renew_in_child(self) -> None:
         """Reset the semaphore: its holders and waiters are tasks of the parent process."""
         self._mutex = new_lock()
-        # waiters non-empty ⇒ len(held) == capacity. To pass over held, copy it by list(): tuple()
-        # makes room first, which may run the garbage collector, and that takes permits back.
+        # waiters non-empty ⇒ len(held) == capacity. To iterate over held, copy it with list():
+        # tuple() allocates first, which may run the garbage collector, and that releases permits.
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
-        self._for_moments: list[Permit] = []  # used one after the other
-        self.waits = WaitCounter()  # under the mutex, too
+        self._for_moments: list[Permit] = []  # reusable, one after the other
+        self.waits = WaitCounter()  # protected by the mutex, too
 
     def __repr__(self) -> str:
         capacity = "" if self._capacity == sys.maxsize else f" of {self._capacity}"
@@ -71,12 +71,12 @@ class FairSemaphore:
 
     @property
     def held(self) -> int:
-        """The number of permits given out."""
+        """The number of permits that are held."""
         return len(self._held)
 
     @property
     def waiting(self) -> int:
-        """The number of tasks that wait in line."""
+        """The number of tasks waiting in line."""
         return len(self._waiters)
 
     @property
@@ -86,18 +86,18 @@ class FairSemaphore:
 
     @property
     def permits(self) -> list[Permit]:
-        """The permits given out, the longest held first."""
+        """The permits that are held, the longest held first."""
         with self._mutex:
             held = list(self._held)
         self._pass_on_returned()
         return sorted(held, key=lambda permit: permit.since)
 
     def locked(self) -> bool:
-        """Return whether all permits are given out."""
+        """Return whether all permits are held."""
         return len(self._held) >= self._capacity
 
     def statistics(self) -> LineStatistics:
-        """Return the holders of the permits, the number of waiting tasks, and what was counted."""
+        """Return the holders of the permits, the number of waiting tasks, and the counters."""
         now = self._clock()
         return LineStatistics(
             capacity=None if self._capacity == sys.maxsize else self._capacity,
@@ -107,25 +107,25 @@ class FairSemaphore:
         )
 
     def describe_holders(self) -> str:
-        """Return the holders, for how long they hold, and where they are now, for messages."""
+        """Return a text for messages: the holders, how long they have held, where they are now."""
         now = self._clock()
         return "; ".join(permit.describe(now) for permit in self.permits) or "no task"
 
     def in_the_way_of(self, waiter: Waiter) -> str | None:
-        """Return the holders, as :meth:`describe_holders` does; None if ``waiter`` is served."""
+        """Describe the holders as :meth:`describe_holders` does; None if ``waiter`` is served."""
         return None if waiter.permit is not None else self.describe_holders()
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
-        """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""
+        """Return whether ``task`` would wait for itself: it holds a permit that it still uses."""
         if task is None:
             return False
         held = [permit for permit in list(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
     def is_in_use_by(self, task: asyncio.Task[object] | None) -> bool:
-        """Return what :meth:`held_by` does when connections that the task has lost are back.
+        """Return what :meth:`held_by` does, after recovering connections that the task has lost.
 
-        The garbage collector looks for them, as in :meth:`collect_abandoned`.
+        The garbage collector finds those, as in :meth:`collect_abandoned`.
         """
         if not self.held_by(task):
             return False
@@ -137,7 +137,7 @@ class FairSemaphore:
     def acquire_nowait(self) -> Permit | None:
         """Return a permit if one is free, else None. Never overtakes a waiter.
 
-        For use inside an event loop. The caller knows which line asks, and sets ``asked_at``.
+        For use inside an event loop. The caller sets ``asked_at``, the source line of the request.
         """
         task, permit = asyncio.current_task(), None
         try:
@@ -151,14 +151,14 @@ class FairSemaphore:
                 self._pass_on_returned()
             if permit is not None:
                 pass_on_to_children(permit)
-        except BaseException:  # at the end of the stack, or by a signal's handler
+        except BaseException:  # the stack is exhausted, or a signal handler raised
             if permit is not None:
                 self.release(permit)
             raise
         return permit
 
     def acquire_at_once(self) -> Permit | None:
-        """Return a permit if one is free, which knows the line that asks; else None."""
+        """Return a permit if one is free, with ``asked_at`` set to the calling line; else None."""
         permit = self.acquire_nowait()
         if permit is not None:
             try:
@@ -171,9 +171,9 @@ class FairSemaphore:
     def acquire_for_a_moment(self, *, counts: bool = True) -> Permit | None:
         """Return a permit if one is free, for work that ends before its task awaits anything.
 
-        No task of this event loop can find it taken, so it is not made anew each time, and knows no
-        task. Give it back by :meth:`release_after_a_moment`, in the same thread. It is in the
-        statistics if it ``counts``.
+        No task of this event loop can find it taken, so the object is reused, and refers to no
+        task. Release it with :meth:`release_after_a_moment`, in the same thread. The statistics
+        include it if ``counts`` is true.
         """
         try:
             permit = self._for_moments.pop()
@@ -195,7 +195,7 @@ class FairSemaphore:
         return None
 
     def release_after_a_moment(self, permit: Permit) -> None:
-        """Take a permit back, for the first in line if a task of another loop has joined it."""
+        """Release such a permit, to the first in line if a task of another loop has joined it."""
         with self._mutex:
             self._held.discard(permit)
             if self._waiters:
@@ -207,40 +207,40 @@ class FairSemaphore:
     async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
         """Wait in line for a permit, at most ``timeout`` seconds (None: no limit).
 
-        Returns None when the time passed. A cancellation leaves no place in line and no permit
-        taken, also when it arrives between a release and the wake-up. ``owner`` is the object on
-        whose behalf the task waits: see :meth:`send_away`.
+        Returns None on timeout. A cancellation leaves no place in line and no permit taken, even
+        if it arrives between a release and the wake-up. ``owner`` is the object on whose behalf
+        the task waits: see :meth:`send_away`.
         """
         if permit := self.acquire_at_once():
             return permit
         waiter = self.stand_in_line(owner)
         try:
             return await self.wait(waiter, timeout)
-        except BaseException:  # it may not have begun
+        except BaseException:  # wait() may not have started
             self.leave_line(waiter)
             raise
 
     def stand_in_line(self, owner: object) -> Waiter:
-        """Join the line; the caller must :meth:`wait` at the place returned, or leave it."""
+        """Join the line; the caller must :meth:`wait` in the place returned, or leave the line."""
         loop = asyncio.get_running_loop()
         self.recall_stranded(loop)
         self.collect_abandoned()
         return self._join(loop, owner)
 
     def leave_line(self, waiter: Waiter) -> None:
-        """Give up the place in line, and the permit if one has been handed to it."""
+        """Give up the place in line, and the permit if the waiter has been handed one."""
         self._leave(waiter)
         if waiter.permit is not None:
             self.release(waiter.permit)
 
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
-        """Wait at a place in line; otherwise like :meth:`acquire`."""
+        """Wait in a place in line; otherwise like :meth:`acquire`."""
         if waiter.permit is None:
             deadlines, looks = of_running_loop(Deadlines), False
             try:
                 if timeout is not None:
                     deadlines.add(timeout, waiter.wake)
-                # Only tasks that came before can be in the way, so later loops do not count.
+                # Only tasks that arrived earlier can be in the way, so later loops do not matter.
                 if looks := others_are_open(waiter.loop):
                     waiter.begin_looking()
                 await waiter.future
@@ -256,7 +256,7 @@ class FairSemaphore:
         permit = waiter.permit
         if permit is None:
             self._leave(waiter)
-            permit = waiter.permit  # it may have come until then
+            permit = waiter.permit  # may have been handed over in the meantime
         try:
             self._count(waiter)
             if waiter.error is not None:
@@ -273,13 +273,13 @@ class FairSemaphore:
     def release(self, permit: Permit) -> None:
         """Release ``permit``, from any thread; the next live waiter owns one before it wakes.
 
-        May be called anywhere, also by the garbage collector in the middle of any other method
-        here: it never waits for the mutex. The thread that has the mutex passes the permit on.
+        Safe to call anywhere, even by the garbage collector in the middle of any other method
+        here: it never waits for the mutex. The thread that holds the mutex passes the permit on.
         """
         try:
             self._returned.append(permit)
             self._pass_on_returned()
-        except BaseException:  # by a signal's handler: the next call here may be late
+        except BaseException:  # raised by a signal handler; the next call here may be much later
             self._returned.append(permit)
             self._pass_on_returned()
             raise
@@ -314,9 +314,9 @@ class FairSemaphore:
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
-        # After this no permit is handed to the waiter; one given before stays in waiter.permit.
-        # What is in line is no garbage. So the garbage collector, which may call this while its own
-        # thread has the mutex, does not wait for that.
+        # Afterwards no permit is handed to the waiter; an earlier one stays in waiter.permit. A
+        # waiter in line is not garbage, so the garbage collector, which may call this in a thread
+        # that holds the mutex, never waits for the mutex here.
         if waiter in self._waiters:
             with self._mutex:
                 self._waiters.pop(waiter, None)
@@ -324,7 +324,7 @@ class FairSemaphore:
 
     def _count(self, waiter: Waiter, ended_by: BaseException | None = None) -> None:
         if isinstance(ended_by, GeneratorExit):
-            return  # its loop is gone, and the garbage collector calls this
+            return  # the loop is gone, and the garbage collector is calling this
         seconds, cancelled = self._clock() - waiter.since, ended_by is not None
         left = waiter.permit is None and not cancelled
         with self._mutex:
@@ -337,9 +337,9 @@ class FairSemaphore:
         self._pass_on_returned()
 
     def _pass_on_returned(self) -> None:
-        """Pass on the permits that were released. To be called after each use of the mutex."""
-        # Signals are handled after a call, also after that of acquire(): what their handler raises
-        # would leave the mutex taken for ever. A step of an iterator is no call.
+        """Pass on the permits that were released. Must be called after each use of the mutex."""
+        # Signals are handled after a call, including that of acquire(): an error raised by the
+        # handler would leave the mutex locked for ever. A step of an iterator is not a call.
         for _ in iter(partial(self._mutex.acquire, False), False):
             try:
                 while self._returned:
@@ -348,7 +348,7 @@ class FairSemaphore:
                     self._held.discard(permit)  # absent if released twice, or before a fork
                     if self._waiters:
                         self._pass_on()
-                    self._returned.popleft()  # only now: until then, the next call does it again
+                    self._returned.popleft()  # last: if interrupted before, the next call retries
             finally:
                 self._mutex.release()
             if not self._returned:
@@ -363,7 +363,7 @@ class FairSemaphore:
                 if not waiter.hand_over(successor):
                     self._held.discard(successor)
                 self._waiters.pop(waiter, None)
-            except BaseException:  # it stays the first
+            except BaseException:  # the waiter stays first in line
                 waiter.permit = None
                 self._held.discard(successor)
                 raise
@@ -371,23 +371,23 @@ class FairSemaphore:
     # -- permits whose task cannot release them -------------------------------------------------
 
     def recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
-        """Take back what tasks of closed loops hold. In ``running``, outside any greenlet."""
+        """Recall the permits of tasks of closed loops. In ``running``, outside any greenlet."""
         for permit in list(self._held):
             if permit.loop is running or not permit.stranded:
                 continue
-            if (recall := permit.recall) is None:  # its task never used it
+            if (recall := permit.recall) is None:  # the task never used it
                 self.release(permit)
             else:
                 recall()
 
     def collect_abandoned(self) -> None:
-        """Run the garbage collector to find connections that a task that has ended has lost.
+        """Run the garbage collector to find connections lost by tasks that have ended.
 
-        The end of the task proves nothing: a fixture or a dependency may open a connection in one
+        The end of a task proves nothing: a fixture or a dependency may open a connection in one
         task for another to use, and leave it idle for any time. A connection is abandoned only if
         it is unreachable, which the garbage collector decides. Sessions are reference cycles, so
         it would find them minutes later; it runs at once, young generations first, and once for
-        each permit: a permit that was passed on rightly costs one collection and no more.
+        each permit: a permit that another task uses legitimately costs a single collection.
         """
         for permit in list(self._held):
             if not permit.sought and permit.is_of_ended_task:
@@ -395,7 +395,7 @@ class FairSemaphore:
 
 
 def _collect(permit: Permit) -> None:
-    """Run the garbage collector until it has found a connection that was lost under ``permit``."""
+    """Run the garbage collector until it finds a connection that was lost under ``permit``."""
     permit.sought = True
     for generation in range(3):
         gc.collect(generation)

@@ -19,7 +19,7 @@ from .lock_file import LockFile
 
 
 class Answer(enum.Enum):
-    """Outcome of a turn request that did not fail."""
+    """The outcome of a turn request that did not fail."""
 
     GRANTED = enum.auto()
     WITHDRAWN = enum.auto()
@@ -29,10 +29,10 @@ class Answer(enum.Enum):
 class FileLockRequest:
     """One request for the turn, and the turn itself once granted, until it is released.
 
-    The first answer counts: by the thread that has got the turn, by the task that no longer wants
-    it, or by :meth:`FileTurn.send_away`. The turn is released once, by the first call that takes
-    ``_returned``, at ``released_at`` (of ``clock``). Only :meth:`until_answered` waits: all other
-    methods may be called by any thread, and by the garbage collector.
+    The first answer counts: from the thread that has acquired the turn, the task that no longer
+    wants it, or :meth:`FileTurn.send_away`. The turn is released once, by the first call that
+    acquires ``_returned``, at ``released_at`` (by ``clock``). Only :meth:`until_answered` waits:
+    any thread, and the garbage collector, may call all other methods.
     """
 
     __slots__ = (
@@ -65,20 +65,20 @@ class FileLockRequest:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        """Begin a ``with request:`` block, which releases the turn at its end."""
+        """Enter a ``with request:`` block, which releases the turn at its end."""
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     def prepare(self) -> None:
-        """Note the running loop and its future, before another thread knows of the request."""
+        """Store the running loop and its future, before another thread sees the request."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
     async def until_answered(self, timeout: float) -> bool:
         """Wait for the answer, at most ``timeout`` seconds; return whether there is one."""
         assert self._loop is not None
-        if self._future.done():  # it was woken, but not for an answer
+        if self._future.done():  # woken, but not by an answer
             self._future = self._loop.create_future()
         timer = call_later(self._loop, timeout, self._wake)
         try:
@@ -92,22 +92,22 @@ class FileLockRequest:
         return bool(self._answers)
 
     def answer(self, answer: Answer | Exception) -> Answer | Exception:
-        """Set the answer if there is none yet, in one step; return the first one."""
+        """Set the answer atomically unless there is one already; return the first answer."""
         return self._answers.setdefault("first", answer)
 
     def grant(self) -> bool:
-        """Give the turn to the task; return False if it no longer wants the turn."""
+        """Grant the turn to the task; return False if the task no longer wants it."""
         return self.answer(Answer.GRANTED) is Answer.GRANTED
 
     def begin(self) -> None:
-        """In the waiting thread, after :meth:`grant`: wake the task; release the turn if its loop
-        is closed.
+        """Wake the task, or release the turn if its loop is closed. After :meth:`grant`, in the
+        waiting thread.
         """
         if not self._notify():
             self.release()
 
     def dismiss(self, error: Exception) -> None:
-        """Raise ``error`` in the task, unless it has the turn already."""
+        """Raise ``error`` in the task, unless the task already has the turn."""
         if self.answer(error) is error:
             self._notify()
 
@@ -134,10 +134,10 @@ class FileLockRequest:
 
 @final
 class WaitingThread:
-    """The thread that waits in the kernel, and grants the turn, for one request after the other.
+    """The thread that waits in the kernel for the turn and grants it to one request after another.
 
-    ``turn`` and ``line`` are locks of its own: another task would take those that it has beside it.
-    It ends by :meth:`stop`, or with ``owner``, when it has got what it waits for by then.
+    ``turn`` and ``line`` are locks of its own: another task could acquire shared ones beside it.
+    It ends on :meth:`stop`, or with ``owner``, after acquiring what it is waiting for at that time.
     """
 
     def __init__(self, owner: object, turn: LockFile, line: LockFile) -> None:
@@ -155,11 +155,11 @@ class WaitingThread:
 
     @property
     def at_rest(self) -> bool:
-        """True if it waits for a request, and for no lock."""
+        """True if the thread waits for a request, not for a lock."""
         return self._requests.empty() and not self._in_line
 
     def serve(self, request: FileLockRequest) -> None:
-        """Grant the turn to ``request``, after those that came before."""
+        """Queue ``request``, to be granted the turn after earlier requests."""
         self._requests.put(request)
 
     def _run(self) -> None:
@@ -168,7 +168,7 @@ class WaitingThread:
             pass
 
     def _grant_next(self) -> bool:
-        """Serve one request; return False if there will be no other."""
+        """Serve one request; return False if there will be no more."""
         request = self._requests.get()
         if request is None:
             return False
@@ -185,7 +185,7 @@ class WaitingThread:
         if request is not None:
             request.begin()
         else:
-            with contextlib.suppress(OSError):  # then the next request has it, and releases it
+            with contextlib.suppress(OSError):  # on failure, the next request gets and releases it
                 self.turn.release()
         return going
 
@@ -195,10 +195,10 @@ class WaitingThread:
             self._line.acquire()
             self.turn.acquire()
         finally:
-            self._in_line = False  # before the task knows: it may be done with the file at once
+            self._in_line = False  # before the task is told, as it may finish with the file at once
 
     def _grant_first(self, request: FileLockRequest | None) -> tuple[FileLockRequest | None, bool]:
-        """Grant the first request that is still wanted; return it, and whether others may come."""
+        """Grant the first request not withdrawn; return it, and whether more may follow."""
         with contextlib.suppress(queue.Empty):
             while request is not None:
                 if request.grant():

@@ -1,14 +1,14 @@
 """The write turn between processes: ``flock()`` on a file beside the database.
 
-A process that finds the turn taken waits in the kernel, in a thread. Two files have a lock each:
+A process that finds the turn taken waits in the kernel, in a thread. There are two lock files:
 
 * ``app.db-turn`` is locked by the process that may write;
 * ``app.db-line`` is locked by the process that waits for the turn. The others wait for the line,
   where the kernel keeps their order.
 
-A free turn is taken without the line, by one system call, and released by another. It is fair
-because a process that has just had the turn looks at the line before it takes the turn again: the
-process that is woken needs a moment to run.
+A free turn is acquired without the line, by one system call, and released by another. This is fair
+because a process that has just held the turn checks the line before it acquires the turn again: a
+process that has been woken needs a moment to run.
 
     Process A               | Process B                  | Process C
     has the turn            | locks the line,            |
@@ -36,15 +36,15 @@ from ..system.proc_locks import identity, locks, other_processes
 from .file_requests import Answer, FileLockRequest, WaitingThread
 from .lock_file import LockFile, lock_file
 
-# A process in the kernel's line is awake some 50 us after the turn is free, or a millisecond on a
-# busy machine. For that time after its release, a process looks at the line first,
+# A process in the kernel's queue is awake some 50 us after the turn becomes free, or a millisecond
+# on a busy machine. For that long after its release, a process checks the line first,
 _POLITE_SECONDS = 0.001
-# if other processes were seen of late: the look costs two system calls.
+# if other processes have been seen recently: the check costs two system calls.
 _REMEMBER_SECONDS = 1.0
 
-# How long a waiter trusts the first in line to take a free turn,
+# How long a waiter trusts the first process in line to acquire a free turn,
 _PATIENT_SECONDS = 0.5
-# and how long if the first in line did not take it the last time.
+# and how long if the first in line failed to acquire it the last time.
 _IMPATIENT_SECONDS = 0.01
 
 _NO_LOCKS = (
@@ -53,7 +53,7 @@ _NO_LOCKS = (
     "system where its directory can be written"
 )
 
-# No file can be opened for now, wherever it is.
+# No file at all can be opened for now.
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _TOO_MANY_OPEN = (
     "SQLite: %s cannot be locked now (%s), so the processes that write to this database do not "
@@ -64,7 +64,7 @@ _TOO_MANY_OPEN = (
 
 @final
 class FileTurn:
-    """The turn between processes. Only one task of a process may ask for it at a time.
+    """The turn between processes. Only one task of a process may request it at a time.
 
     ``database`` is the real path of the file; ``clock`` returns monotonic seconds.
     """
@@ -77,10 +77,10 @@ class FileTurn:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Make new locks: the old ones, and the thread that waits, are the parent's."""
+        """Create new locks: the old ones and the waiting thread belong to the parent process."""
         self._others_at = float("-inf")
         self._patience = _PATIENT_SECONDS
-        self._last = FileLockRequest(None, self._clock, None)  # that had the turn
+        self._last = FileLockRequest(None, self._clock, None)  # the last one that had the turn
         self._waiting: FileLockRequest | None = None
         self._thread: WaitingThread | None = None
         self._make_locks()
@@ -91,10 +91,10 @@ class FileTurn:
     def _lock(self, name: str) -> LockFile:
         return lock_file(f"{self._database}-{name}", self._database)
 
-    # -- taking it ------------------------------------------------------------------------------
+    # -- acquiring ------------------------------------------------------------------------------
 
     def acquire_nowait(self) -> FileLockRequest | None:
-        """Take the turn if it is free and no other process is due first; else return None."""
+        """Acquire the turn if it is free and no other process is due first; else return None."""
         try:
             now = self._clock()
             polite = now - self._last.released_at < _POLITE_SECONDS
@@ -108,7 +108,7 @@ class FileTurn:
         return self._last
 
     async def acquire(self, timeout: float, owner: object = None) -> FileLockRequest | None:
-        """Wait for the turn in the kernel, at most ``timeout`` seconds; return None after that.
+        """Wait for the turn in the kernel, at most ``timeout`` seconds; return None on timeout.
 
         A cancellation leaves nothing taken. ``owner`` is the object on whose behalf the task waits:
         see :meth:`send_away`.
@@ -118,7 +118,7 @@ class FileTurn:
         request.prepare()
         self._waiting = request
         thread.serve(request)
-        del thread  # the traceback of a time-out would keep its files open
+        del thread  # the traceback of a timeout would keep its files open
         give_up = self._clock() + timeout
         try:
             while not await request.until_answered(min(timeout, self._patience)):
@@ -126,7 +126,7 @@ class FileTurn:
                 if timeout <= 0:
                     break
                 if passed := self._pass_line():
-                    request.withdraw()  # the thread has waited in vain: the turn was free
+                    request.withdraw()  # the thread waited in vain: the turn was free
                     return passed
             answer = request.answer(Answer.WITHDRAWN)
         finally:
@@ -142,7 +142,7 @@ class FileTurn:
         return request
 
     def holders(self) -> list[str]:
-        """Return the names of other processes that have the turn, as far as the system tells.
+        """Return the names of other processes that hold the turn, as far as the system shows.
 
         Reads the system's list of locks.
         """
@@ -155,9 +155,9 @@ class FileTurn:
             request.dismiss(error())
 
     def _pass_line(self) -> FileLockRequest | None:
-        """Take the turn if it is free although a process is first in line.
+        """Acquire the turn if it is free although a process is first in line.
 
-        A process that was stopped there (Ctrl-Z, a debugger) would block all others.
+        A process that is suspended there (Ctrl-Z, a debugger) would block all others.
         """
         try:
             passed = self._turn.acquire_nowait()
@@ -177,10 +177,10 @@ class FileTurn:
         return False
 
     def close(self) -> None:
-        """Close the files, which the next request opens again. The caller has the turn.
+        """Close the files, which the next request reopens. The caller holds the turn.
 
-        A thread that waits in the kernel although no task wants the turn any more keeps its own: it
-        has the place in line for the next request, and each new one would be one more thread.
+        A thread that waits in the kernel although no task wants the turn any more keeps its files:
+        it holds the place in line for the next request, and a replacement would be an extra thread.
         """
         self._last = FileLockRequest(None, self._clock, None)
         self._make_locks()
@@ -190,7 +190,7 @@ class FileTurn:
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
-        """Note that another connection writes, although this process has the turn.
+        """Record that another connection writes although this process holds the turn.
 
         Runs in the holder's thread. If the files were removed, the new ones are locked next time.
         """
@@ -199,7 +199,7 @@ class FileTurn:
             self._stop_waiting_thread()
 
     def _without_locks(self, error: OSError) -> FileLockRequest:
-        """Return a request without a lock: SQLite's own protects the data, but keeps no order."""
+        """Return a request without a lock: SQLite's own protects the data, but is not fair."""
         warning = _TOO_MANY_OPEN if error.errno in _OUT_OF_DESCRIPTORS else _NO_LOCKS
         if warning not in self._warned_of and not isinstance(error, FileNotFoundError):
             self._warned_of.add(warning)
@@ -210,7 +210,7 @@ class FileTurn:
         return FileLockRequest(None, self._clock, None, granted=True)
 
     def describe(self) -> str:
-        """Return the name of the process that has the turn: ``process 4242 (python)``."""
+        """Return the name of the process that holds the turn: ``process 4242 (python)``."""
         return ", ".join(self.holders() or self._locked_by("line")) or "another process"
 
     def _locked_by(self, name: str) -> list[str]:
@@ -220,11 +220,11 @@ class FileTurn:
     # -- the thread that waits ------------------------------------------------------------------
 
     def _waiting_thread(self) -> WaitingThread:
-        """Return the thread that waits, which is started here and ends with this object."""
+        """Return the waiting thread, which is started on first use and ends with this object."""
         thread = self._thread
         if thread is None:
             thread = WaitingThread(self, self._lock("turn"), self._lock("line"))
-            self._thread = thread  # only now: a thread may not start, at the limit of them
+            self._thread = thread  # last, since a thread may fail to start if there are too many
         return thread
 
     def _stop_waiting_thread(self) -> None:

@@ -1,4 +1,4 @@
-"""Locks between processes, which the system releases when a process ends, however it ends."""
+"""Locks between processes, which the system releases when a process ends for whatever reason."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ except ImportError:  # Windows
 
 
 class LockFile(Protocol):
-    """The lock on one file. Each object is a holder of its own, also within a process.
+    """The lock on one file. Each object is a separate holder, even within a process.
 
-    All methods but :meth:`acquire` return at once. They raise ``OSError`` where locks do not work,
-    and ``DatabaseNotUsableError`` where something else is in the file's place.
+    All methods except :meth:`acquire` return at once. They raise ``OSError`` where locks do not
+    work, and ``DatabaseNotUsableError`` if something other than a regular file is at the path.
     """
 
     def acquire_nowait(self) -> bool:
-        """Take the lock if it is free; return whether it was."""
+        """Acquire the lock if it is free; return whether it was."""
 
     def acquire(self) -> None:
-        """Wait for the lock in this thread, which nothing can interrupt."""
+        """Block this thread until it acquires the lock. The wait cannot be interrupted."""
 
     def release(self) -> None:
         """Release the lock."""
 
     @property
     def replaced(self) -> bool:
-        """True if the file was removed, so that others would lock another one."""
+        """True if the file was removed, in which case others would lock a different one."""
 
 
 def lock_file(path: str, like: str) -> LockFile:
-    """Return the lock on ``path``, a file that is made for the users who may write ``like``.
+    """Return the lock on ``path``, a file created for the users who may write ``like``.
 
-    The file stays empty, and is never removed: another process may be about to lock it.
+    The file stays empty and is never removed: another process may be about to lock it.
     """
     return FlockFile(path, like) if fcntl is not None else PortableLockFile(path)
 
@@ -49,8 +49,8 @@ def lock_file(path: str, like: str) -> LockFile:
 class FlockFile:
     """``flock()``: one system call to acquire, one to release, and a fair queue in the kernel.
 
-    The lock belongs to the open file description. A child process inherits that, so it closes its
-    descriptor; closing does not unlock as long as the parent has another
+    The lock belongs to the open file description. A child process inherits it, so it closes its
+    descriptor; this does not unlock the file as long as the parent's descriptor is open
     (https://man7.org/linux/man-pages/man2/flock.2.html).
     """
 
@@ -72,7 +72,7 @@ class FlockFile:
         fcntl.flock(self._open(), fcntl.LOCK_EX)
 
     def release(self) -> None:
-        if self._descriptor is not None:  # else it could not be opened, and was never taken
+        if self._descriptor is not None:  # else opening failed, and the lock was never acquired
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     @property
@@ -81,7 +81,7 @@ class FlockFile:
             return False
         try:
             return not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
-        except OSError:  # it is gone, or its directory is
+        except OSError:  # the file or its directory is gone
             return True
 
     def renew_in_child(self) -> None:
@@ -91,10 +91,10 @@ class FlockFile:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            with rest():  # or a child forked meanwhile would inherit a descriptor it never closes
+            with rest():  # or a child forked in between would inherit and never close a descriptor
                 self._descriptor = _open(self._path, self._like)
                 self._close = weakref.finalize(self, os.close, self._descriptor)
-                self._close.atexit = False  # a handler of atexit that runs later may write
+                self._close.atexit = False  # an atexit handler that runs later may still write
         return self._descriptor
 
 
@@ -112,15 +112,15 @@ def _open(path: str, like: str) -> int:
             return descriptor
 
 
-# A user who may write the database has a bit of 0o222 of its mode, and needs that of 0o444 here.
+# A user who may write the database has a bit of 0o222 in its mode, and needs that of 0o444 here.
 _WRITERS = 0o222
 
 
 def _give_same_rights(descriptor: int, like: str) -> None:
-    """Let the users who may write the database lock it, as SQLite does with the log, and no others.
+    """Let only the users who may write the database lock it, as SQLite does with the log.
 
-    A user who may only read the database could keep all from writing: ``flock()`` needs no more
-    than a descriptor.
+    Otherwise a user who may only read the database could block all writers: ``flock()`` requires
+    no more than a descriptor.
     """
     with contextlib.suppress(OSError):
         model = os.stat(like)
@@ -131,9 +131,9 @@ def _give_same_rights(descriptor: int, like: str) -> None:
 
 @final
 class PortableLockFile:
-    """The lock where there is no ``flock()``, such as on Windows, by the library ``filelock``.
+    """The lock on systems without ``flock()``, such as Windows, with the library ``filelock``.
 
-    It waits by polling, in no order.
+    It waits by polling, in no particular order.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The right to go on, what is known about its holder, and the place of a task that waits for it."""
+"""The right to proceed, what is known about its holder, and a waiting task's place in line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .whereabouts import Caller, describe_task, whereabouts
 
 
 class Line(Protocol):
-    """What gives permits: a :class:`~.fair_semaphore.FairSemaphore`."""
+    """What issues permits: a :class:`~.fair_semaphore.FairSemaphore`."""
 
     def release(self, permit: Permit) -> None: ...
 
@@ -27,23 +27,23 @@ class Line(Protocol):
 
 @final
 class Permit:
-    """The right to go on, and what is known about its holder.
+    """The right to proceed, and what is known about its holder.
 
-    ``line`` is the semaphore that has given it, None if none has. ``last_sql`` and ``idle_since``
+    ``line`` is the semaphore that issued it, if any. ``last_sql`` and ``idle_since``
     (monotonic seconds; None while a statement runs) are kept up to date by the connection that
-    works under the permit. ``asked_at`` is the line of the application that asked for it,
-    ``seconds_waited`` how long the task has waited for it.
-    ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
+    works under the permit. ``asked_at`` is the source line of the application that requested it,
+    ``seconds_waited`` how long the task waited for it.
+    ``coming_back`` is True once the holder is done and a thread is rolling back its transaction,
     ``given_back`` once the permit is released, ``sought`` once the garbage collector has looked for
-    what its task has lost under it. ``recall`` releases the permit for a task that never can, and
-    rolls back what was done under it; None if nothing was. ``waits_for()`` returns what the holder
-    itself waits for, None if nothing any more.
+    connections its task has lost under it. ``recall`` releases the permit for a task that never
+    can, and rolls back the work done under it; None if there is none. ``waits_for()`` describes
+    what the holder itself waits for; it returns None once the holder no longer waits.
 
-    The task is referred to weakly: it keeps its exception, and the exception's traceback keeps
-    every frame with its variables, so that a connection lost there would never be garbage.
+    The reference to the task is weak: a task keeps its exception, whose traceback keeps every frame
+    with its variables, and a connection lost there would otherwise never become garbage.
     """
 
-    # Class attributes for what comes later, if at all, since each checkout makes a permit.
+    # Class attributes for values set later, if at all, since each checkout creates a permit.
     seconds_waited = 0.0
     asked_at: Caller | None = None
     coming_back = False
@@ -72,16 +72,16 @@ class Permit:
 
     @property
     def task(self) -> asyncio.Task[object] | None:
-        """The holder's task; None for code outside any task, and for a task that is garbage."""
+        """The holder's task; None for code outside any task, and for a task that was collected."""
         reference = self._task  # read once: a thread may set it meanwhile
         return None if reference is None else reference()
 
     @property
     def task_name(self) -> str | None:
-        """The name of the holder's task, also if it has ended; None for code outside any task.
+        """The name of the holder's task, even if it has ended; None for code outside any task.
 
-        It may have got its name after it got the permit: loops name an eager task when it has run
-        up to its first wait.
+        The task may be named after it has acquired the permit: loops name an eager task once it
+        has run up to its first wait.
         """
         name, task = self._name, self.task
         return name if task is None else task.get_name()
@@ -109,7 +109,7 @@ class Permit:
         return f"{name} ({details})" if details else name
 
     def snapshot(self, now: float) -> Holder:
-        """Return what is known of the holder, as a value."""
+        """Return what is known about the holder, as a value."""
         asked_at, idle_since, waits_for = self.asked_at, self.idle_since, self.waits_for
         return Holder(
             task=describe_task(self.task_name),
@@ -122,7 +122,7 @@ class Permit:
         )
 
     def fields(self) -> HolderFields:
-        """Return what is known of the holder, for the record of an event."""
+        """Return what is known about the holder, for the record of an event."""
         return HolderFields(
             task=self.task_name,
             asked_at=None if self.asked_at is None else str(self.asked_at),
@@ -152,8 +152,8 @@ class Permit:
         return details
 
 
-# How often a waiter looks whether the loop of a holder is closed, if there are several loops: a
-# loop that ends tells nobody.
+# How often a waiter checks whether a holder's loop is closed, if there are several loops: closing
+# a loop notifies no other loop.
 LOOK_SECONDS = 1.0
 
 
@@ -161,7 +161,7 @@ LOOK_SECONDS = 1.0
 class Waiter:
     """One task's place in line since ``since``. It is answered once: with a permit, or an error.
 
-    ``number`` is how many waiters the line had ever had when this one joined, itself included.
+    ``number`` counts the waiters that had ever joined the line when this one did, itself included.
     """
 
     __slots__ = ("error", "future", "line", "loop", "number", "owner", "permit", "since", "task")
@@ -185,7 +185,7 @@ class Waiter:
             self.future.set_result(None)
 
     def begin_looking(self) -> None:
-        """Take back, once in a while, what tasks of closed loops hold. In the waiter's loop."""
+        """Start recalling, periodically, permits of tasks of closed loops. In the waiter's loop."""
         of_running_loop(Deadlines).add(LOOK_SECONDS, self._look)
 
     def stop_looking(self) -> None:
@@ -196,7 +196,7 @@ class Waiter:
         self.begin_looking()
 
     def hand_over(self, permit: Permit) -> bool:
-        """Make ``permit`` the waiter's; return False if the waiter's event loop is closed."""
+        """Give ``permit`` to the waiter; return False if the waiter's event loop is closed."""
         self.permit = permit
         if self._notify():
             return True
@@ -214,22 +214,22 @@ class Waiter:
         return call_unless_closed(self.loop, self.wake)
 
 
-# A task starts with a copy of the context of the task that starts it, and so knows the permits
-# of its ancestors: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
+# A task starts with a copy of the context of the task that creates it, and so knows its ancestors'
+# permits: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
 _inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvars.ContextVar(
     "sa_sqlite_pool_permits", default=()
 )
 
 
-# So many permits are passed on without a look at which of them are held still.
+# Up to this number, permits are passed on without checking which of them are still held.
 _FEW = 4
 
 
 def pass_on_to_children(permit: Permit) -> None:
-    """Let the tasks that the current task starts know that it holds ``permit``."""
+    """Record ``permit`` in the context that tasks started by the current task will inherit."""
     held = _inherited.get()
     if held and ((last := held[-1]()) is None or last.given_back):
-        held = held[:-1]  # a task that asks for one connection after the other
+        held = held[:-1]  # a task that requests one connection after another
     elif len(held) > _FEW:
         held = tuple(filter(_is_held, held))
     _inherited.set((*held, weakref.ref(permit)))
@@ -247,7 +247,7 @@ def is_own(permit: Permit) -> bool:
 
 
 def is_inherited(permit: Permit) -> bool:
-    """Return whether an ancestor of the current task held ``permit`` when it started this one.
+    """Return whether an ancestor held ``permit`` when it started the current task.
 
     False outside any task: a timer for several tasks runs in the context of the first of them.
     """
@@ -270,7 +270,7 @@ _SHOWN_CHARACTERS = 120
 
 
 def shorten(sql: str) -> str:
-    """Return ``sql`` on one line, cut where it is long."""
+    """Return ``sql`` on one line, truncated if it is long."""
     line = " ".join(sql[: 2 * _SHOWN_CHARACTERS].split())
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
 

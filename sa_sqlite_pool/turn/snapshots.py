@@ -1,7 +1,7 @@
 """The read transactions of a database file, and the gap in which none begins.
 
-A log can begin anew only at a moment when no read transaction uses it. Where readers overlap all
-the time, that moment never comes by itself, so a gap is made: new read transactions wait while the
+A log can restart from its beginning only while no read transaction uses it. Where readers overlap
+all the time, there is no such moment, so a gap creates one: new read transactions wait while the
 running ones end.
 
     Running reader      | New reader            | Task that makes the gap
@@ -9,11 +9,11 @@ running ones end.
                         | begin(): waits        | waits until no reader is left
     end(): was the last |                       | (wakes) truncates the log
                         |                       | gap ends
-                        | (wakes) goes on       |
+                        | (wakes) continues     |
 
 Readers of any number of event loops and threads share one object. There is no mutex, since
-``end()`` may be called by the garbage collector in the middle of any method here. Instead, a reader
-first enters itself and then looks for a gap, and a gap is announced before its task looks for
+the garbage collector may call ``end()`` in the middle of any method here. Instead, a reader first
+registers itself and then checks for a gap, and a gap is announced before its task checks for
 readers: whatever the order, one sees the other.
 """
 
@@ -38,9 +38,9 @@ EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]
 class Snapshot:
     """One read transaction, from a moment before its first statement until it has ended.
 
-    ``permit`` is its holder's, and ``since`` is in seconds of the clock. ``long`` is True if it was
-    declared long, ``outstayed`` once a gap has waited for it in vain, ``reported`` once a warning
-    has named it, and ``ends_early`` once :meth:`end_early` was called: its loop may be busy still.
+    ``permit`` is that of its holder; ``since`` is in seconds of the clock. ``long`` is True if it
+    was declared long, ``outstayed`` once a gap has waited for it in vain, ``reported`` once a
+    warning has named it, ``ends_early`` once :meth:`end_early` was called: its loop may be busy.
     """
 
     __slots__ = (
@@ -71,11 +71,11 @@ class Snapshot:
 
     @property
     def stays(self) -> bool:
-        """True if a gap need not wait for its end: it is long, or has outstayed one."""
+        """True if gaps do not wait for this transaction: it is long, or has outstayed one."""
         return self.long or self.outstayed
 
     def end_early(self, error: Callable[[], Exception]) -> None:
-        """End the transaction in its own loop: the next call of its task raises ``error()``."""
+        """End the transaction, in its own loop: the next call of its task raises ``error()``."""
         self.ends_early = True
         loop = self.permit.loop
         if self._end_early is not None and loop is not None:
@@ -92,7 +92,7 @@ class Snapshot:
 
 @final
 class Gap:
-    """A gap while it lasts. Readers respect it until ``until``, in seconds of the clock."""
+    """A gap in progress. Readers respect it until ``until``, in seconds of the clock."""
 
     __slots__ = ("_loop", "_news", "_open", "_running", "_time_is_up", "_waiting", "until")
 
@@ -128,13 +128,13 @@ class Gap:
     # -- for Snapshots --------------------------------------------------------------------------
 
     def note_running(self) -> None:
-        self._running = list(self._open)  # a later reader sees the gap, and leaves again
+        self._running = list(self._open)  # a later reader sees the gap, and backs out
 
     def respected(self, now: float) -> bool:
         return now < self.until and not self._loop.is_closed()
 
     def tell_of_end(self) -> None:
-        """Wake the gap's task, since a read transaction has ended. From any thread."""
+        """Wake the gap's task because a read transaction has ended. From any thread."""
         call_unless_closed(self._loop, self._news.set)
 
     async def until_over(self, seconds: float) -> None:
@@ -143,7 +143,7 @@ class Gap:
         timer = call_later(loop, seconds, resolve, mine[1])
         self._waiting.add(mine)
         try:
-            if self.until:  # read after the entry above: another thread may have ended the gap
+            if self.until:  # read after the add() above: another thread may have ended the gap
                 await mine[1]
         finally:
             timer.cancel()
@@ -165,7 +165,7 @@ class Snapshots:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Forget the read transactions of the parent process."""
+        """Discard the read transactions of the parent process."""
         self._open: dict[Snapshot, None] = {}
         self._gap: Gap | None = None
         self._gaps = self._readers_waited = 0
@@ -208,7 +208,7 @@ class Snapshots:
         long: bool = False,
         end_early: EndEarly | None = None,
     ) -> Snapshot | None:
-        """Enter a read transaction that is about to begin; return None if a gap must end first."""
+        """Register a read transaction about to begin; return None if a gap has to end first."""
         snapshot = Snapshot(permit, self._clock(), long=long, end_early=end_early)
         self._open[snapshot] = None
         if self._gap is None or not self.in_gap:
@@ -217,7 +217,7 @@ class Snapshots:
         return None
 
     def end(self, snapshot: Snapshot) -> None:
-        """Remove a read transaction that has ended. From any thread, possibly more than once."""
+        """Remove a read transaction that has ended. Idempotent, and callable from any thread."""
         self._open.pop(snapshot, None)
         if (gap := self._gap) is not None:
             gap.tell_of_end()
@@ -230,9 +230,9 @@ class Snapshots:
 
     @contextmanager
     def gap(self, seconds: float) -> Iterator[Gap]:
-        """Let no read transaction begin within ``with snapshots.gap(1.0) as gap:``.
+        """Hold back new read transactions within ``with snapshots.gap(1.0) as gap:``.
 
-        Readers respect the gap for at most ``seconds``. There may be one gap at a time.
+        Readers respect the gap for at most ``seconds``. There can be only one gap at a time.
         """
         assert not self.in_gap, "one gap at a time"
         began = self._clock()

@@ -1,6 +1,6 @@
-"""What is told of waits: to an observer, for traces and histograms, and to the log if long.
+"""Reports of waits: to an observer, for traces and histograms, and, if they are long, to the log.
 
-As a rule there is no observer, and then a task that has to wait looks at two attributes, no more.
+Usually there is no observer; then a task that has to wait checks two attributes and no more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WaitedFor(enum.Enum):
 
     TURN = "write turn"
     PROCESS = "other process"
-    """The turn between processes, which another one has."""
+    """The turn between processes, which another process holds."""
     READER = "reader"
     CONNECTION = "connection"
 
@@ -47,10 +47,10 @@ _PURPOSES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedWait:
-    """A wait of a task, which has ended. ``began_ns`` is in nanoseconds since the epoch.
+    """A completed wait of a task. ``began_ns`` is in nanoseconds since the epoch.
 
-    ``holder`` is what was waited for longest when it began, ``process`` describes the process that
-    had the turn; None if not known. ``error`` is what ended the wait in vain, None if it did not.
+    ``holder`` had held its permit longest when the wait began, ``process`` describes the process
+    that held the turn; None if unknown. ``error`` is what ended a wait in vain, or None.
     """
 
     what: WaitedFor
@@ -66,24 +66,24 @@ Observer: TypeAlias = Callable[[ObservedWait], None]
 
 
 class WaitingCall(Protocol):
-    """A call of a function that waits until it is taken to run. Times are monotonic."""
+    """A call of a function that waits to be picked up for execution. Times are monotonic."""
 
     @property
     def began(self) -> float:
-        """The time at which its wait began."""
+        """The time at which the wait began."""
 
     @property
     def taken_at(self) -> float | None:
-        """The time at which it was taken to run; None if it was not."""
+        """The time at which the call was picked up for execution; None if it was not."""
 
     @property
     def held_by(self) -> str | None:
-        """What was in the way when it had waited for long; None if it had not."""
+        """The holder when the wait exceeded the limit for long waits; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What an observer is told of the beginning of a wait."""
+    """What an observer is told about the beginning of a wait."""
 
     began_ns: int
     holder: Holder | None = None
@@ -91,7 +91,7 @@ class Beginning:
 
     @classmethod
     def in_line(cls, line: FairSemaphore, now: float) -> Beginning:
-        """Return that of a wait in ``line``."""
+        """Return the beginning of a wait in ``line``."""
         permit = next(iter(line.permits), None)
         return cls(
             application_time.time_ns(), holder=None if permit is None else permit.snapshot(now)
@@ -109,10 +109,10 @@ _NOT_SEEN = "not known, since the event loop was busy"
 class WaitWatch:
     """The watch over the waits of one engine.
 
-    ``limit``: waits of so many seconds or longer are logged, once a minute for each line of the
-    application; None: none is. What is in the way is described when the limit is reached, since the
-    holder does something else when the wait is over; the record comes at the end, with the whole
-    time. ``observer`` is called after each wait, in the task that has waited; None: nothing is.
+    Waits of ``limit`` seconds or longer are logged, once a minute for each source line of the
+    application; with None, no wait is. The holder is described when the limit is reached, since it
+    is doing something else by the time the wait ends; the record is logged at the end, with the
+    total time. ``observer``, unless None, is called after each wait, in the task that waited.
     ``clock`` returns monotonic seconds.
     """
 
@@ -135,7 +135,7 @@ class WaitWatch:
     ) -> Permit:
         """Join ``line`` for ``owner``, and wait at most ``timeout`` seconds (None: no limit).
 
-        Raise ``not_in_time()`` then. An error or a cancellation leaves no place and no permit.
+        Raises ``not_in_time()`` on timeout. An error or a cancellation leaves no place, no permit.
         """
         place = line.stand_in_line(owner)
         try:
@@ -143,7 +143,7 @@ class WaitWatch:
                 permit = await line.wait(place, timeout)
                 if permit is None:
                     raise not_in_time()
-        except BaseException:  # also of what is told of the wait, after its end
+        except BaseException:  # including errors of the report of the wait, after its end
             line.leave_line(place)
             raise
         permit.seconds_waited = time.monotonic() - place.since
@@ -159,22 +159,22 @@ class WaitWatch:
         context: Context | None = None,
         logged: bool = True,
     ) -> AbstractContextManager[None]:
-        """Return a block for a wait, which is left with the error if the wait was in vain.
+        """Return a context manager for a wait, which exits with the error if the wait was in vain.
 
-        ``line`` is the line that is waited in, None if a process is waited for; ``describe()``
-        returns what is in the way. ``context`` is that of the task on whose behalf this one waits.
+        ``line`` is the line of the wait, None for a wait for a process; ``describe()`` returns what
+        is in the way. ``context`` is the context of the task on whose behalf this one waits.
         """
         limit = self.limit if logged else None
         if limit is None and self.observer is None:
             return NOTHING
         return _Wait(self, limit, what, database, line, describe, context)
 
-    # -- waits of calls, which a timer of their own looks at when they have waited for long ------
+    # -- waits of calls, whose own timer checks them once they have waited for long --------------
 
     def beginning(self, line: FairSemaphore) -> Beginning | None:
-        """Return what :meth:`call_ended` tells of the beginning; None if ``line`` is free.
+        """Return the beginning for :meth:`call_ended` to report; None if ``line`` is free.
 
-        Of use only with an observer.
+        Useful only with an observer.
         """
         return Beginning.in_line(line, self.clock()) if line.locked() else None
 
@@ -186,12 +186,12 @@ class WaitWatch:
         beginning: Beginning | None,
         error: BaseException | None,
     ) -> None:
-        """Tell of the wait of a call, which was long, or observed. In the coroutine of its task.
+        """Report a call's wait that was long, or observed. Runs in the coroutine of its task.
 
-        ``error`` is what has ended the call; it is not the wait's if the call was taken to run.
+        ``error`` is what ended the call; it did not end the wait if the call had been picked up.
         """
         if isinstance(error, GeneratorExit):
-            return  # its loop is gone, and the garbage collector calls this
+            return  # the loop is gone, and the garbage collector is calling this
         ended, in_vain = (self.clock(), error) if call.taken_at is None else (call.taken_at, None)
         seconds = ended - call.began
         if call.held_by is not None:
@@ -199,7 +199,7 @@ class WaitWatch:
         if beginning is not None:
             self.observe(what, database, seconds, beginning, in_vain)
 
-    # -- what is told ---------------------------------------------------------------------------
+    # -- reports --------------------------------------------------------------------------------
 
     def observe(
         self,
@@ -210,7 +210,7 @@ class WaitWatch:
         error: BaseException | None,
         context: Context | None = None,
     ) -> None:
-        """Tell the observer, if there is one, of a wait that has ended with ``error``."""
+        """Report a wait that ended with ``error`` to the observer, if there is one."""
         if (observer := self.observer) is None:
             return
         wait = ObservedWait(
@@ -236,7 +236,7 @@ class WaitWatch:
         held_by: str,
         error: BaseException | None,
     ) -> None:
-        """Log a wait of the running task, which has ended with ``error``. In its coroutine."""
+        """Log a wait of the running task that ended with ``error``. Runs in its coroutine."""
         place = caller()
         asked_at, file = (None, None) if place is None else (str(place), place.code.co_filename)
         left_out = self._repeats.admit((database, what, file, asked_at))
@@ -266,12 +266,12 @@ class WaitWatch:
 
 
 UNWATCHED = WaitWatch(None)
-"""For waits that are not the application's, or are watched elsewhere."""
+"""The watch for waits that are not the application's, or that are watched elsewhere."""
 
 
 @final
 class _Wait:
-    """One wait that is observed, or logged if it takes ``limit`` seconds (None: it is not)."""
+    """One wait that is observed, or logged if it takes ``limit`` seconds (None: never logged)."""
 
     __slots__ = (
         "_began",
@@ -325,7 +325,7 @@ class _Wait:
     def _note_holders(self) -> None:
         try:
             self._held_by = self._describe()
-        except Exception as error:  # the timer has others to wake, of whose wait this is the limit
+        except Exception as error:  # the timer must still wake other tasks with the same timeout
             self._held_by = f"not known ({error!r})"
 
     def __exit__(
@@ -338,7 +338,7 @@ class _Wait:
         if limit is not None:
             self._deadlines.discard(limit, self._note_holders)
         if isinstance(error, GeneratorExit):
-            return  # its loop is gone, and the garbage collector calls this
+            return  # the loop is gone, and the garbage collector is calling this
         wait = self._what, self._database, watch.clock() - self._began
         if limit is not None and wait[2] >= limit:
             watch.report(*wait, self._held_by or _NOT_SEEN, error)
@@ -348,7 +348,7 @@ class _Wait:
 
 @contextlib.contextmanager
 def _never_failing(database: str) -> Iterator[None]:
-    """Log an error of an observer: what was waited for would be lost otherwise."""
+    """Log an observer's error, which would otherwise discard what the task has waited for."""
     try:
         yield
     except Exception as error:

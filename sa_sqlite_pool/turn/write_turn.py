@@ -1,7 +1,7 @@
-"""The write turn of a database file: one for all engines, loops and threads, and all processes.
+"""The write turn of a database file: one for all engines, loops, threads and processes.
 
-It has two halves. Tasks wait in line within their process, for a permit; its holder waits in line
-between processes, for the file, and keeps the file as long as it needs SQLite's lock.
+It has two halves. Tasks wait in line within their process, for a permit; the holder of the permit
+waits in line between processes, for the file, and keeps it for as long as it needs SQLite's lock.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from .waits import UNWATCHED, WaitedFor, WaitWatch
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
-"""Names of the holder of SQLite's lock, where the system does not tell more."""
+"""Names of the holder of SQLite's lock, for use where the system reveals no more."""
 
 _DDL = re.compile(r"\s*(CREATE|ALTER|DROP)\s", re.IGNORECASE)
 
-# A holder that finds SQLite's lock taken tries again sooner, unless its loop is very busy.
+# A holder that finds SQLite's lock taken retries sooner than this, unless its loop is very busy.
 _BUSY_SECONDS = 0.1
 
 
 @final
 class Place:
-    """A place in line for the turn, taken before there is a task that waits in it.
+    """A place in line for the turn, taken before there is a task to wait in it.
 
-    ``context`` is that of the call for which the task works, None if for none.
+    ``context`` is that of the call on whose behalf the task works, None if there is no such call.
     """
 
     def __init__(self, line: FairSemaphore, waiter: Waiter) -> None:
@@ -48,11 +48,11 @@ class Place:
 
     @property
     def is_last(self) -> bool:
-        """True if no other waiter has joined the line since."""
+        """True if no other waiter has joined the line since then."""
         return self._line.arrivals == self._waiter.number
 
     def hand_to(self, task: asyncio.Task[Any] | None) -> None:
-        """Make ``task`` (None: no task) the owner of the place, and of the turn it leads to."""
+        """Make ``task`` (None: no task) the owner of the place, and of the turn once acquired."""
         self._waiter.task = task
         if self._waiter.permit is not None:
             self._waiter.permit.work_for(task)
@@ -65,7 +65,7 @@ class Place:
             permit = await self._line.wait(self._waiter, None)
             assert permit is not None
             permit.seconds_waited = time.monotonic() - self._waiter.since
-        except BaseException:  # it may not have begun
+        except BaseException:  # wait() may not have started
             self._line.leave_line(self._waiter)
             raise
         return permit
@@ -78,17 +78,17 @@ class Place:
 
 
 place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", default=None)
-"""The place in line that the current task has already; None if it has none."""
+"""The place in line that the current task already has; None if it has none."""
 
 
 @final
 class WriteTurn:
-    """The right to write to one database file; a part of its :class:`.DatabaseFile`.
+    """The right to write to one database file; part of its :class:`.DatabaseFile`.
 
     ``line`` is the line within the process. ``identity`` is the real path of the file, ``name`` the
-    database's name in messages. ``describe_writer()`` returns what has SQLite's lock now, as far as
-    the system tells, and ``turn_of(path)`` the turn of another file of the process. ``courtesy`` is
-    what the process owes to programs that do not know the turn.
+    database's name in messages. ``describe_writer()`` returns what holds SQLite's lock now, if the
+    system reveals it, and ``turn_of(path)`` the turn of another file of the process. ``courtesy``
+    is what the process owes to programs that do not know the turn.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class WriteTurn:
         return f"<WriteTurn {self.name}, {status}, {self.waiting} waiting>"
 
     def share(self) -> None:
-        """Line up with other processes, too, from now on."""
+        """Wait in line with other processes, too, from now on."""
         self._shared = True
 
     @property
     def shared(self) -> bool:
-        """True if other processes line up, too."""
+        """True if the turn is shared with other processes."""
         return self._shared
 
     @property
     def waiting(self) -> int:
-        """The number of tasks of this process that wait in line."""
+        """The number of tasks of this process waiting in line."""
         return self.line.waiting
 
     @property
@@ -134,13 +134,13 @@ class WriteTurn:
         return next(iter(self.line.permits), None)
 
     def locked(self) -> bool:
-        """Return whether a task of this process has the turn."""
+        """Return whether a task of this process holds the turn."""
         return self.line.locked()
 
     def statistics(self) -> TurnStatistics:
         """Return the state of the turn, with the whereabouts of its holder.
 
-        If other processes line up, too, this reads the system's list of locks.
+        If the turn is shared with other processes, this reads the system's list of locks.
         """
         line = self.line.statistics()
         return TurnStatistics(
@@ -165,12 +165,12 @@ class WriteTurn:
     ) -> Permit:
         """Wait for the turn, in order of arrival, at most ``timeout`` less ``waited`` seconds.
 
-        Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
-        the object on whose behalf the task waits: see :meth:`send_away`. ``watch`` is the watch
-        over the waits of the engine.
+        Does not suspend if the turn is free. A cancellation leaves the turn unacquired. ``owner``
+        is the object on whose behalf the task waits: see :meth:`send_away`. ``watch`` is the watch
+        over the engine's waits.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
-        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task already holds the turn.
         """
         if permit := self.line.acquire_at_once():
             return permit
@@ -210,7 +210,7 @@ class WriteTurn:
             )
 
     def not_in_time(self, seconds: float) -> WriteTimeout:
-        """Return the error of a task that waited ``seconds`` while another task had the turn."""
+        """Return the error for a task that waited ``seconds`` while another task held the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
             f"{self.line.describe_holders()}, {self.line.waiting} more in line; "
@@ -218,7 +218,7 @@ class WriteTurn:
         )
 
     def _way_out(self) -> str:
-        """Say what to do where a fixture of tests, say, has created its tables and waits."""
+        """Return advice for cases such as a test fixture that has created its tables and waits."""
         holder = self.holder
         if holder is None or holder.last_sql is None or not _DDL.match(holder.last_sql):
             return ""
@@ -228,7 +228,7 @@ class WriteTurn:
         )
 
     def stand_in_line(self, owner: object) -> Place:
-        """Return a place in line, taken now, where another task may wait without limit."""
+        """Join the line now; return the place, in which another task may wait without limit."""
         waiter = self.line.stand_in_line(owner)
         try:
             return Place(self.line, waiter)
@@ -237,7 +237,7 @@ class WriteTurn:
             raise
 
     def acquire_nowait(self) -> Permit | None:
-        """Take the turn if it is free, without waiting. For use inside an event loop."""
+        """Acquire the turn if it is free, without waiting. For use inside an event loop."""
         return self.line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
@@ -245,9 +245,9 @@ class WriteTurn:
         self.line.release(permit)
 
     def close_files(self) -> None:
-        """Close the files of the turn between processes, unless a task has the turn.
+        """Close the files of the turn between processes, unless a task holds the turn.
 
-        The next task that takes it opens them again. From any thread.
+        The next task that acquires the turn reopens them. From any thread.
         """
         permit = self.line.acquire_for_a_moment(counts=False)
         if permit is None:
@@ -265,7 +265,7 @@ class WriteTurn:
     # -- between processes, for the holder of the turn here -------------------------------------
 
     def enter_nowait(self) -> FileLockRequest | None:
-        """Take the file if it is free, by one system call, at times three; else return None."""
+        """Acquire the file if it is free, with one system call, or sometimes three; else None."""
         if not self._shared:
             return _ALONE
         request = self._file.acquire_nowait()
@@ -283,17 +283,17 @@ class WriteTurn:
     ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
-        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        Release it with :meth:`FileLockRequest.release`. A cancellation leaves nothing acquired.
         ``watch`` is as in :meth:`acquire`.
 
-        Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
+        Raises :class:`~sa_sqlite_pool.WriteTimeout` with the name of the process that holds it.
         """
         request = self.enter_nowait()
         if request is not None:
             return request
         place, describe = place_in_line.get(), self._file.describe
         context = None if place is None else place.context
-        # The calls for which a place was taken in advance are logged themselves.
+        # Calls for which a place was taken in advance log their own waits.
         logged = place is None
         wait = watch.block(
             *(WaitedFor.PROCESS, self.name, None, describe), context=context, logged=logged
@@ -303,14 +303,14 @@ class WriteTurn:
                 request = await self._wait_for_file(max(0.0, timeout - waited), owner)
                 if request is None:
                     raise self.file_not_in_time(timeout)
-        except BaseException:  # also of what is told of the wait, after its end
+        except BaseException:  # including errors of the report of the wait, after its end
             if request is not None:
                 request.release()
             raise
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
-        """Return the error of a task that waited ``seconds`` while a process had the turn."""
+        """Return the error for a task that waited ``seconds`` while a process held the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
             f"the turn, {self.line.waiting} more of this process in line; shorten the "
@@ -333,7 +333,7 @@ class WriteTurn:
                 holder.waits_for = None
 
     def meet_busy(self) -> None:
-        """Note that another connection has SQLite's lock nevertheless. In the holder's thread."""
+        """Record that another connection has SQLite's lock nevertheless. In the holder's thread."""
         if (holder := self.holder) is not None:
             self._met_busy_at = time.monotonic()
             holder.waits_for = lambda: self._describe_lock(holder)
@@ -342,10 +342,10 @@ class WriteTurn:
             self.courtesy.meet()
 
     def _describe_lock(self, holder: Permit) -> str | None:
-        """Return what has SQLite's lock while ``holder`` waits for it; None if it does not wait.
+        """Return what holds SQLite's lock while ``holder`` waits for it; None if it does not wait.
 
-        A holder that waits tries every few milliseconds. One that has not tried for longer has the
-        lock, or has given up; if another process has the lock, the holder still waits.
+        A waiting holder retries every few milliseconds. One that has not tried for longer has the
+        lock, or has given up; if another process has the lock, the holder is still waiting.
         """
         if holder.idle_since is not None:
             return None
@@ -357,4 +357,4 @@ class WriteTurn:
 
 
 _ALONE = FileLockRequest(None, time.monotonic, None)
-"""The request used where no other process shares the file: there is nothing to release."""
+"""The request used if no other process shares the file: there is nothing to release."""
