@@ -1,1 +1,1 @@
-"""An SQLite database, copied to PostgreSQL: checked first, in one transaction, and read back."""
+"""Copy an SQLite database to PostgreSQL: checked first, in one transaction, and read back."""

@@ -1,4 +1,4 @@
-"""``copy_to()``: an SQLite database goes to PostgreSQL."""
+"""``copy_to()``: copy an SQLite database to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ async def copy_to(
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> CopyReport:
-    """Copy all rows of the tables of ``metadata`` from ``db`` to the PostgreSQL of ``engine``.
+    """Copy all rows of the tables of ``metadata`` from ``db`` to PostgreSQL through ``engine``.
 
-    :param db: the SQLite database, open; it may be written to meanwhile, and what is copied is its
-        state at the beginning
-    :param engine: of ``create_async_engine``, with the driver asyncpg or psycopg; or a
-        :class:`~sa_sqlite_pool.ServerDatabase`, open, whose write turn the copy has meanwhile
-    :param metadata: of the application's models; its tables are created where they are missing, and
-        have to be empty where they are not
+    :param db: the open SQLite database; it may be written to meanwhile, but its state at the
+        beginning is copied
+    :param engine: an engine of ``create_async_engine``, with the driver asyncpg or psycopg; or an
+        open :class:`~sa_sqlite_pool.ServerDatabase`, whose write turn the copy holds meanwhile
+    :param metadata: the metadata of the application's models; tables that are missing on the
+        server are created, and tables that exist there have to be empty
     :param progress: called in the event loop as ``progress(phase, done, total)``; the phases are
         ``"snapshot"``, in pages, ``"check"``, ``"copy"`` and ``"verify"``, in rows, and
-        ``"finish"``, in indexes and the like
+        ``"finish"``, in indexes and similar steps
     :param dry_run: only check, and report what would be copied
 
-    First the tables, indexes and constraints of the models are created on the server, without rows,
-    and rolled back; tables that are there are compared with the models; and every value is checked.
-    Raise :class:`~sa_sqlite_pool.MisfitsError` with all that does not fit, and copy nothing. Then
-    everything happens in one transaction: tables, rows, indexes, foreign keys, sequences,
-    statistics, Alembic's version. All rows are read back and compared before the COMMIT.
+    First, the tables, indexes and constraints of the models are created on the server without rows,
+    and rolled back; existing tables are compared with the models; and every value is checked. If
+    anything does not fit, raise :class:`~sa_sqlite_pool.MisfitsError` with all of it, and copy
+    nothing. Then everything happens in one transaction: tables, rows, indexes, foreign keys,
+    sequences, statistics, Alembic's version. All rows are read back and compared before the COMMIT.
 
     Raise :class:`~sa_sqlite_pool.CopyError` if the server cannot be reached, is a replica, or
     refuses a statement; the error of SQLAlchemy or the driver is its ``__cause__``. Raise it, too,
-    if tables have rows on the server, are missing in the file, or do not come back as they were
-    sent. Then, and after a cancellation, the server is as it was. Only if the connection ends
-    before the answer to COMMIT comes is that not known:
-    :class:`~sa_sqlite_pool.CommitUnknownError`; nor if the cancellation comes there, and
+    if tables have rows on the server, are missing from the file, or are not read back as they were
+    sent. After such an error or a cancellation, the server is unchanged, with two exceptions, in
+    which that is not known: if the connection is lost before the answer to COMMIT arrives,
+    :class:`~sa_sqlite_pool.CommitUnknownError` is raised; if a cancellation arrives at that point,
     ``commit_cancelled`` is logged.
-    What is wrong with ``db`` itself is raised as by its other methods, and so are the time-outs of
-    a :class:`~sa_sqlite_pool.ServerDatabase`.
+    Errors of ``db`` itself are raised as by its other methods, and so are the time-outs of a
+    :class:`~sa_sqlite_pool.ServerDatabase`.
 
-    Memory does not grow with the file: some blocks of rows are in it at any time. A copy of the
-    file is made beside it for the time, and removed whatever happens.
+    Memory use does not grow with the file: only some blocks of rows are in memory at any time. A
+    copy of the file is kept beside it meanwhile, and removed whatever happens.
     """
     check_progress(progress, "the phase, what is done and the total")
     if not isinstance(metadata, MetaData):
@@ -100,12 +100,12 @@ def _engine_of(given: AsyncEngine | ServerDatabase) -> AsyncEngine:
 
 
 def _shown(given: object) -> str:
-    # Not what it says of itself: a URL has a password.
+    # Not its own text: a URL contains a password.
     return f"a {type(given).__name__}"
 
 
 class _ProgressError(Exception):
-    """What ``progress`` has raised, which may look like an error of the server, and is none."""
+    """An error that ``progress`` has raised, so that it is not mistaken for one of the server."""
 
     def __init__(self, raised: Exception) -> None:
         super().__init__()
@@ -122,12 +122,12 @@ class _Copy:
         self._progress = progress
         self._wire: Wire = wire_of(engine.dialect)
         self._seconds: dict[str, float] = {}
-        self._warnings: list[str] = []  # of the server; the plan has those of the file
+        self._warnings: list[str] = []  # about the server; the plan has those about the file
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         misfits = Collector()
         async with self._transaction(keeps=False) as connection:
-            # Before the long part; for rows it is looked again when the tables are locked.
+            # Before the long part; rows are looked for again once the tables are locked.
             not_null, revisions = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
@@ -143,9 +143,9 @@ class _Copy:
     def _rehearse(
         self, connection: Connection, misfits: Collector
     ) -> tuple[set[tuple[Table, str]], Revisions]:
-        """Create what is missing, and compare what is there: to be rolled back.
+        """Create what is missing, and compare what exists; the caller rolls this back.
 
-        Return the columns that take no NULL there, and Alembic's version.
+        Return the columns that do not accept NULL there, and Alembic's version.
         """
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
@@ -185,7 +185,7 @@ class _Copy:
 
     @asynccontextmanager
     async def _transaction(self, *, keeps: bool = True) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction; also where the engine's own mode is autocommit."""
+        """Begin a transaction, even if the engine's own mode is autocommit."""
         async with AsyncExitStack() as opened:
             with connecting(self._engine.url):
                 connection = await opened.enter_async_context(self._engine.connect())
@@ -195,8 +195,8 @@ class _Copy:
                 try:
                     yield connection
                 except asyncio.CancelledError:
-                    # In the middle of a COPY, psycopg's connection takes no ROLLBACK: the server
-                    # rolls back when the connection is gone.
+                    # In the middle of a COPY, psycopg's connection accepts no ROLLBACK, but the
+                    # server rolls back when the connection is gone.
                     await connection.invalidate()
                     raise
                 except Exception:
@@ -252,7 +252,7 @@ class _Copy:
                 )
             done += outgoing.digest.rows
 
-    # -- what is told ---------------------------------------------------------------------------
+    # -- reports --------------------------------------------------------------------------------
 
     def _report(
         self, plan: Plan, copied: list[CopiedTable] | None = None, **further: Any
@@ -280,10 +280,10 @@ class _Copy:
 
 
 async def _roll_back(connection: AsyncConnection, transaction: AsyncTransaction) -> None:
-    """End a transaction that has failed; what follows of that is not raised instead of the why."""
+    """Roll back a transaction that has failed, without raising an error instead of its cause."""
     try:
         await transaction.rollback()
-    except SQLAlchemyError:  # the connection has ended, and so the transaction
+    except SQLAlchemyError:  # the connection is gone, and so is the transaction
         await connection.invalidate()
 
 
@@ -291,7 +291,7 @@ async def _commit(transaction: AsyncTransaction, engine: AsyncEngine) -> None:
     try:
         await transaction.commit()
     except asyncio.CancelledError:
-        if not isinstance(engine.pool, ServerPool):  # which has said it
+        if not isinstance(engine.pool, ServerPool):  # which has logged it
             server = name_of(engine.url)
             log(
                 CommitCancelled(database=server, server=server),

@@ -1,4 +1,4 @@
-"""One pass over all rows that names every value that does not fit, before anything is copied."""
+"""One pass over all rows that reports every value that does not fit, before anything is copied."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or of the primary key")
 async def check(
     worker: ConnectionThread, plan: Plan, misfits: Collector, progress: Callable[[int], object]
 ) -> None:
-    """Examine all rows of the snapshot; ``progress`` is told how many have been, after each block.
+    """Examine all rows of the snapshot; after each block, call ``progress`` with the number so far.
 
-    A cancellation ends it between two blocks, or interrupts SQLite.
+    A cancellation ends this between two blocks, or interrupts SQLite.
     """
     done, varied = 0, Varied()
     for table in plan.tables:
@@ -46,11 +46,11 @@ def _constraints(
 
 @final
 class Examination:
-    """The rows of one table, a block at a time, in the thread of the connection.
+    """The examination of one table's rows, a block at a time, in the thread of the connection.
 
-    A block is examined a column at a time, by functions in C. Only where something is wrong in a
-    column are its values looked at one by one. If a text is not UTF-8, ``sqlite3`` gives no row
-    any more: the table is then examined anew, with such texts as they are.
+    A block is examined a column at a time, by functions in C. Only if something is wrong in a
+    column are its values examined one by one. If a text is not UTF-8, ``sqlite3`` returns no more
+    rows: the table is then examined again from the beginning, with such texts as they are.
     """
 
     def __init__(self, plan: TablePlan, misfits: Collector, varied: Varied) -> None:

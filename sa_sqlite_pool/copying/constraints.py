@@ -1,11 +1,11 @@
-"""What several rows are needed for: orphans, and duplicates of what PostgreSQL holds unique.
+"""Checks that need several rows: orphans, and duplicates of what has to be unique on PostgreSQL.
 
-SQLite's own enforcement is not enough to go by: foreign keys may have been off, a constraint of the
-models may not be in the file, and NOCASE compares otherwise than PostgreSQL.
+SQLite's own enforcement cannot be relied on: foreign keys may have been off, a constraint of the
+models may not be in the file, and NOCASE compares differently from PostgreSQL.
 
-Values are compared as SQLite has them. Where a column has some that may be the same on PostgreSQL
-though they differ here, such as UUIDs with hyphens and without, all of it is compared as it would
-be sent, by a function in Python.
+Values are compared as SQLite stores them. If a column has values that may be equal on PostgreSQL
+although they differ here, such as UUIDs with and without hyphens, all its values are compared as
+they would be sent, by a function in Python.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .tables import Plan, TablePlan
 class RowsQuery:
     """A query whose rows are misfits: the key of each, and then the values of ``columns``.
 
-    It ``may_fail``, and is left to the server then, where a part of it is the application's, of
-    which SQLite may know nothing, or where the server computes a column that the file may not have.
+    The query ``may_fail``, and is then left to the server, if a part of it is the application's and
+    may be unknown to SQLite, or if the server computes a column that the file may not have.
     """
 
     plan: TablePlan
@@ -43,7 +43,7 @@ class RowsQuery:
     may_fail: bool
 
     def run(self, connection: sqlite3.Connection, misfits: Collector) -> None:
-        """Execute the query, and add what it finds."""
+        """Execute the query, and add the misfits that it finds."""
         key = list(self.plan.key)
         column = ", ".join(self.columns)
         try:
@@ -53,24 +53,24 @@ class RowsQuery:
                 named = dict(zip(key, row, strict=False))
                 misfits.add(self.plan.name, column, named, found, self.problem)
         except sqlite3.OperationalError as error:
-            # A condition in PostgreSQL's language, such as "s = 'a'::text", is left to it.
+            # A condition in PostgreSQL's SQL, such as "s = 'a'::text", is left to the server.
             if not self.may_fail or "interrupt" in str(error):
                 raise
 
 
 Varied = set[tuple[Table, str]]
-"""Columns with values that may be the same on PostgreSQL though they differ here."""
+"""Columns with values that may be equal on PostgreSQL although they differ here."""
 
 
 def key_columns(table: Table) -> set[str]:
-    """Return the names of the columns that are unique on PostgreSQL, or refer to such."""
+    """Return the names of the columns that are unique on PostgreSQL, or reference such columns."""
     unique = {column.name for columns, _ in _unique(table) for column in columns}
     keys = table.foreign_key_constraints
     return unique | {element.parent.name for key in keys for element in key.elements}
 
 
 def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Iterator[RowsQuery]:
-    """Return the queries for all that the models' constraints forbid, and the file's do not."""
+    """Yield the queries for everything that the models' constraints forbid, but not the file's."""
     sent = _Sent(connection, plan)
     names = {table.table for table in plan.tables}
     for table in plan.tables:
@@ -95,12 +95,12 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
 
 Expression = Callable[[Table, str], str]
 
-# Of ``PRAGMA encoding``, which Python takes as they are: "UTF-8", "UTF-16le", "UTF-16be".
+# Names from ``PRAGMA encoding``, which Python accepts: "UTF-8", "UTF-16le", "UTF-16be".
 _WRONG_BYTES = {"UTF-8": "surrogateescape"}
 
 
 def _named(table: Table, name: str) -> str:
-    # Without the table, a column that is not there would be a string.
+    # Without the table, SQLite would read a column that does not exist as a string.
     return f"{quoted(table.name)}.{quoted(name)}"
 
 
@@ -110,7 +110,7 @@ def _stored(table: Table, name: str) -> str:
 
 @final
 class _Sent:
-    """Functions of SQLite's for values as they would be sent; those that do not fit stay."""
+    """SQLite functions that return values as they would be sent; misfits remain unchanged."""
 
     def __init__(self, connection: sqlite3.Connection, plan: Plan) -> None:
         self._connection = connection
@@ -124,11 +124,11 @@ class _Sent:
         self._encoding = str(encoding)
 
     def knows(self, table: Table, name: str) -> bool:
-        """Return whether a column is copied: others are computed by the server."""
+        """Return whether a column is copied; the server computes the others."""
         return (table, name) in self._codecs
 
     def expression(self, table: Table, name: str) -> str:
-        """Return the SQL for the values of a column, and have its function there."""
+        """Return the SQL for the values of a column, and register its function."""
         column = table, name
         if not self.knows(*column):
             return _stored(table, name)
@@ -137,8 +137,8 @@ class _Sent:
             function = partial(_as_sent, self._codecs[column], self._encoding)
             self._connection.create_function(self._names[column], 2, function)
         value = _named(table, name)
-        # A text as its bytes, in the encoding of the file: they may be wrong in it, and then no
-        # function is called.
+        # A text is passed as bytes, in the encoding of the file: they may be invalid in it, and
+        # then the function would not be called.
         data = f"CASE typeof({value}) WHEN 'text' THEN CAST({value} AS BLOB) ELSE {value} END"
         return f"{self._names[column]}(typeof({value}), {data})"
 
@@ -151,17 +151,17 @@ def _as_sent(codec: Codec, encoding: str, kind: str, stored: Any) -> Any:
         if kind == "text":
             value = stored.decode(encoding, _WRONG_BYTES.get(encoding, "surrogatepass"))
         (form,) = codec.forms([value])
-    except Exception:  # it does not fit, which is said of it; a type may raise anything
+    except Exception:  # it does not fit, which is reported; a type may raise anything
         return stored
     if form == NULL:
         return None
-    if isinstance(codec, Numeric) and "." in form:  # as that of an integer, which it may refer to
+    if isinstance(codec, Numeric) and "." in form:  # like an integer's, which it may reference
         form = form.rstrip("0").rstrip(".")
     return form.encode("utf-8", "surrogatepass")
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:
-    """Return columns, by folded names, that are unique in the file, by any collation."""
+    """Yield the sets of columns, as folded names, that are unique in the file by any collation."""
     query = "SELECT name, pk, upper(type) FROM pragma_table_info(?) WHERE pk > 0"
     key = connection.execute(query, [table.name]).fetchall()
     if [(pk, type_) for _, pk, type_ in key] == [(1, "INTEGER")]:  # the rowid, without an index
@@ -174,7 +174,7 @@ def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]
 
 
 def _unique(table: Table) -> Iterator[tuple[list[Column[object]], str]]:
-    """Return the columns that are unique together, and the condition of a partial index."""
+    """Yield the columns that are unique together, and the condition of a partial index."""
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint):
             yield list(constraint.columns), ""
@@ -209,7 +209,7 @@ def _duplicates(
 ) -> RowsQuery:
     table, names = quoted(plan.table.name), [column.name for column in columns]
     found = [_named(plan.table, name) for name in names]
-    # All rows of each group. Equal as PostgreSQL compares: byte by byte.
+    # All rows of each group. They are compared as by PostgreSQL: byte by byte.
     values = ", ".join(expression(plan.table, name) for name in names)
     known = " AND ".join(f"{name} IS NOT NULL" for name in found)
     twice = (

@@ -11,17 +11,17 @@ from .misfits import Collector
 from .source import Rows, read_any_text, read_texts
 from .tables import Plan, TablePlan
 
-# MaxAllocSize of PostgreSQL, a gigabyte, less what the server reads at once.
+# PostgreSQL's MaxAllocSize, a gigabyte, less what the server reads at once.
 LINE_BYTES = 2**30 - 128 * 1024
-"""The longest row that COPY takes."""
+"""The longest row that COPY accepts."""
 
 _TOO_LONG = "PostgreSQL takes rows of up to 1 GB, in which bytes count twice"
 
 
 def refuse_long_lines(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:
-    """Add the rows that are too long for a line of COPY, by the longest column of each.
+    """Add the rows that are too long for a line of COPY, each under its longest column.
 
-    In the thread. Only a file of half the length has such rows, since none is more than doubled.
+    It runs in the thread. Only a file of half the length has such rows: none is more than doubled.
     """
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
@@ -38,7 +38,7 @@ def refuse_long_lines(connection: sqlite3.Connection, plan: Plan, misfits: Colle
 def _refuse_long_lines(
     connection: sqlite3.Connection, table: TablePlan, misfits: Collector
 ) -> None:
-    # Characters of up to four bytes.
+    # A character has up to four bytes.
     lengths = [f"coalesce(length({quoted(column.name)}), 0)" for column in table.columns]
     source = Rows(connection, f"{table.select} WHERE {' + '.join(lengths)} > {LINE_BYTES // 4}")
     while rows := source.next():
@@ -51,7 +51,7 @@ def _refuse_long_lines(
 
 
 def _sent_bytes(value: Any) -> int:
-    """Return about how many bytes of a line a value is."""
+    """Return approximately how many bytes of a line a value takes."""
     if isinstance(value, bytes):
         return 2 * len(value)
     if isinstance(value, str):

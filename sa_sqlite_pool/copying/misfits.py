@@ -16,7 +16,7 @@ EXAMPLES = 10
 class Misfit:
     """A value that does not fit: the ``key`` of its row, what was ``found``, and ``why``.
 
-    One of the schema has no key.
+    A misfit of the schema has no key.
     """
 
     key: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Misfits:
 
 
 def headline(misfits: Sequence[Misfits]) -> str:
-    """Return how many values do not fit, and how much of the models."""
+    """Return a text that says how many values, and how many parts of the models, do not fit."""
     schema = sum(group.total for group in misfits if group.kind == Kind.SCHEMA.value)
     values = sum(group.total for group in misfits) - schema
     parts = [f"values that do not fit: {values:,}"] if values or not schema else []
@@ -64,7 +64,7 @@ class _Group:
 
 @final
 class Collector:
-    """Misfits as they are found. It keeps few of them, however many there are."""
+    """Collects misfits as they are found, and keeps only a few, however many there are."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str, Kind], _Group] = {}
@@ -79,18 +79,18 @@ class Collector:
             group.first.append(Misfit(key, shown(value), problem.why))
 
     def add_schema(self, table: str, name: str, found: str, why: str) -> None:
-        """Add what the server refuses of the models: ``name`` of a column, an index or a key."""
+        """Add a part of the models that the server refuses: ``name`` is a column, index or key."""
         group = self._groups.setdefault((table, name, Kind.SCHEMA), _Group())
         group.total += 1
         group.first.append(Misfit({}, found, why))
 
     def forget(self, table: str) -> None:
-        """Forget what was found in a table, which is examined anew."""
+        """Discard what was found in a table, which is examined again from the beginning."""
         for name in [name for name in self._groups if name[0] == table and name[2] != Kind.SCHEMA]:
             del self._groups[name]
 
     def result(self) -> tuple[Misfits, ...]:
-        """Return what was found, in the order in which it was met."""
+        """Return the misfits, in the order in which they were found."""
         return tuple(
             Misfits(table, column, kind.value, group.total, tuple(group.first))
             for (table, column, kind), group in self._groups.items()
@@ -98,5 +98,5 @@ class Collector:
 
 
 def key_text(key: Mapping[str, Any]) -> str:
-    """Return a key as it is shown: ``id=7``."""
+    """Return a key as messages show it: ``id=7``."""
     return ", ".join(f"{name}={shown(value)}" for name, value in key.items())

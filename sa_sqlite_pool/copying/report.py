@@ -12,7 +12,7 @@ from .misfits import Misfits, headline
 
 
 class Phase(str, enum.Enum):
-    """What a copy is at."""
+    """The phase that a copy is in."""
 
     SNAPSHOT = "snapshot"
     CHECK = "check"
@@ -22,12 +22,12 @@ class Phase(str, enum.Enum):
 
 
 Progress = Callable[[str, int, int], object]
-"""``progress(phase, done, total)``; of rows, but of pages for ``"snapshot"``."""
+"""``progress(phase, done, total)``: in rows, but in pages for ``"snapshot"``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
-    """One table: its rows, and the seconds that they took. After a dry run no time was taken."""
+    """One table: the number of its rows, and the seconds that they took; zero after a dry run."""
 
     name: str
     rows: int
@@ -38,8 +38,8 @@ class CopiedTable:
 class CopyReport:
     """What was copied, or would be after a ``dry_run``.
 
-    ``seconds`` has those of each phase. ``warnings`` are sentences: what is in the file and was
-    not copied. ``revisions`` are Alembic's, which the file was at and the server is at now.
+    ``seconds`` has the duration of each phase. ``warnings`` are sentences about what is in the file
+    and was not copied. ``revisions`` are the file's Alembic revisions, now also the server's.
     ``misfits`` is empty unless the copy was refused: see :class:`~sa_sqlite_pool.MisfitsError`.
     """
 
@@ -52,15 +52,15 @@ class CopyReport:
 
     @property
     def rows(self) -> int:
-        """The rows of all tables."""
+        """The number of rows in all tables."""
         return sum(table.rows for table in self.tables)
 
 
 class MisfitsError(CopyError):
     """Values of the file do not fit into the tables of the models. Nothing was copied.
 
-    Or PostgreSQL does not take the models, or has other tables already. ``report.misfits`` has all
-    of it by table, column and kind.
+    Or PostgreSQL does not accept the models, or already has different tables. ``report.misfits``
+    contains all of it by table, column and kind.
     """
 
     def __init__(self, report: CopyReport) -> None:

@@ -1,4 +1,4 @@
-"""The copy of the SQLite file that is read, and its rows in blocks."""
+"""The copy of the SQLite file from which rows are read, in blocks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..files.urls import locate
 
 Row = tuple[Any, ...]
 
-# Of Python's objects, as far as a processor's cache: larger blocks take twice the time a row. The
-# next block, which is being read, is in memory, too.
+# Of Python objects, which then fit a processor's cache: larger blocks take twice the time per row.
+# The next block, which is being read, is in memory, too.
 BLOCK_BYTES = 512 * 1024
 BLOCK_ROWS = 1024
-# Fetched at once, once rows have been small: as many large ones may follow.
+# Fetched at once after rows that were small: as many large ones may follow.
 _STEP_ROWS = 32
 _VALUE_BYTES = 40  # of an object without its content, and its place in a row
 _WITHOUT_CONTENT = {int, float, type(None)}
@@ -34,9 +34,9 @@ _FOLDS = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 async def snapshot(
     db: SQLiteDatabase, progress: Callable[[int, int], object]
 ) -> AsyncIterator[ConnectionThread]:
-    """Open a consistent copy of the database within the block: the application writes on.
+    """Open a consistent copy of the database within the block; the application can keep writing.
 
-    A process that is killed while the copy is made leaves what a killed backup leaves.
+    A process that is killed while it makes the copy leaves what a killed backup leaves.
     """
     with _free_name(db) as path:
         await db.backup(path, progress=progress)
@@ -48,7 +48,7 @@ async def snapshot(
 
 @contextmanager
 def _free_name(db: SQLiteDatabase) -> Iterator[Path]:
-    """Yield a name for a copy: beside the database, where there is room for it, if that can be."""
+    """Yield a name for a copy: beside the database, where there is room for it, if possible."""
     beside = locate(db.writer_engine.url).file
     if beside is None or not _takes_files(Path(beside).parent):
         with tempfile.TemporaryDirectory(
@@ -77,22 +77,22 @@ def _takes_files(directory: Path) -> bool:
 
 
 def _open(connection: sqlite3.Connection) -> None:
-    # Or the file is opened at its first read.
+    # Otherwise, SQLite opens the file only at the first read.
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
 def folded(name: str) -> str:
-    """Return a name as SQLite compares it: of ``É`` and ``é`` it makes two."""
+    """Return a name as SQLite compares it: ``É`` and ``é`` are two names."""
     return name.translate(_FOLDS)
 
 
 def read_any_text(connection: sqlite3.Connection) -> None:
-    """Let texts that are not UTF-8 be read, with lone surrogates in the place of wrong bytes."""
+    """Make texts that are not UTF-8 readable, with lone surrogates in place of invalid bytes."""
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
 
 
 def read_texts(connection: sqlite3.Connection) -> None:
-    """Let texts that are not UTF-8 raise: no function in Python is called for each text."""
+    """Make texts that are not UTF-8 raise an error; no Python function is called for each text."""
     connection.text_factory = str
 
 
@@ -105,14 +105,14 @@ def is_not_utf8(error: sqlite3.OperationalError) -> bool:
 class Rows:
     """The rows of one query, in blocks that are about the same size in memory.
 
-    Used in the thread of the connection. ``most`` is the largest number of rows in a block. A row
-    that is larger than a block is one of its own.
+    They are used in the thread of the connection. ``most`` is the largest number of rows in a
+    block. A row that is larger than a block becomes a block of its own.
     """
 
     def __init__(self, connection: sqlite3.Connection, sql: str) -> None:
         self._cursor = connection.execute(sql)
         self._step = 1
-        self._left: list[Row] = []  # fetched, and not in a block yet
+        self._left: list[Row] = []  # fetched, but not in a block yet
         self.most = 0
 
     def next(self) -> list[Row]:
@@ -133,7 +133,7 @@ class Rows:
         return block
 
     def _some(self, most: int) -> list[Row]:
-        """Return what is left, or some more; single rows after one that was large."""
+        """Return the rows that are left, or fetch more: one at a time after a large row."""
         rows, self._left = self._left, []
         if rows:
             self._step = 1
@@ -147,7 +147,7 @@ def columns_of(rows: Sequence[Row]) -> list[Row]:
 
 
 def _bytes_of(rows: Sequence[Row]) -> int:
-    """Return about how much memory rows take; not all texts have one byte a character."""
+    """Return approximately how much memory rows take; some texts have several bytes a character."""
     used = len(rows) * len(rows[0]) * _VALUE_BYTES
     for values in zip(*rows, strict=False):
         if type(values[0]) not in _WITHOUT_CONTENT:
@@ -161,7 +161,7 @@ def _bytes_of(rows: Sequence[Row]) -> int:
 
 
 def _fitting(rows: Sequence[Row], room: int) -> int:
-    """Return how many of the rows there is room for."""
+    """Return how many of the rows fit into ``room``."""
     for place, row in enumerate(rows):
         room -= _bytes_of([row])
         if room < 0:

@@ -1,4 +1,4 @@
-"""Which tables are copied: those of the models, beside those of the file."""
+"""The tables that are copied: those of the models, compared with those of the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 
 
 @dataclass(frozen=True)
 class CopiedColumn:
-    """A column, and how its values go over."""
+    """A column, and how its values are copied."""
 
     name: str
     codec: Codec
@@ -38,8 +38,8 @@ class CopiedColumn:
 class TablePlan:
     """A table of the models, and its rows in the file.
 
-    ``high_water`` is the largest id that SQLite's AUTOINCREMENT has given, rows that were deleted
-    since included; None without AUTOINCREMENT.
+    ``high_water`` is the largest id that SQLite's AUTOINCREMENT has assigned, including ids of rows
+    that were deleted since; None without AUTOINCREMENT.
     """
 
     table: Table
@@ -47,7 +47,7 @@ class TablePlan:
     rows: int
     high_water: int | None
     own_key: Sequence[str]
-    """The file's own key. It names a row where the models have no primary key."""
+    """The file's own key. It identifies a row if the models have no primary key."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class TablePlan:
 
     @cached_property
     def key(self) -> dict[str, int]:
-        """The columns that name a row, and their places in a row that :attr:`select` gives."""
+        """The columns that identify a row, and their indexes in the rows of :attr:`select`."""
         places = {column.name: place for place, column in enumerate(self.columns)}
         names = [column.name for column in self.table.primary_key if column.name in places]
         if names:
@@ -64,7 +64,7 @@ class TablePlan:
         return {name: place for place, name in enumerate(self.own_key, len(self.columns))}
 
     def key_of(self, row: tuple[Any, ...]) -> dict[str, Any]:
-        """Return what names a row that :attr:`select` gave."""
+        """Return the key of a row that :attr:`select` has returned."""
         return {name: row[place] for name, place in self.key.items()}
 
     @cached_property
@@ -76,7 +76,7 @@ class TablePlan:
 
     @cached_property
     def select_copied(self) -> str:
-        """The query for what is copied of all rows."""
+        """The query for all rows, with only the columns that are copied."""
         return self._select()
 
     def _select(self, *further: str) -> str:
@@ -94,7 +94,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """The rows of all tables."""
+        """The number of rows in all tables."""
         return sum(table.rows for table in self.tables)
 
 
@@ -104,9 +104,9 @@ def plan_copy(
     dialect: Dialect,
     not_null: Container[tuple[Table, str]] = (),
 ) -> Plan:
-    """Compare the file with the models. Raise :class:`CopyError` if something is missing there.
+    """Compare the file with the models. Raise :class:`CopyError` if the file lacks something.
 
-    ``not_null`` are columns that take no NULL on the server, whatever the models say.
+    ``not_null`` are the columns that do not accept NULL on the server, whatever the models say.
     """
     add_collations(connection)
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -118,7 +118,7 @@ def plan_copy(
         )
     warnings = []
     named = {folded(table.name) for table in wanted}
-    # Those that belong to a virtual table are made of its rows.
+    # The shadow tables of a virtual table are derived from its rows.
     shadows = _names(connection, _SHADOWS) if sqlite3.sqlite_version_info >= (3, 37) else {}
     others = [
         name for low, name in found.items() if _is_left_out(low, named) and low not in shadows
@@ -151,7 +151,7 @@ def plan_copy(
 
 def wanted_tables(metadata: MetaData) -> list[Table]:
     """Return the tables that are copied, parents first; Alembic's own is stamped instead."""
-    # In circles there is no order, which nothing here needs; sorted_tables would warn.
+    # Cycles have no order, and none is needed here; sorted_tables would warn.
     by_name = sorted(metadata.tables.values(), key=lambda table: table.key)
     try:
         ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
@@ -174,7 +174,7 @@ def _is_left_out(name: str, named: Iterable[str]) -> bool:
 
 def _columns(connection: sqlite3.Connection, table: Table) -> tuple[list[Column[Any]], list[str]]:
     """Return the columns that are copied, and the names of those that the models do not name."""
-    # Not by the SELECT itself: SQLite takes an unknown name in double quotes for a string.
+    # Not by the SELECT itself: SQLite reads an unknown name in double quotes as a string.
     query = "SELECT name FROM pragma_table_xinfo(?)"
     found = _names(connection, query, table.name)
     hidden = _names(connection, f"{query} WHERE hidden = 1", table.name)  # of a virtual table
@@ -190,7 +190,7 @@ def _columns(connection: sqlite3.Connection, table: Table) -> tuple[list[Column[
 
 
 def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
-    """Yield a warning if models have a schema: what is in another file by its name is not seen."""
+    """Yield a warning if models have a schema: another file attached by that name is not read."""
     names = [
         f"{table.fullname} from {table.name}"
         for table in tables
@@ -204,7 +204,7 @@ def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _own_key(connection: sqlite3.Connection, table: Table) -> Sequence[str]:
-    """Return the names by which SQLite knows a row: of the file's primary key, or of its rowid."""
+    """Return the names that identify a row in SQLite: the file's primary key, or its rowid."""
     query = "SELECT name, pk FROM pragma_table_xinfo(?) ORDER BY pk"
     columns = connection.execute(query, [table.name]).fetchall()
     if key := [str(name) for name, pk in columns if pk > 0]:
@@ -232,7 +232,7 @@ def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
 def _padded(
     connection: sqlite3.Connection, table: Table, columns: Sequence[CopiedColumn]
 ) -> Iterator[str]:
-    """Yield a warning for each column that gives other texts back on PostgreSQL than here."""
+    """Yield a warning for each column that returns different texts on PostgreSQL than here."""
     for column in columns:
         length = column.codec.padded_to
         if length is None:
@@ -256,7 +256,7 @@ def _copied(
 
 
 def _names(connection: sqlite3.Connection, query: str, *values: str) -> dict[str, str]:
-    """Return names as they are, as SQLite compares them."""
+    """Return the names that a query finds, by the form in which SQLite compares them."""
     return {folded(str(name)): str(name) for (name,) in connection.execute(query, values)}
 
 

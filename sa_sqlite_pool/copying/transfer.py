@@ -1,7 +1,7 @@
 """The rows of a table on their way to the server, and back.
 
-What is sent and what is read back are compared by a hash that knows no order: the sum of the
-hashes of all lines. The hash is Python's own for texts, SipHash, with a key of this process.
+What is sent and what is read back are compared by a hash that does not depend on the order: the sum
+of the hashes of all lines. The hash is Python's own for strings, SipHash, with this process's key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HASHES = 2**128
 
 @final
 class Digest:
-    """The number of some lines, and a hash of them in any order."""
+    """The number of lines, and a hash of them that does not depend on their order."""
 
     def __init__(self, plan: TablePlan) -> None:
         self.rows = 0
@@ -35,7 +35,7 @@ class Digest:
         self._sum = (self._sum + sum(map(hash, lines))) % _HASHES
 
     def add_sent(self, rows: list[Row], texts: list[list[str]], lines: list[str]) -> None:
-        """Add rows that are sent; ``lines`` are made of the columns ``texts``."""
+        """Add rows that are sent; ``lines`` are composed of the columns ``texts``."""
         if self._sent_otherwise:
             columns = [
                 codec.forms(values) if codec.has_forms else known
@@ -45,9 +45,9 @@ class Digest:
         self._add(lines)
 
     def add_read(self, text: str) -> None:
-        """Add what the server has sent, whole lines."""
+        """Add whole lines that the server has sent."""
         lines = text.split("\n")
-        lines.pop()  # what follows the last end of a line
+        lines.pop()  # what follows the last newline
         if self._read_otherwise and lines:
             columns = zip(*(line.split("\t") for line in lines), strict=True)
             forms = map(_read_forms, self._codecs, columns)
@@ -69,7 +69,7 @@ def _read_forms(codec: Codec, texts: Iterable[str]) -> Iterable[str]:
 
 @final
 class Outgoing:
-    """The rows of one table, as COPY takes them, a block ahead of what is being sent."""
+    """The rows of one table in the format of COPY, one block ahead of what is being sent."""
 
     def __init__(
         self, worker: ConnectionThread, plan: TablePlan, progress: Callable[[int], object]
@@ -85,13 +85,13 @@ class Outgoing:
         coming = self._worker.run(self._step)
         while block := await coming:
             coming = self._worker.run(self._step)
-            # A server takes no message of more than a gigabyte, whatever the length of a row.
+            # A server accepts no message of more than a gigabyte, however long a row is.
             for start in range(0, len(block), _PART_BYTES):
                 yield block[start : start + _PART_BYTES]
             self._progress(self.digest.rows)
 
     def _step(self, connection: sqlite3.Connection) -> bytes:
-        """Return the next block, or nothing at the end. In the thread."""
+        """Return the next block, or nothing at the end. It runs in the thread."""
         if self.source is None:
             self.source = Rows(connection, self._plan.select_copied)
         rows = self.source.next()
@@ -109,7 +109,7 @@ class Outgoing:
 
 @final
 class Incoming:
-    """The rows of one table as the server has them, hashed in the thread."""
+    """The rows of one table as the server returns them, hashed in the thread."""
 
     def __init__(
         self, worker: ConnectionThread, plan: TablePlan, progress: Callable[[int], object]
@@ -122,14 +122,14 @@ class Incoming:
         self._running: Awaitable[None] | None = None
 
     async def take(self, data: bytes) -> None:
-        """Take a part, of any size."""
+        """Accept a part of any size."""
         self._parts.append(data)
         self._size += len(data)
         if self._size >= _PART_BYTES:
             await self._hash()
 
     async def end(self) -> None:
-        """Wait until all is hashed."""
+        """Wait until everything is hashed."""
         await self._hash()
         await self._hashed()
 

@@ -1,4 +1,4 @@
-"""COPY, by each driver in its own way; the bytes are the same."""
+"""COPY, which each driver does in its own way; the bytes are the same."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .names import Place, quoted
 
 Take = Callable[[bytes], Awaitable[None]]
 
-# asyncpg's own limit for a command (command_timeout) is not meant for these; it takes no None.
+# asyncpg's own limit for a command (command_timeout) is not meant for COPY; None does not lift it.
 _NO_LIMIT_SECONDS = 7 * 86_400.0
 
 
 class Wire(Protocol):
-    """COPY by a driver; ``connection`` is the driver's own."""
+    """COPY through a driver; ``connection`` is the driver's own connection."""
 
     async def send(
         self, connection: Any, table: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
@@ -26,7 +26,7 @@ class Wire(Protocol):
         """Send rows in the text format."""
 
     async def receive(self, connection: Any, query: str, take: Take) -> None:
-        """Read the rows of a query in the text format; ``take`` gets them in parts of any size."""
+        """Read the rows of a query in the text format; ``take`` receives parts of any size."""
 
 
 @final
@@ -62,7 +62,7 @@ class Asyncpg:
             copying.cancel()
             await asyncio.wait({copying})
             if not copying.cancelled():
-                copying.exception()  # it is retrieved, also if another error is raised
+                copying.exception()  # retrieve it, even if another error is raised
         copying.result()
 
     async def receive(self, connection: Any, query: str, take: Take) -> None:
@@ -73,9 +73,9 @@ class Asyncpg:
 class _Source:
     """Blocks for asyncpg, for as long as the connection lasts.
 
-    asyncpg waits for room to write before it asks for a block, and of a connection that has ended
-    it never hears that there is some: ``asyncio`` says so to none. If it does not wait, it is given
-    no further block, and raises what the server has said.
+    asyncpg waits until it may write before it requests a block, and for a closed connection that
+    wait never ends: ``asyncio`` does not wake it. If asyncpg is not waiting, it gets no further
+    block, and raises what the server has said.
     """
 
     def __init__(self, blocks: AsyncIterator[bytes], ended: asyncio.Future[None]) -> None:
@@ -84,7 +84,7 @@ class _Source:
         self.is_asked = False
 
     def end(self, _: object) -> None:
-        """Take note that the connection has ended."""
+        """Record that the connection has been closed."""
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -108,7 +108,7 @@ class Psycopg:
         self, connection: Any, table: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
     ) -> None:
         names = ", ".join(map(quoted, columns))
-        # Not composed by psycopg: no parameter is in it.
+        # It is not composed by psycopg, since it has no parameters.
         sql = f"COPY {table.sql} ({names}) FROM STDIN"
         async with connection.cursor() as cursor, cursor.copy(sql) as copy:
             async for block in blocks:
@@ -124,7 +124,7 @@ class Psycopg:
 
 
 def wire_of(dialect: Dialect) -> Wire:
-    """Return COPY for an engine's driver; raise :class:`~sa_sqlite_pool.ConfigurationError`."""
+    """Return COPY for an engine's driver, or raise :class:`~sa_sqlite_pool.ConfigurationError`."""
     if dialect.name == "postgresql" and dialect.driver == "asyncpg":
         return Asyncpg()
     if dialect.name == "postgresql" and dialect.driver.startswith("psycopg") and dialect.is_async:
@@ -136,6 +136,6 @@ def wire_of(dialect: Dialect) -> Wire:
 
 
 def is_drivers(error: Exception) -> bool:
-    """Return whether an error is a driver's own: neither is imported here."""
+    """Return whether an error is a driver's own, without importing a driver."""
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return not modules.isdisjoint({"asyncpg", "psycopg"})

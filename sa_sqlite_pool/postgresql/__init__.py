@@ -1,1 +1,1 @@
-"""What the package has to know of PostgreSQL's language."""
+"""What the package has to know about PostgreSQL's SQL."""

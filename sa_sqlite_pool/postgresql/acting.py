@@ -1,9 +1,9 @@
 """Decide whether a statement does more than read, for a reader that is a PostgreSQL replica.
 
-A replica refuses most of what writes (SQLSTATE 25006). What it does not refuse is worse: an
-advisory lock is taken on the replica, where no other program looks, and a setting is one of a
-connection that the next write does not use. So this is a list of what acts; a function that is not
-in it, and that the replica refuses, is sent to the writer after that.
+A replica refuses most statements that write (SQLSTATE 25006). Those that it accepts are worse: an
+advisory lock is acquired on the replica, where no other program checks it, and a setting applies to
+a connection that the next write does not use. So this is a list of what acts; a function that is
+not in it, and that the replica refuses, is then sent to the writer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .functions import function_acts
 from .tokens import Token, tokens
 
 LONGEST_READ = 65_536
-"""Characters of a text that is searched for words; a longer one goes to the writer."""
+"""The longest text, in characters, that is searched for words; longer ones go to the writer."""
 
 LONGEST_TOLD_APART = 8192
-"""Characters of a text with such words, in which they are told from strings and comments."""
+"""The longest text, in characters, in which words are told apart from strings and comments."""
 
 _LONGEST_REMEMBERED = 4096
 
@@ -32,13 +32,13 @@ _DML = frozenset({"delete", "insert", "merge", "update"})
 _VERBS = frozenset({"select", "table", "values"}) | _DML
 _ANALYZE = frozenset({"analyse", "analyze"})
 
-# What begins like a read, and has none of these words anywhere, is one.
+# A statement that begins like a read, and contains none of these words anywhere, is a read.
 _WORDS_THAT_MAY_ACT = _DML | _ANALYZE | {"execute", "for", "into"}
 _WORD = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 def text_acts(sql: str) -> bool:
-    """Return whether SQL text does more than read. In bounded time, however long it is."""
+    """Return whether SQL text does more than read. The time is bounded, however long it is."""
     return _acts(sql, whole=True)
 
 
@@ -68,7 +68,7 @@ def _look(sql: str, whole: bool) -> bool:
 
 
 def _may_act(sql: str) -> bool:
-    """Return whether words of ``sql`` may act, be they in strings or not. Short, for most texts."""
+    """Return whether words of ``sql`` may act, in strings or not. This is fast for most texts."""
     folded = sql.lower()
     if ";" in folded or "u&" in folded:
         return True
@@ -91,7 +91,7 @@ def _statement_acts(found: list[Token]) -> bool:
 
 
 def _explain_acts(found: list[Token]) -> bool:
-    """Return whether an EXPLAIN acts: one that runs its statement does what that does."""
+    """Return whether an EXPLAIN acts: if it runs its statement, it does what the statement does."""
     options: list[Token] = []
     if found and _is(found[0], "("):
         end = next((place for place, token in enumerate(found) if _is(token, ")")), len(found))
@@ -100,7 +100,7 @@ def _explain_acts(found: list[Token]) -> bool:
         options.append(found.pop(0))
     first = _first_word(found)
     if _ANALYZE.isdisjoint(option.text for option in options):
-        return first == "execute"  # what was prepared, and where that is
+        return first == "execute"  # its connection knows what was prepared
     return first not in _READS or _part_acts(found)
 
 
@@ -130,7 +130,7 @@ def _is(token: Token, sign: str) -> bool:
 
 
 def _main_verb(found: list[Token], start: int) -> int:
-    """Return the place of the verb after the members of a WITH; the end of all if there is none."""
+    """Return the index of the verb after the members of a WITH, or of the end if there is none."""
     depth = 0
     for place in range(start + 1, len(found)):
         token, before = found[place], found[place - 1]
@@ -144,7 +144,7 @@ def _main_verb(found: list[Token], start: int) -> int:
 
 
 def _is_dml(found: list[Token]) -> bool:
-    """Return whether a statement begins here that changes rows; a name may be ``update``, too."""
+    """Return whether a statement that changes rows begins here, not just a name like ``update``."""
     words = [token.text if token.kind == "word" else "" for token in found]
     if words[:1] == ["update"]:
         return "set" in words and found[1].kind not in _NO_NAMES
@@ -152,18 +152,18 @@ def _is_dml(found: list[Token]) -> bool:
 
 
 def _calls_what_acts(token: Token, after: list[Token]) -> bool:
-    if token.kind == "unicode":  # as good as any name
+    if token.kind == "unicode":  # it may spell any name
         return bool(after) and after[0].text in {"(", "uescape"}
     return token.names and bool(after) and _is(after[0], "(") and function_acts(token.text)
 
 
 def _is_label(before: list[Token]) -> bool:
-    """Return whether a word stands where any word may: ``AS for``, ``item.into``."""
+    """Return whether a word is in a place where any word may be: ``AS for``, ``item.into``."""
     return bool(before) and before[0].text in {"as", "."}
 
 
 def _locks(after: list[Token]) -> bool:
-    """Return whether FOR is followed by the name of a row lock; ``substring(a FOR 3)`` has none."""
+    """Return whether FOR is followed by a row lock's name, unlike in ``substring(a FOR 3)``."""
     words = [token.text for token in after]
     return (
         words[:1] in (["update"], ["share"])

@@ -1,15 +1,15 @@
 """PostgreSQL's functions that do more than read.
 
-They change something on the server or in their connection, or answer for what their own connection
-has changed. Sections are of https://www.postgresql.org/docs/16/functions.html, unless said
-otherwise; ``tests/servers/test_routing_functions.py`` looks at each that a server calls volatile.
+They change something on the server or in their connection, or return what their own connection has
+changed. Sections are those of https://www.postgresql.org/docs/16/functions.html, unless stated
+otherwise; ``tests/servers/test_routing_functions.py`` checks each that a server calls volatile.
 """
 
 from __future__ import annotations
 
 ACTING = frozenset(
     {
-        # 9.3 random numbers: the seed is the connection's
+        # 9.3 random numbers: the seed belongs to the connection
         "setseed",
         # 9.13 text search, 9.15 XML: they execute a statement that is given as text
         *("ts_rewrite", "ts_stat"),
@@ -17,7 +17,7 @@ ACTING = frozenset(
         *("query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema"),
         # 9.17 sequences
         *("currval", "lastval", "nextval", "pg_nextoid", "setval"),
-        # 9.26.8 transaction ids: reading them takes one
+        # 9.26.8 transaction ids: reading one assigns it
         *("pg_current_xact_id", "txid_current"),
         # 9.27.1 settings; 9.27.2 signals
         *("pg_cancel_backend", "pg_log_backend_memory_contexts", "pg_reload_conf"),
@@ -35,7 +35,7 @@ ACTING = frozenset(
         *("loread", "lowrite", "pg_notify"),
         # 38.17 extensions; src/include/catalog/pg_proc.dat
         *("pg_extension_config_dump", "pg_stop_making_pinned_objects"),
-        # extensions of PostgreSQL's: pg_stat_statements, adminpack, postgres_fdw
+        # PostgreSQL's own extensions: pg_stat_statements, adminpack, postgres_fdw
         *("pg_stat_statements_reset", "pg_file_rename", "pg_file_sync", "pg_file_unlink"),
         *("pg_file_write", "postgres_fdw_disconnect", "postgres_fdw_disconnect_all"),
     }
@@ -53,13 +53,13 @@ ACTING_PREFIXES = (
     *("pg_replication_origin_create", "pg_replication_origin_drop"),
     *("pg_replication_origin_session_", "pg_replication_origin_xact_"),
     *("pg_replication_slot_advance", "pg_sync_replication_slots"),
-    # 28.2 statistics, those of the connection, too; since 18 they can be set
+    # 28.2 statistics, including the connection's own; since 18 they can be set
     *("pg_stat_clear_", "pg_stat_force_", "pg_stat_reset"),
     *("pg_clear_", "pg_restore_", "pg_set_"),
 )
 
 
 def function_acts(name: str) -> bool:
-    """Return whether a call of this function does more than read. Schemas do not matter."""
+    """Return whether a call of a function does more than read. Its schema does not matter."""
     name = name.lower()
     return name in ACTING or name.startswith(ACTING_PREFIXES)

@@ -16,22 +16,22 @@ LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
 
 CONNECTION_ENDED = ("08", "57P")
-"""How codes begin of errors of the connection, and of those that end it: a server that stops."""
+"""Prefixes of the codes of connection errors, and of errors that end one: a server that stops."""
 
 _COMPLETION_UNKNOWN = "40003"
 
 
 def leaves_commit_unknown(state: str | None) -> bool:
-    """Return whether an error of COMMIT with this code says nothing of its outcome.
+    """Return whether an error of COMMIT with this code says nothing about its outcome.
 
-    A server that ends, or is ended, says so to a backend that has committed, too, and waits for a
-    synchronous replica. Without a code there was no answer.
+    A server that stops, or is stopped, also sends it from a backend that has committed and waits
+    for a synchronous replica. Without a code, there was no answer.
     """
     return not state or state.startswith((*CONNECTION_ENDED, _COMPLETION_UNKNOWN))
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
-    """Return the code of an error of a driver, or of SQLAlchemy's error around it; None if none."""
+    """Return the code of a driver's error, or of SQLAlchemy's error around it; None if none."""
     if isinstance(error, DBAPIError):
         error = error.orig
     state = getattr(error, "sqlstate", None)

@@ -1,4 +1,4 @@
-"""SQL text, statement by statement, and which of them end a transaction or begin one.
+"""SQL text, split into statements, and which of them begin or end a transaction.
 
 https://www.postgresql.org/docs/current/sql-commands.html
 """
@@ -16,7 +16,7 @@ _ENDS = frozenset({"abort", "commit", "end", "rollback"})
 _BEGINS = frozenset({"begin", "start"})
 _KEEPS_SETTINGS = frozenset({"abort", "release", "rollback", "savepoint"})
 
-# The most words that tell what such a statement is: ROLLBACK TRANSACTION TO SAVEPOINT.
+# The number of words that identify such a statement, at most: ROLLBACK TRANSACTION TO SAVEPOINT.
 _FEW = 4
 
 _SEMICOLON = Token("other", ";")
@@ -29,9 +29,9 @@ _MAY_END_OR_BEGIN = re.compile(r"(?i)\b(?:abort|begin|commit|end|prepare|rollbac
 
 
 def statements(sql: str) -> Iterator[Sequence[Token]]:
-    """Yield the tokens of each statement; BEGIN ATOMIC … END, a function's body, is in its own."""
+    """Yield the tokens of each statement, including a function's body: BEGIN ATOMIC … END."""
     found: list[Token] = []
-    depth = 0  # of such a body
+    depth = 0  # within such a body
     for token in tokens(sql):
         if token == _SEMICOLON and not depth:
             if found:
@@ -41,7 +41,7 @@ def statements(sql: str) -> Iterator[Sequence[Token]]:
         word = token.text if token.kind == "word" else ""
         if not depth:
             depth = int(word == "atomic" and found[-1:] == [_BEGIN])
-        elif found[-1].text not in {".", "as"}:  # a column may have the name, or its label
+        elif found[-1].text not in {".", "as"}:  # it may be a column's name or label
             depth += (word == "case") - (word == "end")
         found.append(token)
     if found:
@@ -54,7 +54,7 @@ def head(statement: Sequence[Token]) -> tuple[str, ...]:
 
 
 def first_head(sql: str) -> tuple[str, ...]:
-    """Return the first words of a text. No more of it is read."""
+    """Return the first words of SQL text, without reading the rest."""
     return _remembered(sql) if len(sql) <= _LONGEST_REMEMBERED else _first_head(sql)
 
 
@@ -66,9 +66,9 @@ _remembered = lru_cache(maxsize=1024)(_first_head)
 
 
 def boundaries(sql: str) -> Iterator[tuple[str, ...]]:
-    """Yield the first words of each statement of a text, if any may end a transaction or begin one.
+    """Yield the first words of each statement of SQL text, if any may begin or end a transaction.
 
-    Drivers take several in one text where it has no parameters.
+    Drivers accept several statements in one text if it has no parameters.
     """
     if ";" not in sql:
         yield first_head(sql)
@@ -77,7 +77,7 @@ def boundaries(sql: str) -> Iterator[tuple[str, ...]]:
 
 
 def ends_transaction(words: tuple[str, ...]) -> bool:
-    """Return whether a statement with these first words ends the transaction; TO is a savepoint."""
+    """Return whether a statement with these first words ends the transaction, not a savepoint."""
     if words[:2] == ("prepare", "transaction"):
         return True
     return not _ENDS.isdisjoint(words[:1]) and "to" not in words
@@ -89,8 +89,8 @@ def begins_transaction(words: tuple[str, ...]) -> bool:
 
 
 def keeps_settings(words: tuple[str, ...]) -> bool:
-    """Return whether a statement with these first words keeps settings as they are, or restores.
+    """Return whether a statement with these first words saves, keeps or restores settings.
 
-    Those of savepoints, and ROLLBACK. They take no time.
+    These are the savepoint statements, and ROLLBACK. They take no time.
     """
     return not _KEEPS_SETTINGS.isdisjoint(words[:1])

@@ -1,8 +1,8 @@
 """The tokens of PostgreSQL's SQL.
 
-https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and where that is silent
-``src/backend/parser/scan.l``. Strings are read as they are with ``standard_conforming_strings``,
-the default since 9.1.
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and where that says nothing,
+``src/backend/parser/scan.l``. Strings are read as with ``standard_conforming_strings``, the
+default since 9.1.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-# Of what is no ASCII, PostgreSQL takes everything for a letter: "\200-\377" of ident_start. So a
-# space that is no ASCII is none.
+# PostgreSQL treats every character outside of ASCII as a letter: "\200-\377" of ident_start. So a
+# space outside of ASCII is not a space.
 _START = r"A-Za-z_\x80-\U0010FFFF"
 _SPACE = r"\ \t\n\r\f\v"
 
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 # "String constants that are only separated by whitespace with at least one newline are
-# concatenated", and the next is read as the first was: with backslashes.
+# concatenated", and the later ones are read like the first: with backslashes.
 _BETWEEN = re.compile(rf"(?:[{_SPACE}]+|--[^\n\r]*)*")
 _REST_OF_ESCAPED = re.compile(r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL)
 
 
 @cache
 def _token() -> re.Pattern[str]:
-    # Compiled when it is first used, and not for programs on SQLite: it takes 8 ms.
+    # Compiled at first use, so never in programs that only use SQLite: it takes 8 ms.
     return re.compile(
         rf"""
           (?P<space>[{_SPACE}]+ | --[^\n\r]*)
@@ -49,10 +49,10 @@ def _token() -> re.Pattern[str]:
 class Token(NamedTuple):
     """A token that is neither space nor comment.
 
-    ``text`` of a word is in lower case, as PostgreSQL folds it; that of a quoted identifier is
-    without its quotes; a string's is empty, whatever is in it. The kind ``unicode`` is an
-    identifier with escapes, ``U&"d\\0061t"``, as it is written; ``parameter`` is one of
-    SQLAlchemy's, ``:name``; ``some`` are several numbers and signs.
+    The ``text`` of a word is in lower case, as PostgreSQL folds it; a quoted identifier's has no
+    quotes; a string's is always empty. The kind ``unicode`` is an identifier with escapes,
+    ``U&"d\\0061t"``, as written; ``parameter`` is a parameter of SQLAlchemy's, ``:name``; ``some``
+    is a sequence of numbers and signs.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Token(NamedTuple):
 
     @property
     def names(self) -> bool:
-        """Whether it may name something. After a colon, too: ``numbers[:size(numbers)]``."""
+        """Whether the token may be a name, even after a colon: ``numbers[:size(numbers)]``."""
         return self.kind in {"word", "quoted", "parameter"}
 
 
@@ -68,7 +68,7 @@ _STRING = Token("string", "")
 
 
 def tokens(sql: str) -> Iterator[Token]:
-    """Yield the tokens of ``sql``; what is not closed at its end reaches to the end."""
+    """Yield the tokens of ``sql``; an unclosed one extends to the end."""
     position, token = 0, _token()
     while match := token.match(sql, position):
         kind, position = str(match.lastgroup), match.end()
@@ -96,7 +96,7 @@ def tokens(sql: str) -> Iterator[Token]:
 
 
 def _end_of_comment(sql: str, position: int) -> int:
-    """Return the end of a comment that begins before ``position``: comments nest."""
+    """Return the end of a comment that begins before ``position``; comments nest."""
     depth = 1
     while depth:
         edge = _COMMENT_EDGE.search(sql, position)
@@ -108,7 +108,7 @@ def _end_of_comment(sql: str, position: int) -> int:
 
 
 def _end_of_escaped(sql: str, position: int) -> int:
-    """Return the end of a string with backslashes, one part of which ends at ``position``."""
+    """Return the end of a string with backslashes, of which one part ends at ``position``."""
     while between := _BETWEEN.match(sql, position):
         more = _REST_OF_ESCAPED.match(sql, between.end())
         if more is None or not {"\n", "\r"} & set(between.group()):

@@ -1,7 +1,7 @@
-"""URLs of PostgreSQL as they are typed, or handed out by a hosting provider.
+"""PostgreSQL URLs as users type them, or as hosting providers supply them.
 
-They are corrected, or refused with a reason. No message has a password: where one cannot be told
-apart, all before the last @ is left out.
+They are corrected, or refused with a reason. No message contains a password: where it cannot be
+told apart, everything before the last @ is left out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sqlalchemy.exc import ArgumentError
 from ..errors import ConfigurationError
 
 _DRIVERS = {"asyncpg": "asyncpg", "psycopg": "psycopg", "psycopg_async": "psycopg"}
-"""Names of drivers in a URL, and the package of each; the first that is installed is the default"""
+"""Names of drivers in a URL, and their packages; the first that is installed is the default."""
 
 _PORTS = range(1, 65536)
 
-# SQLAlchemy's own, which it takes out of the URL for asyncpg.
+# SQLAlchemy's own options, which it removes from the URL for asyncpg.
 _OWN_OPTIONS = frozenset(
     {"async_creator_fn", "prepared_statement_cache_size", "prepared_statement_name_func"}
 )
@@ -29,11 +29,11 @@ _QUOTED = "in a password, write %40 for @, %3A for :, %2F for / and %25 for %"
 
 
 def server_url(url: str | URL, *, what: str = "the URL", default_driver: str | None = None) -> URL:
-    """Return the URL, with a driver that is installed, and options that it takes.
+    """Return the URL, with a driver that is installed, and with options that the driver accepts.
 
-    One that names no driver, as hosters give it (``postgres://…``), gets ``default_driver``, or one
-    that is installed. Raise :class:`~sa_sqlite_pool.ConfigurationError` if nothing can be made of
-    it; ``what`` it is, for the message.
+    A URL without a driver, as hosting providers supply it (``postgres://…``), gets
+    ``default_driver``, or one that is installed. Raise :class:`~sa_sqlite_pool.ConfigurationError`
+    if the URL cannot be used; ``what`` names it in the message.
     """
     parsed = _parsed(url)
     if "@" in (parsed.host or ""):
@@ -60,7 +60,7 @@ def _parsed(url: str | URL) -> URL:
     if isinstance(url, URL):
         return url
     try:
-        # "postgres", as some providers write it.
+        # Some providers write "postgres".
         return make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
     except (ArgumentError, ValueError):
         raise ConfigurationError(
@@ -73,9 +73,9 @@ def _package_of(what: str, url: URL) -> str:
     package = _DRIVERS.get(name)
     if package is None:
         try:
-            # A dialect of the application's, perhaps, over one of the drivers.
+            # It may be the application's own dialect over one of the drivers.
             package = _DRIVERS.get(url.get_dialect().driver)
-        except ArgumentError:  # there is none of that name
+        except ArgumentError:  # there is no dialect of that name
             package = None
     if package is None:
         raise ConfigurationError(
@@ -86,7 +86,7 @@ def _package_of(what: str, url: URL) -> str:
 
 
 def _for_asyncpg(url: URL) -> URL:
-    """Return the URL with libpq's ``sslmode`` by asyncpg's name; refuse what would raise later."""
+    """Return the URL with libpq's ``sslmode`` renamed for asyncpg; refuse what would fail later."""
     if "sslmode" in url.query:
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

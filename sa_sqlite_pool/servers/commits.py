@@ -1,6 +1,6 @@
-"""COMMIT: what is known of its outcome, and where it is in the primary's log.
+"""COMMIT: what is known about its outcome, and its position in the primary's log.
 
-The position is noted for the ``fresh()`` block around the task.
+The position is recorded for the ``fresh()`` block around the task.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .retries import note_committed
 
 
 def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
-    """Have the dialect of a writer's ``engine`` ask after each COMMIT where that is in the log.
+    """Make the dialect of a writer's ``engine`` query the log position of each COMMIT.
 
-    Only within a ``fresh()`` block of ``owner``. The question is the next thing after COMMIT has
-    returned, on the same connection, so it does not depend on listeners of the application.
+    It does so only within a ``fresh()`` block of ``owner``. The query follows directly after COMMIT
+    has returned, on the same connection, so it does not depend on listeners of the application.
 
-    What was done on a connection otherwise is noted, too: see :func:`note_other_work`. After a
-    COMMIT that is nothing, unless something was done since.
+    Other work on a connection is recorded, too: see :func:`note_other_work`. After a COMMIT there
+    is none, unless something has been done since.
     """
     dialect, driver = engine.dialect, driver_of(engine.dialect)
     commit, rollback = dialect.do_commit, dialect.do_rollback
@@ -100,7 +100,7 @@ def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> 
     try:
         with limit:
             position = position_of_commit(driver, connection)
-    except Exception as error:  # it is committed all the same: to raise would say that it is not
+    except Exception as error:  # it is committed, and raising would claim the opposite
         position = BEYOND_ALL
         pool.give_up(proxied, error, silent=limit.passed)
     except BaseException as error:

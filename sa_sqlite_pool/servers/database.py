@@ -50,9 +50,9 @@ DEFAULT_CLOSE_TIMEOUT = 5.0
 
 
 class ServerDatabase(LifeCycle):
-    """A PostgreSQL database: a primary that is written to, and replicas that are read from.
+    """A PostgreSQL database: a primary for writes, and replicas for reads.
 
-    Its interface is that of :class:`~sa_sqlite_pool.SQLiteDatabase`, and so are its errors::
+    It has the interface and the errors of :class:`~sa_sqlite_pool.SQLiteDatabase`::
 
         db = ServerDatabase(
             "postgresql+asyncpg://app@primary/app",
@@ -63,32 +63,32 @@ class ServerDatabase(LifeCycle):
             async with db.fresh():
                 async with db.read() as session: ...
 
-    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``; if it names none, the
-        one that is installed, asyncpg first
-    :param replicas: URLs of its replicas, one server each; without any the primary reads, too
-    :param writes: ``"in turn"``: one transaction writes at a time, in all processes, as on SQLite;
-        ``"serializable"``: they write at the same time, and of those that would see each other all
-        but one fail, which :meth:`run_write` runs again
-    :param writers: how many connections write at once, with ``writes="serializable"``
-    :param readers: how many connections to each server read at once
+    :param url: the URL of the primary, with the driver ``asyncpg`` or ``psycopg``; if it names no
+        driver, the one that is installed is used, asyncpg first
+    :param replicas: the URLs of its replicas, one server each; without any, the primary also reads
+    :param writes: ``"in turn"``: one transaction writes at a time across all processes, as on
+        SQLite; ``"serializable"``: transactions write concurrently, and of those that would see
+        each other, all but one fail, which :meth:`run_write` retries
+    :param writers: how many connections may write at once, with ``writes="serializable"``
+    :param readers: how many connections to each server may read at once
     :param write_timeout: seconds to wait for the turn, or for a connection that writes
     :param read_timeout: seconds to wait for a connection that reads
-    :param freshness_wait: seconds a read in a :meth:`fresh` block waits for a replica to catch up,
-        before it goes to the primary
-    :param statement_timeout: seconds a statement may run before the server stops it, and
+    :param freshness_wait: seconds a read in a :meth:`fresh` block waits for a replica to catch up
+        before it uses the primary
+    :param statement_timeout: seconds a statement may run before the server cancels it and
         :class:`~sa_sqlite_pool.StatementTimeout` is raised; None for no limit. The execution option
-        of that name is the limit of one statement
+        of the same name limits a single statement
     :param idle_warning: seconds a transaction may be idle before the logger ``sa_sqlite_pool``
         names its task and its line; None for never
-    :param attempts: how often :meth:`run_write` and :meth:`run_read` run a function at most
+    :param attempts: how many times :meth:`run_write` and :meth:`run_read` run a function at most
     :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
-        logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
-    :param close_timeout: seconds that :meth:`close` lets running work go on
-    :param session_class: a class of the application's, any subclass of ``AsyncSession``
-    :param engine_options: all that ``create_async_engine`` takes, for both engines
+        logger ``sa_sqlite_pool`` names it, its line, and what blocked it; None for never
+    :param close_timeout: seconds that :meth:`close` lets running work continue
+    :param session_class: the application's session class, any subclass of ``AsyncSession``
+    :param engine_options: all options of ``create_async_engine``, for both engines
 
-    Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any server is
-    asked. The object belongs to one event loop, as the drivers' connections do.
+    Invalid arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any server is
+    contacted. The object belongs to one event loop, as the drivers' connections do.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class ServerDatabase(LifeCycle):
     async def open(self) -> ServerDatabase:
         """Open a connection to the primary and to each replica.
 
-        A replica that cannot be reached is down, which is logged; a primary that cannot raises the
-        error of its driver. Opening an open database does nothing; a closed one is opened again.
+        A replica that cannot be reached is logged and counts as down; for the primary, the error
+        of its driver is raised. Opening an open database does nothing; a closed one is reopened.
         """
         return await super().open()
 
@@ -168,7 +168,7 @@ class ServerDatabase(LifeCycle):
         for pool, out in zip(pools, all_out, strict=True):
             pool.refuse(self._not_open)
             await greenlet_spawn(out.give_up_stranded)
-            pool.collect_abandoned()  # or streams that lost their clients would be waited for
+            pool.collect_abandoned()  # else it would wait for streams that lost their clients
         try:
             await asyncio.gather(*(out.all_returned(timeout) for out in all_out))
         finally:
@@ -178,7 +178,7 @@ class ServerDatabase(LifeCycle):
         await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:  # each, whatever becomes of the other
+        async with contextlib.AsyncExitStack() as stack:  # each, even if the other fails
             for engine in (self.writer_engine, self.reader_engine):
                 stack.push_async_callback(engine.dispose)
 
@@ -190,34 +190,34 @@ class ServerDatabase(LifeCycle):
         return self._sessionmaker
 
     def write(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a block's session that writes: ``async with db.write() as session:``.
+        """Return a context manager for a writer session: ``async with db.write() as session:``.
 
         Its transaction begins with its first statement, commits when the block ends, and rolls back
-        when it raises. With ``writes="in turn"`` it has the write turn: wait at most
+        when it raises. With ``writes="in turn"``, it holds the write turn: wait at most
         ``write_timeout`` seconds for it, then raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
-        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. With
-        ``"serializable"`` it may raise a serialization failure at any statement and at its end,
-        SQLAlchemy's ``DBAPIError`` with the SQLSTATE 40001: begin the block again.
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task requests it twice.
+        With ``"serializable"``, any statement and the end of the block may raise a serialization
+        failure, SQLAlchemy's ``DBAPIError`` with the SQLSTATE 40001: begin the block again.
         """
         return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
     def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a block's session that reads: ``async with db.read() as session:``.
+        """Return a context manager for a reader session: ``async with db.read() as session:``.
 
-        It sees one snapshot from its first statement on, of a replica, and cannot write; within
-        :meth:`fresh`, a snapshot that has what was written. Wait at most ``read_timeout`` seconds
+        From its first statement on, it sees one snapshot of a replica, and it cannot write; within
+        :meth:`fresh`, the snapshot contains what was written. Wait at most ``read_timeout`` seconds
         for a connection, then raise :class:`~sa_sqlite_pool.ReadTimeout`. ``long`` is for SQLite.
         """
         return SessionBlock(self._sessionmaker, {"role": Role.READER}, "db.read()")
 
     def fresh(self, token: str | None = None) -> AbstractAsyncContextManager[Seen]:
-        """Return a block in which reads show what tasks in it have written: ``async with …``.
+        """Return a block in which reads show what its tasks have written: ``async with …``.
 
-        And what they have read: no read goes back in time, whichever replica it goes to. All tasks
-        that are started in the block share it. ``token`` is that of an earlier block, which
-        ``seen.token`` has after its end: in another process, a job, a later request.
+        They also show what its tasks have read: no read goes back in time, whichever replica it
+        uses. All tasks started in the block share it. ``token`` continues an earlier block, in
+        another process, a job, or a later request: it is ``seen.token`` after the end of that one.
 
-        Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``token`` is none.
+        Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``token`` is not a freshness token.
         """
         return FreshBlock(self, Seen(token, self._settle))
 
@@ -229,10 +229,10 @@ class ServerDatabase(LifeCycle):
     ) -> T:
         """Run ``fn(session, ...)`` on a reader: ``await db.run_read(fn, ...)``.
 
-        ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
-        cannot write. Its statements are awaited beneath it, in the task of the caller. If a replica
-        gives the read up in favour of what it replays (a conflict with recovery), ``fn`` runs
-        again, as in :meth:`run_write`.
+        ``fn`` is a plain function; ``session`` is a synchronous ``Session`` that sees one snapshot
+        and cannot write. Its statements are awaited beneath it, in the task of the caller. If a
+        replica cancels the read in favour of what it replays (a conflict with recovery), ``fn``
+        runs again, as in :meth:`run_write`.
 
         Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` ends its transaction.
         """
@@ -243,13 +243,13 @@ class ServerDatabase(LifeCycle):
     ) -> T:
         """Run ``fn(session, ...)`` in one transaction that writes: ``await db.run_write(fn, ...)``.
 
-        It is committed when this returns, and rolled back if ``fn`` raises. If the server gives the
-        transaction up in favour of another (a serialization failure, a deadlock), ``fn`` runs
-        again, in a new session, at most ``attempts`` times: so it does nothing but what its session
-        does. The last failure is raised.
+        It is committed when this method returns, and rolled back if ``fn`` raises. If the server
+        aborts the transaction in favour of another (a serialization failure, a deadlock), ``fn``
+        runs again, in a new session, at most ``attempts`` times, so it must have no effects except
+        through its session. The last failure is raised.
 
-        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` commits or rolls back by itself;
-        ``begin_nested()`` is for a part that may fail.
+        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` itself commits or rolls back; use
+        ``begin_nested()`` for a part that may fail.
         """
         return await self._run(fn, self.write, args, kwargs)
 
@@ -268,7 +268,7 @@ class ServerDatabase(LifeCycle):
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
         async with self.reader_engine.connect() as connection:
-            await connection.begin()  # READ ONLY for what the driver does first, too
+            await connection.begin()  # READ ONLY, also for work that the driver does first
             yield connection
 
     async def _run(
@@ -290,13 +290,13 @@ class ServerDatabase(LifeCycle):
 
         return await self._retries.run(transaction)
 
-    # -- what there is to see -------------------------------------------------------------------
+    # -- inspection -----------------------------------------------------------------------------
 
     def statistics(self) -> ServerDatabaseStatistics:
-        """Return what the database has done so far, and does now, on its servers.
+        """Return statistics of what the database has done so far, and is doing now, on its servers.
 
-        ``later - earlier`` is what has happened in between. Asks no server, waits for nothing;
-        callable in any thread, also while the event loop is blocked.
+        ``later - earlier`` is what happened in between. The call queries no server, waits for
+        nothing, and may be made in any thread, even while the event loop is blocked.
         """
         self._assert_open()
         return statistics_of(self._readers, self._writers, self._retries.retried)

@@ -1,4 +1,4 @@
-"""How transactions that are given up, and connections, end: soon, whatever the server does."""
+"""ROLLBACK and the closing of connections, which end soon whatever the server does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pool import ServerPool, pool_of
 
 
 def limit_endings(engine: Engine) -> None:
-    """Have the dialect of ``engine`` wait for ROLLBACK and for closing a moment, not forever."""
+    """Limit how long the dialect of ``engine`` waits for ROLLBACK and for closing: a moment."""
     dialect, driver = engine.dialect, driver_of(engine.dialect)
     if isinstance(engine.pool, ServerPool) and engine.pool.only_reads:
         replace(dialect, do_commit=_counted_commit(engine, dialect.do_commit))
@@ -27,7 +27,7 @@ def limit_endings(engine: Engine) -> None:
 
 
 def replace(dialect: object, **methods: Any) -> None:
-    """Put functions in the place of methods of one engine's dialect."""
+    """Replace methods of one engine's dialect with functions."""
     for name, method in methods.items():
         setattr(dialect, name, method)
 
@@ -59,9 +59,9 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             of_driver = isinstance(error, dialect.loaded_dbapi.Error)
             if not (of_driver or limit.passed or driver.is_broken(connection)):
                 raise
-            # What there was to undo is undone: a server rolls back when a connection is gone. An
-            # error here would take the place of the one for which the transaction is given up. Such
-            # as that a replica gives the transaction up itself, in favour of what it replays.
+            # Nothing is left to undo: a server rolls back when a connection is gone. An error here
+            # would replace the one for which the transaction is rolled back, for example that a
+            # replica itself has cancelled it in favour of what it replays.
             pool.counts.lost()
             pool.give_up(proxied, error, silent=limit.passed)
         else:

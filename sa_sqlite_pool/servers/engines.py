@@ -28,12 +28,12 @@ from .turn import take_turns
 
 
 class Writes(enum.Enum):
-    """How transactions that write keep out of each other's way."""
+    """How transactions that write are kept from interfering with each other."""
 
     IN_TURN = "in turn"
-    """One after the other, under READ COMMITTED: an advisory lock is the write turn."""
+    """One after the other, under READ COMMITTED; the write turn is an advisory lock."""
     SERIALIZABLE = "serializable"
-    """At the same time, under SERIALIZABLE; some fail, and ``run_write()`` runs them again."""
+    """Concurrently, under SERIALIZABLE; some fail, and ``run_write()`` retries them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class EngineSettings:
     outages: Outages = field(default_factory=Outages)
 
     def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
-        """Return a server, whose connections are told of the limits at once, with no round trip."""
+        """Return a server; its connections are opened with the limits set, without a round trip."""
         limit = self.statement_timeout
         settings = {} if limit is None else {OPTION: str(max(1, int(limit * 1000)))}
         return Server(
@@ -90,7 +90,7 @@ def writer_engine(of: EngineSettings) -> AsyncEngine:
 
 
 def reader_engine(of: EngineSettings) -> AsyncEngine:
-    """Return the engine for reads: one snapshot each, and nothing can be written."""
+    """Return the engine for reads: each transaction sees one snapshot and cannot write."""
     replicas = [of.server(url, of.readers, is_primary=False) for url in of.replicas]
     primary = of.server(of.primary, of.readers, is_primary=True)
     engine = _engine(

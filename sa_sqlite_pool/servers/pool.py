@@ -1,4 +1,4 @@
-"""The base of the pools of servers: a permit in order of arrival, then a connection."""
+"""The base class of the server pools: a permit in order of arrival, then a connection."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ DEFAULT_CONNECTIONS = 4
 
 
 class ServerPool(Pool):
-    """Base of this package's pools for servers: which server a checkout goes to is the subclass's.
+    """Base class of this package's server pools; a subclass chooses the server of each checkout.
 
-    :param creator: that of ``create_async_engine``, which connects to the URL of the engine; it is
-        not used, since each server has its own
-    :param servers: what it connects to, the primary last; shared with the pool that ``dispose()``
-        puts in its place, unless nothing was closed
-    :param checked_out: what is checked out; shared in the same way
+    :param creator: the creator of ``create_async_engine``, which connects to the engine's URL; it
+        is not used, since each server has its own
+    :param servers: the servers, the primary last; shared with the pool that replaces this one after
+        ``dispose()``, unless nothing was closed
+    :param checked_out: the checked-out connections; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
-    :param idle_warning: seconds after which a transaction that is idle is logged
-    :param use_lifo: whether the connection that was returned last is lent first
-    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place, but
-        not with that of a child process
+    :param idle_warning: seconds after which an idle transaction is logged
+    :param use_lifo: whether the connection that was returned last is checked out first
+    :param counts: the counters; shared with the pool that replaces this one after ``dispose()``,
+        but not with the pool of a child process
     """
 
     timeout_error: ClassVar[type[exc.TimeoutError]]
@@ -88,7 +88,7 @@ class ServerPool(Pool):
         )
         self._disposed = False
         self._process = os.getpid()
-        if "_dispatch" not in kw:  # else it is of a pool that this one takes the place of
+        if "_dispatch" not in kw:  # else it belongs to the pool that this one replaces
             event.listen(self, "invalidate", _count_thrown_away)
 
     def __repr__(self) -> str:
@@ -96,14 +96,14 @@ class ServerPool(Pool):
         return f"<{type(self).__name__} {names}: {self.status()}>"
 
     def status(self) -> str:
-        """Return the numbers of connections, in words."""
+        """Return the numbers of connections as text."""
         at_rest = sum(len(server.at_rest) for server in self.servers)
         waiting = sum(server.line.waiting for server in self.servers)
         return f"{self.checkedout()} checked out, {at_rest} at rest, {waiting} waiting"
 
     @property
     def primary(self) -> Server:
-        """The server that writes go to, and reads while no replica will do."""
+        """The server for writes, and for reads while no replica can be used."""
         return self.servers[-1]
 
     @property
@@ -153,7 +153,7 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.checked_out.refusal()
-            permit.idle_since = time.monotonic()  # not while it was opened
+            permit.idle_since = time.monotonic()  # opening it does not count as idle
             self.checked_out.held[record] = Held(permit, record, self.driver)
             if permit.loop is not self._idle_watch.loop:
                 self._idle_watch.checkout_began()
@@ -201,12 +201,12 @@ class ServerPool(Pool):
         record = record_of(proxied)
         if record is None:  # a listener of "checkout" has detached it
             return proxied
-        try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
+        try:  # pool_pre_ping or a listener of "checkout" may have reopened it
             record.end_setting_up(self.driver)
         except BaseException as error:
             proxied.invalidate(error)
             raise
-        record.server.checkouts += 1  # not where the pool itself asks how far a server is
+        record.server.checkouts += 1  # the pool's own position queries do not count
         return proxied
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
@@ -218,7 +218,7 @@ class ServerPool(Pool):
         )
 
     def _before_waiting(self, server: Server) -> None:
-        """Raise an error where the task would wait for itself."""
+        """Raise an error if the task would wait for itself."""
 
     def _not_in_time(self, server: Server) -> exc.TimeoutError:
         return self.timeout_error(
@@ -228,7 +228,7 @@ class ServerPool(Pool):
         )
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
-        """Return whether a record is checked out, or its connection being opened."""
+        """Return whether a record is checked out, or its connection is being opened."""
         return record in self.checked_out.permits
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -239,13 +239,13 @@ class ServerPool(Pool):
         try:
             if self._disposed or self.checked_out.refusal is not None:
                 record.close()
-            elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
+            elif record.dbapi_connection is None:  # SQLAlchemy may still be using it
                 pass
             elif self.driver.is_broken(record.dbapi_connection):
                 record.invalidate()
             elif self.driver.in_transaction(record.dbapi_connection):
-                # Not reset: after an error of a listener SQLAlchemy takes its COMMIT for done. The
-                # next user would commit what is in it.
+                # It was not reset: after an error of a listener, SQLAlchemy believes that it has
+                # committed. The next checkout would commit what is in the transaction.
                 record.invalidate()
             else:
                 server.at_rest.append(record)
@@ -259,9 +259,9 @@ class ServerPool(Pool):
         exception: BaseException | None = None,
         _checkin: bool = True,
     ) -> None:
-        """Have connections to the same server opened anew: this one was found to be broken.
+        """Invalidate all connections to the same server, since this one was found to be broken.
 
-        SQLAlchemy's method does so with all of the pool.
+        SQLAlchemy's method invalidates the whole pool.
         """
         if (server := server_behind(connection)) is not None:
             server.forget_position()
@@ -276,12 +276,12 @@ class ServerPool(Pool):
         return self.checked_out.permits.get(record_of(proxied))
 
     def has_checked_out(self, proxied: PoolProxiedConnection) -> bool:
-        """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
+        """Return whether a connection is checked out, rather than being set up by SQLAlchemy."""
         record = record_of(proxied)
         return record in self.checked_out.permits and record.in_use
 
     def name_of_server(self, connection: Connection | None) -> str:
-        """Return the name of a connection's server; of the primary's where that is not known."""
+        """Return the name of a connection's server, or the primary's if that is not known."""
         server = None
         if not (connection is None or connection.closed or connection.invalidated):
             server = server_behind(connection.connection)
@@ -289,7 +289,7 @@ class ServerPool(Pool):
 
     @contextlib.contextmanager
     def opened_aside(self, server: Server) -> Iterator[Any]:
-        """Open a connection to ``server`` beside the pool, to ask it something. In a greenlet."""
+        """Open a connection to ``server`` outside the pool, for queries. Must run in a greenlet."""
         assert isinstance(self._dialect, Dialect)
         connection = server.connect(self._dialect, ServerRecord(self, server))
         try:
@@ -302,13 +302,13 @@ class ServerPool(Pool):
     def give_up(
         self, proxied: PoolProxiedConnection, error: Exception | None, *, silent: bool
     ) -> None:
-        """Close a connection that is broken; ``silent``: since its server does not answer."""
+        """Close a broken connection; ``silent`` says that its server does not answer."""
         if silent:
             self.note_silent(proxied.dbapi_connection)
         self._invalidate(proxied, error)
 
     def note_silent(self, connection: Any) -> None:
-        """Note that the server of a connection did not answer in time."""
+        """Record that the server of a connection did not answer in time."""
         for record in [
             *self.checked_out.permits,
             *(r for server in self.servers for r in server.at_rest),
@@ -318,19 +318,19 @@ class ServerPool(Pool):
                 return
 
     def is_silent(self, server: Server) -> None:
-        """Do what there is to do about a server that does not answer."""
+        """Handle a server that does not answer."""
 
     # -- for the owner of the engine ------------------------------------------------------------
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
+        """Raise ``error()`` from now on in every checkout, including those that wait in line."""
         self.checked_out.refusal = error
         self._stop()
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
     def admit(self) -> None:
-        """Take checkouts again, after :meth:`refuse` and :meth:`dispose`."""
+        """Allow checkouts again, after :meth:`refuse` and :meth:`dispose`."""
         self.checked_out.refusal = None
 
     def collect_abandoned(self) -> None:
@@ -339,7 +339,7 @@ class ServerPool(Pool):
             server.line.collect_abandoned()
 
     def abort(self) -> None:
-        """Break the connections that are checked out: their tasks get errors, transactions end."""
+        """Break the checked-out connections: their tasks get errors, and their transactions end."""
         for record in list(self.checked_out.permits):
             if record.dbapi_connection is not None:
                 self.driver.abort(record.dbapi_connection)
@@ -347,16 +347,16 @@ class ServerPool(Pool):
             server.openings.call_off()
 
     def dispose(self) -> None:
-        """Close the connections at rest now, and others when they are returned.
+        """Close the connections at rest now, and the others when they are returned.
 
-        A cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
-        it goes on: what is checked out comes back to rest.
+        A cancellation is raised after all are closed. SQLAlchemy's engine then keeps this pool, so
+        it stays in use: checked-out connections return to rest.
         """
         self._disposed = True
         cancelled: asyncio.CancelledError | None = None
         for server in self.servers:
             server.forget_position()
-        with contextlib.ExitStack() as together:  # of a frozen server each would take its time
+        with contextlib.ExitStack() as together:  # a frozen server would delay each in turn
             resting = [record for server in self.servers for record in server.at_rest]
             for record in resting:
                 if record.dbapi_connection is not None:
@@ -372,11 +372,11 @@ class ServerPool(Pool):
             raise cancelled
 
     def recreate(self) -> ServerPool:
-        """Return the pool that takes the place of this one.
+        """Return the pool that replaces this one.
 
-        If this one was not disposed of, they share nothing: it may be that of a parent process,
-        whose connections this process inherits, and must not touch (``dispose(close=False)``). In a
-        child process what is counted begins at zero.
+        If this pool was not disposed of, the two share nothing: it may belong to a parent process,
+        whose connections this process inherits and must not touch (``dispose(close=False)``). In a
+        child process, the counters start from zero.
         """
         servers, checked_out = self.servers, self.checked_out
         counts: PoolCounts | None = self.counts
@@ -411,7 +411,7 @@ class ServerPool(Pool):
         )
 
     def _stop(self) -> None:
-        """Stop what this pool does by itself: it is closed, or another takes its place."""
+        """Stop this pool's background work, because it is closed or being replaced."""
 
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
@@ -419,16 +419,16 @@ class ServerPool(Pool):
 
 
 def pool_of(engine: Engine, proxied: Any) -> ServerPool:
-    """Return the pool that a connection of ``engine`` is of.
+    """Return the pool that a connection of ``engine`` belongs to.
 
-    Another may have taken its place in the engine since: ``dispose(close=False)``.
+    Another pool may have replaced it in the engine since: ``dispose(close=False)``.
     """
     pool = getattr(proxied, "_pool", engine.pool)
     assert isinstance(pool, ServerPool)
     return pool
 
 
-# The end of a connection of asyncpg takes it out of an epoll instance that the processes share.
+# Closing an asyncpg connection would remove it from the epoll instance that the processes share.
 _of_other_processes: list[ServerPool] = []
 
 

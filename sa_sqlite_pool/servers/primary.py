@@ -1,4 +1,4 @@
-"""Connections to the primary, which write."""
+"""Connections to the primary, for writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pool import ServerPool
 
 
 class PrimaryPool(ServerPool):
-    """Connections that write. With one connection, the line for it is the turn of this process."""
+    """Connections that write. If there is only one, its line is the turn within this process."""
 
     timeout_error = WriteTimeout
     waited_for = WaitedFor.TURN
@@ -38,7 +38,7 @@ class PrimaryPool(ServerPool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         if record.dbapi_connection is None and (seen := seen_by(self._owner)) is not None:
-            seen.note_read(PRIMARY)  # it broke: what it has read, and perhaps committed
+            seen.note_read(PRIMARY)  # broken: what it read, and may have committed
         super()._do_return_conn(record)
 
     def _before_waiting(self, server: Server) -> None:

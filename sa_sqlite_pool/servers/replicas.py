@@ -1,4 +1,4 @@
-"""Connections that read: to the replicas, or to the primary while none of them will do."""
+"""Connections that read: to the replicas, or to the primary while no replica can be used."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ DEFAULT_FRESHNESS_WAIT = 0.005
 class ReplicaPool(ServerPool):
     """Connections that read. The last of ``servers`` is the primary.
 
-    A checkout goes to the replica with the fewest connections in use, of those that are up and show
-    what the ``fresh()`` block around the task has to see. If none is known to, they are asked, for
-    ``freshness_wait`` seconds; then it goes to the primary, and so it does while all are down.
-    Within a block it stays on one replica, so that no read goes back in time.
+    A checkout uses the replica with the fewest connections in use, of those that are up and show
+    what the ``fresh()`` block around the task has to see. If none is known to, they are queried for
+    ``freshness_wait`` seconds; after that, and while all are down, the checkout uses the primary.
+    Within a block, checkouts stay on one replica, so that no read goes back in time.
 
-    :param freshness_wait: seconds
-    :param writers_out: the connections to the primary that are checked out to write
+    :param freshness_wait: how long to query replicas, in seconds
+    :param writers_out: the connections to the primary that are checked out for writing
     """
 
     timeout_error = ReadTimeout
@@ -61,7 +61,7 @@ class ReplicaPool(ServerPool):
 
     @property
     def replicas(self) -> tuple[Server, ...]:
-        """The servers that read."""
+        """The servers that are replicas."""
         return self.servers[:-1]
 
     # -- where a checkout goes ------------------------------------------------------------------
@@ -84,7 +84,7 @@ class ReplicaPool(ServerPool):
         super()._do_return_conn(record)
 
     def _fresh(self, seen: Seen) -> ConnectionPoolEntry:
-        """Return a connection that shows what ``seen`` asks for."""
+        """Return a connection that shows what ``seen`` requires."""
         before = next(iter(seen.read_from), None)
         if len(seen.read_from) > 1 or before not in {None, *self._sources()}:
             self._ask_primary(seen)
@@ -108,8 +108,8 @@ class ReplicaPool(ServerPool):
     ) -> ConnectionPoolEntry | None:
         """Return a connection to a replica that is known to show ``needed``; None if none is.
 
-        ``source`` is the only one that will do, None for any. One that does not answer is down from
-        now on.
+        ``source`` is the only one that may be used, None for any. A replica that does not answer
+        counts as down from now on.
         """
         for server in self._in_order():
             if not _will_do(server, needed, source):
@@ -121,7 +121,7 @@ class ReplicaPool(ServerPool):
                 continue
             if _will_do(server, needed, source):
                 return record
-            self._do_return_conn(record)  # it has restarted, as its connections have shown
+            self._do_return_conn(record)  # its connections have shown that it has restarted
         return None
 
     def _in_order(self) -> list[Server]:
@@ -132,8 +132,8 @@ class ReplicaPool(ServerPool):
     def catch_up(self, server: Server, connection: Any, seen: Seen) -> None:
         """Wait until ``server``, to which an application has ``connection``, shows ``seen``.
 
-        Nothing is sent where it is known to. Wait ``timeout`` seconds at most, then raise
-        :class:`~sa_sqlite_pool.ReadTimeout`: the connection cannot go elsewhere.
+        Nothing is sent if it is known to. Wait at most ``timeout`` seconds, then raise
+        :class:`~sa_sqlite_pool.ReadTimeout`: the connection cannot switch to another server.
         """
         self._writers_out.look(seen, self.driver)
         if server.is_primary or (
@@ -153,12 +153,12 @@ class ReplicaPool(ServerPool):
             with self.opened_aside(server) as asking:
                 wait_until_shown(self, server, seen.position, asking, connection)
 
-    # -- how far they are -----------------------------------------------------------------------
+    # -- positions of servers -------------------------------------------------------------------
 
     def _asked(self, needed: Position) -> ConnectionPoolEntry | None:
-        """Ask the replicas how far they are, until one shows ``needed``; None if none does in time.
+        """Query the replicas until one shows ``needed``; return None if none does in time.
 
-        "Before BEGIN": a transaction would answer for its snapshot.
+        The queries run before BEGIN: a transaction would answer for its snapshot.
         """
         loop = asyncio.get_running_loop()
         end = loop_time(loop) + self._freshness_wait
@@ -178,7 +178,7 @@ class ReplicaPool(ServerPool):
     def _shows(
         self, server: Server, needed: Position, held: dict[Server, ConnectionPoolEntry]
     ) -> bool:
-        """Ask ``server`` by the connection that is held; take one if none is, and one is free."""
+        """Return whether ``server`` shows ``needed``: query it on a held or a free connection."""
         try:
             if server not in held:
                 permit = server.line.acquire_nowait()
@@ -196,11 +196,11 @@ class ReplicaPool(ServerPool):
                 raise
             if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
                 self._is_down(server, error)
-            return False  # else it has given up what was asked, in favour of what it replays
+            return False  # else it cancelled the query in favour of what it replays
         return server.shows >= needed
 
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
-        """Ask a server how far it is, and note it; return the record to the pool on failure."""
+        """Query and record a server's position; on failure, return the record to the pool."""
         try:
             return ask(self, server_of(record), record.dbapi_connection, what)
         except BaseException as error:  # a cancellation, too: an answer may be on its way
@@ -211,11 +211,11 @@ class ReplicaPool(ServerPool):
             raise
 
     def _ask_primary(self, seen: Seen) -> None:
-        """Have later reads show what the primary shows now, and so all that was read before."""
+        """Make later reads show what the primary shows now, and thus all that was read before."""
         covered = dict(seen.read_from)
         line = self.primary.line
         if line.locked() and line.held_by(asyncio.current_task()):
-            # In line the task might wait for itself, and a replica may have what it asks for.
+            # In line, the task might wait for itself, though a replica may show what it needs.
             position = self._asked_aside()
         else:
             record = self._take(self.primary)
@@ -228,17 +228,17 @@ class ReplicaPool(ServerPool):
             return ask(self, self.primary, asking, position_of_commit)
 
     def _correct(self, seen: Seen, record: ConnectionPoolEntry) -> None:
-        """Lower a position that the primary has not reached: there is nothing more to be seen.
+        """Lower a position that the primary has not reached: there is nothing more to see.
 
-        It is that of a commit that a promotion has lost, or stands for one that is not known.
+        It belongs to a commit that a promotion has lost, or to one whose outcome is not known.
         """
         as_of = seen.notes
         seen.correct(self._ask(record, position_of_commit), as_of)
 
     def settle(self, seen: Seen) -> None:
-        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`.
+        """Make ``seen`` cover what was read: query each source; see :meth:`.Seen.settle`.
 
-        In a greenlet.
+        Must run in a greenlet.
         """
         covered = dict(seen.read_from)
         try:
@@ -248,11 +248,11 @@ class ReplicaPool(ServerPool):
         seen.note_position(position, covered)
 
     def _position_of(self, sources: Iterable[Hashable]) -> Position:
-        """Return what reads of ``sources`` may have shown, at most; never wait in line for that.
+        """Return the highest position that reads of ``sources`` may show, without waiting in line.
 
-        The work that has the connections may take long, be that of the task itself, or need what
-        the task does next. The primary has shown all that any replica has; if it has no connection
-        either, only reads of it will do.
+        The work that holds the connections may take long, be this task's own, or need what this
+        task does next. The primary has shown everything that any replica has; if it has no free
+        connection either, later reads have to use the primary.
         """
         by_source = {one.source: one for one in self.replicas}
         servers = {by_source.get(source, self.primary) for source in sources}
@@ -264,7 +264,7 @@ class ReplicaPool(ServerPool):
         return BEYOND_ALL if position is None else position
 
     def _position_at_once(self, server: Server) -> Position | None:
-        """Return what reads of ``server`` may have shown; None if no connection to it is free."""
+        """Return the position that reads of ``server`` may show; None if no connection is free."""
         permit = server.line.acquire_nowait()
         if permit is None:
             return None
@@ -276,11 +276,11 @@ class ReplicaPool(ServerPool):
     # -- servers that are down ------------------------------------------------------------------
 
     async def stopped(self) -> None:
-        """Wait until nothing looks after servers any more, after :meth:`refuse`."""
+        """Wait until all probes of servers have ended, after :meth:`refuse`."""
         await self._probes.stopped()
 
     def open_replicas(self) -> None:
-        """Open a connection to each replica, or to the primary if there is none. In a greenlet."""
+        """Open a connection to each replica, or to the primary if none. Must run in a greenlet."""
         for server in self.replicas or self.servers:
             try:
                 record = self._take(server)
@@ -290,13 +290,13 @@ class ReplicaPool(ServerPool):
                 self._note_failure(server, error)
             else:
                 self._do_return_conn(record)
-                if not server.is_up:  # when the database was closed
+                if not server.is_up:  # it was down when the database was closed
                     self._is_back(server)
 
     def _note_failure(self, server: Server, error: Exception) -> None:
-        """Note in an ``except`` block that a server does not answer; raise other errors again.
+        """Record, in an ``except`` block, that a server does not answer; re-raise other errors.
 
-        Such as those of an application's listeners, which would be raised elsewhere, too.
+        An application's listeners, for example, would raise theirs on any other server, too.
         """
         assert isinstance(self._dialect, Dialect)
         if self.checked_out.refusal is not None or not is_of_server(self._dialect, error):
@@ -304,7 +304,7 @@ class ReplicaPool(ServerPool):
         self._is_down(server, error)
 
     def is_silent(self, server: Server) -> None:
-        """Read elsewhere: each read of a replica that does not answer would wait in vain."""
+        """Mark a replica as down: each read of it would wait in vain, so reads go elsewhere."""
         if not server.is_primary and self.checked_out.refusal is None:
             self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
 
@@ -325,7 +325,7 @@ class ReplicaPool(ServerPool):
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:
-        """Connect to a server that is down; raise if it does not answer. In a greenlet."""
+        """Connect to a server that is down; raise if it gives no answer. Must run in a greenlet."""
         permit = server.line.acquire_nowait()
         if permit is not None:
             assert isinstance(self._dialect, Dialect)
@@ -334,9 +334,9 @@ class ReplicaPool(ServerPool):
             except Exception as error:
                 if is_of_server(self._dialect, error):
                     raise
-                # It answers; what a listener has to say is raised to the application.
+                # It answers; the application's own checkouts will raise its listener's error.
             else:
-                self._ask(record)  # it may have been at rest since before
+                self._ask(record)  # it may be from before the outage
                 self._do_return_conn(record)
             self._is_back(server)
 

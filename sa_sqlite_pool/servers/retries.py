@@ -1,4 +1,4 @@
-"""Run a transaction again that the server gave up in favour of another."""
+"""Retry a transaction that the server aborted in favour of another."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LONGEST_PAUSE_SECONDS = 0.5
 
 @final
 class _Run:
-    """One run of a transaction of ``owner``, and whether that has committed: in its own task."""
+    """One run of a transaction of ``owner``, and whether its own task has committed it."""
 
     __slots__ = ("committed", "owner", "task")
 
     def __init__(self, owner: object) -> None:
         self.owner = owner
-        self.task = asyncio.current_task()  # others that it starts have its context, too
+        self.task = asyncio.current_task()  # tasks that it starts inherit its context
         self.committed = False
 
 
@@ -39,7 +39,7 @@ _run: ContextVar[_Run | None] = ContextVar("sa_sqlite_pool_run", default=None)
 
 
 def note_committed(owner: object) -> None:
-    """Note that a COMMIT of ``owner`` has succeeded: what is raised after it runs nothing again."""
+    """Record that a COMMIT of ``owner`` has succeeded: an error after it causes no retry."""
     run = _run.get()
     if run is not None and run.owner is owner and run.task is asyncio.current_task():
         run.committed = True
@@ -47,11 +47,11 @@ def note_committed(owner: object) -> None:
 
 @final
 class Retries:
-    """At most ``attempts`` runs of one transaction, with pauses in between that grow.
+    """At most ``attempts`` runs of one transaction, with growing pauses in between.
 
-    A pause is a random part of 5 ms, 10 ms, 20 ms …, at most 0.5 s, so that transactions which
-    have failed together do not meet again. ``owner`` is the database, ``retried`` counts the runs
-    that were in vain.
+    A pause is a random part of 5 ms, 10 ms, 20 ms …, at most 0.5 s, so that transactions that
+    failed together do not collide again. ``owner`` is the database; ``retried`` counts the failed
+    runs that were repeated.
     """
 
     def __init__(self, owner: object, attempts: int) -> None:
@@ -64,7 +64,7 @@ class Retries:
         self.retried = 0
 
     async def run(self, transaction: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``transaction()`` returns, and raise what its last run raises."""
+        """Return what ``transaction()`` returns, or raise what its last run raises."""
         attempt = 1
         while True:
             run = _Run(self._owner)
@@ -72,11 +72,11 @@ class Retries:
             try:
                 return await transaction()
             except DBAPIError as error:
-                # What a listener of the commit raises is no reason to write again.
+                # An error raised by a listener of the commit is no reason to write again.
                 if run.committed or attempt >= self._attempts or not may_succeed_again(error):
                     raise
             finally:
-                with suppress(ValueError):  # another context, which does not know of the run
+                with suppress(ValueError):  # in another context, where the run was not set
                     _run.reset(token)
             self.retried += 1
             await sleep(self._pause(attempt))
@@ -88,9 +88,9 @@ class Retries:
 
 
 def may_succeed_again(error: DBAPIError) -> bool:
-    """Return whether the same transaction may succeed when it runs again: it was rolled back.
+    """Return whether the same transaction was rolled back and may succeed when it runs again.
 
-    A replica gives a read up with the same code, in favour of what it replays.
+    A replica uses the same code when it cancels a read in favour of what it replays.
 
     https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
     """

@@ -1,4 +1,4 @@
-"""Follow the statements of an engine: their limits, their errors, what is known of the holder."""
+"""Track the statements of an engine: limits, errors, and what is known about permit holders."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _UNCHANGED = object()
 
 
 def follow_statements(engine: Engine) -> None:
-    """Follow the statements of ``engine``, one at a time on each connection.
+    """Track the statements of ``engine``, one at a time on each connection.
 
-    They keep the permits of checkouts up to date: the last SQL, and idle since when. They are
-    followed in the dialect, where one begins and ends whatever listeners do: an error of a listener
-    may keep others from being called.
+    This keeps the permits of checkouts up to date: the last SQL, and since when they are idle.
+    Statements are tracked in the dialect, where each begins and ends whatever listeners do: an
+    error of one listener may keep others from being called.
     """
     dialect = engine.dialect
     replace(
@@ -40,7 +40,7 @@ def follow_statements(engine: Engine) -> None:
 
 
 def _followed(execute: Callable[..., None]) -> Callable[..., None]:
-    # With the names of SQLAlchemy's: a listener of do_execute may call it in its own way.
+    # The parameters are named as in SQLAlchemy: a listener of do_execute may pass them by keyword.
     def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         _follow(execute, context, cursor, statement, parameters)
 
@@ -57,7 +57,7 @@ def _followed_without(execute: Callable[..., None]) -> Callable[..., None]:
 def _follow(
     execute: Callable[..., None], context: Any, cursor: Any, sql: str, *parameters: Any
 ) -> None:
-    if context is None:  # it is not known what is executed
+    if context is None:  # it is not known which statement this is
         execute(cursor, sql, *parameters)
         return
     connection = context.root_connection
@@ -65,15 +65,15 @@ def _follow(
     if permit is None:
         execute(cursor, sql, *parameters, context)
         return
-    # Not asked for again: another task may close or invalidate it meanwhile.
+    # Looked up only once: another task may close or invalidate the connection meanwhile.
     adapted = connection.connection.dbapi_connection
     limit = pool.statement_timeout
     option = context.execution_options.get(OPTION, _UNCHANGED)
     is_other = (
         option is not _UNCHANGED
         and check_limit(OPTION, option) != limit
-        # A savepoint would keep the limit. And after an error nothing else may be sent than what
-        # goes back to it.
+        # A savepoint would keep the limit. After an error, nothing may be sent but a rollback to
+        # the savepoint.
         and not keeps_settings(first_head(sql))
     )
     if is_other:
@@ -99,7 +99,7 @@ def _fails(context: ExceptionContext) -> BaseException | None:
     connection, engine = context.connection, context.engine
     if engine is None or not isinstance(engine.pool, ServerPool):
         return None
-    # First: it may be a disconnect, which SQLAlchemy has not known of.
+    # This comes first: it may be a disconnect that SQLAlchemy did not recognize.
     error = error_of(context)
     failed = taken_outcome_of(context.original_exception)
     pool, permit = engine.pool, None
@@ -117,10 +117,10 @@ def _fails(context: ExceptionContext) -> BaseException | None:
 
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:
-    """Return the pool that a connection is of, and its permit; None if it is not checked out."""
+    """Return a connection's pool, and its permit, which is None if it is not checked out."""
     engine = connection.engine
     if connection.closed or connection.invalidated:
-        return pool_of(engine, None), None  # to look at its connection would open another
+        return pool_of(engine, None), None  # accessing its connection would open another
     proxied = connection.connection
     pool = pool_of(engine, proxied)
     return pool, pool.permit_of(proxied)

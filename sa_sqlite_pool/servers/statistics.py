@@ -1,4 +1,4 @@
-"""Statistics of the pools of a ``ServerDatabase``, put together from what each has counted."""
+"""Statistics of the pools of a ``ServerDatabase``, combined from what each has counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .replicas import ReplicaPool
 def statistics_of(
     readers: ReplicaPool, writers: PrimaryPool, retried: int
 ) -> ServerDatabaseStatistics:
-    """Return the statistics of a database. In any thread."""
+    """Return the statistics of a database. It may be called in any thread."""
     now = time.monotonic()
     return ServerDatabaseStatistics(
         name=writers.primary.name,
@@ -65,7 +65,7 @@ def _engine(role: str, pool: ServerPool, now: float) -> EngineStatistics:
 
 
 def _server(of_engines: Sequence[Server], now: float) -> ServerStatistics:
-    """Return the statistics of a server, by the objects of the engines; the reader's first."""
+    """Return the statistics of a server from each engine's object for it, the reader's first."""
     reads = of_engines[0]
     since, failure = reads.outages.since, reads.outages.failure
     return ServerStatistics(

@@ -1,8 +1,8 @@
 """The write turn between processes: an advisory lock of PostgreSQL.
 
-It is taken as the first statement of each transaction that writes, and PostgreSQL releases it at
-COMMIT and ROLLBACK, or when the connection is gone. Under READ COMMITTED each later statement has a
-snapshot of its own, so that it sees what the holder before has committed.
+The first statement of each transaction that writes acquires it, and PostgreSQL releases it at
+COMMIT and ROLLBACK, or when the connection is gone. Under READ COMMITTED, each later statement has
+its own snapshot, and thus sees what the previous holder has committed.
 https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 """
 
@@ -25,17 +25,17 @@ from .primary import PrimaryPool
 from .rules.levels import assert_may_take_turns
 
 TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
-"""The key of the lock, in the database that is written to."""
+"""The key of the lock, in the database to which the transactions write."""
 
-# It does not overtake: pg_try_… fails where another process waits, too (LockAcquireExtended() in
-# PostgreSQL's src/backend/storage/lmgr/lock.c looks at the waiters' modes).
+# It does not overtake: pg_try_… also fails if another process waits (LockAcquireExtended() in
+# PostgreSQL's src/backend/storage/lmgr/lock.c checks the waiters' modes).
 TRY = (
     f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), "
     "current_setting('lock_timeout'), current_setting('statement_timeout')"
 )
 WAIT = f"SELECT pg_advisory_xact_lock({TURN_KEY})"
 
-# For the rest of the transaction. A limit of statements is none of the wait before the first.
+# For the rest of the transaction. The limit of statements does not apply to the wait before them.
 LIMITS = (
     "SELECT set_config('lock_timeout', '{}', true), set_config('statement_timeout', '{}', true)"
 )
@@ -50,11 +50,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 
 def take_turns(engine: Engine) -> None:
-    """Have transactions of ``engine`` take the turn first, for which they wait in BEGIN.
+    """Make transactions of ``engine`` acquire the turn first; they wait for it in BEGIN.
 
     They wait for the rest of the pool's time-out, then raise
-    :class:`~sa_sqlite_pool.WriteTimeout`, which names the process that has it. Another isolation
-    level than READ COMMITTED is a :class:`~sa_sqlite_pool.ConfigurationError` before that.
+    :class:`~sa_sqlite_pool.WriteTimeout`, which names the process that holds it. Any isolation
+    level but READ COMMITTED raises :class:`~sa_sqlite_pool.ConfigurationError` before that.
     """
     begin = engine.dialect.do_begin
 
@@ -63,12 +63,12 @@ def take_turns(engine: Engine) -> None:
             assert_may_take_turns(proxied.dbapi_connection)
         begin(proxied)
         if proxied.dbapi_connection.autocommit:
-            return  # each statement is a transaction of its own, at whose end the lock is gone
+            return  # each statement is its own transaction, whose end releases the lock
         pool = pool_of(engine, proxied)
         assert isinstance(pool, PrimaryPool)
         permit = pool.permit_of(proxied)
         waited = 0.0
-        if permit is not None:  # the checkout's wait counts for its first transaction
+        if permit is not None:  # the checkout's wait counts towards its first transaction
             waited, permit.seconds_waited = permit.seconds_waited, 0.0
         seconds = max(0.0, pool.timeout - waited)
         limit = AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER)
@@ -93,7 +93,7 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
     if taken:
         pool.counts.process_waits.at_once += 1
         return
-    # 0 would be no limit.
+    # 0 would mean no limit.
     row_of(proxied, LIMITS.format(max(1, int(seconds * 1000)), 0))
     began, waits = time.monotonic(), pool.counts.process_waits
     try:

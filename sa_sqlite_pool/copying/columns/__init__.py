@@ -1,1 +1,1 @@
-"""Columns: what fits into one on PostgreSQL, how it is written there, and how it is compared."""
+"""Columns: which values fit on PostgreSQL, how they are written there, and how compared."""

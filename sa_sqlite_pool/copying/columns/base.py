@@ -2,8 +2,8 @@ r"""What all columns share: values in batches, from SQLite's rows to the text fo
 
 "COPY moves data between PostgreSQL tables and standard file-system files … When the text format is
 used, the data to be written is a text file with one line per table row"
-(https://www.postgresql.org/docs/current/sql-copy.html). Its escapes are those of the server
-itself, so that a line which is read back equals the line that was sent.
+(https://www.postgresql.org/docs/current/sql-copy.html). The escapes are the ones that the server
+itself writes, so that a line that is read back equals the line that was sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ESCAPES = (
 
 
 class Kind(enum.Enum):
-    """Why a value does not fit; the names are those of ``--json`` and stay."""
+    """Why a value does not fit; the values appear in ``--json``, and must not change."""
 
     NUL = "nul"
     UTF8 = "utf-8"
@@ -52,25 +52,25 @@ class Problem(NamedTuple):
 
 
 READ_AS_NULL = Problem(Kind.NOT_NULL, "its type reads it as NULL, and the column is NOT NULL")
-"""Of a value that is none for its type; no problem where the column takes NULL."""
+"""The problem of a value that its type reads as None; not one if the column accepts NULL."""
 
 
 class Codec(ABC):
-    """The values of one column. ``NULL`` is no value: it is dealt with here alone.
+    """The values of one column. ``NULL`` is not a value: only this class handles it.
 
-    A value is what ``sqlite3`` returns, or what a type of the application makes of that.
+    A value is what ``sqlite3`` returns, or what a type of the application converts that to.
 
-    The server's text of a value may be another than the one that was sent. Then ``has_forms`` is
-    True, and both sides are compared in a form of their own: :meth:`forms` and :meth:`expression`.
+    The server's text of a value may differ from the text that was sent. Then ``has_forms`` is True,
+    and both sides are compared in a separate form: :meth:`forms` and :meth:`expression`.
     """
 
     has_forms = False
 
     padded_to: int | None = None
-    """The length that PostgreSQL fills shorter texts up to, with spaces; None for none."""
+    """The length to which PostgreSQL pads shorter texts with spaces; None if it does not."""
 
     def are_plain(self, values: Sequence[Any]) -> bool:
-        """Return whether values without NULLs certainly differ there where they differ here."""
+        """Return whether values without NULLs that differ here certainly differ there, too."""
         return True
 
     @abstractmethod
@@ -78,39 +78,39 @@ class Codec(ABC):
         """Return why the value does not fit, or None."""
 
     def all_fit(self, values: Sequence[Any]) -> bool:
-        """Return whether the values certainly fit: a short cut, by calls of C functions."""
+        """Return whether the values certainly fit: a shortcut that calls C functions."""
         return all(self.problem(value) is None for value in values)
 
     @abstractmethod
     def text(self, value: Any) -> str:
-        """Return the value, which fits, as COPY takes it."""
+        """Return the text of a value that fits, in the format of COPY."""
 
     def texts(self, values: Sequence[Any]) -> Iterable[str]:
-        """Return the values of a batch, which fit, as COPY takes them."""
+        """Return the texts of a batch of values that fit, in the format of COPY."""
         text = self.text
         return [NULL if value is None else text(value) for value in values]
 
     def forms(self, values: Sequence[Any]) -> Iterable[str]:
-        """Return the values of a batch as they are compared."""
+        """Return the values of a batch in the form in which they are compared."""
         return self.texts(values)
 
     def expression(self, name: str) -> str:
-        """Return the SQL for the quoted column ``name`` as it is compared."""
+        """Return SQL for the quoted column ``name`` in the form in which it is compared."""
         return name
 
     read_form: Callable[[str], str] | None = None
-    """Return the form of what :meth:`expression` gave; None if it is that already."""
+    """Return the form of a result of :meth:`expression`; None if that is the form already."""
 
 
 def escaped(text: str) -> str:
-    """Return a text as COPY takes it."""
+    """Return a text in the format of COPY."""
     for character, escape in ESCAPES:
         text = text.replace(character, escape)
     return text
 
 
 def all_escaped(values: Sequence[str | None]) -> Sequence[str]:
-    """Return texts as COPY takes them; none of them has NUL."""
+    """Return texts in the format of COPY; none of them contains NUL."""
     joined = "\0".join([value or "" for value in values] if None in values else values)  # type: ignore[arg-type]
     texts: Sequence[str] = escaped(joined).split("\0")
     if None in values:
@@ -119,7 +119,7 @@ def all_escaped(values: Sequence[str | None]) -> Sequence[str]:
 
 
 def shown(value: Any) -> str:
-    """Return what is shown of a value in a message."""
+    """Return the text by which messages show a value."""
     if isinstance(value, (bytes, str)) and len(value) > _SHOWN:
         return f"{value[:_SHOWN]!r}… ({len(value):,} in all)"
     return repr(value)

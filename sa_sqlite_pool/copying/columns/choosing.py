@@ -1,8 +1,8 @@
-"""Which codec a column has, from its type in the application's models.
+"""Choose the codec of a column by its type in the application's models.
 
-Where a type of the application (a ``TypeDecorator``) is stored as the same type on both sides, its
-stored values are copied as they are: what is encrypted stays so, and nothing is hashed twice. Where
-it is not, and where the column has a time zone, values go through the type: it reads them as from
+If a type of the application (a ``TypeDecorator``) is stored as the same type on both sides, its
+stored values are copied unchanged: encrypted values stay encrypted, and nothing is hashed twice.
+If it is not, or if the column has a time zone, values go through the type: it reads them as from
 SQLite, and binds them as for PostgreSQL.
 """
 
@@ -31,9 +31,9 @@ _GENERIC = DefaultDialect()
 
 
 def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
-    """Return the codec of a column; ``dialect`` is that of the engine for PostgreSQL.
+    """Return the codec of a column; ``dialect`` is the dialect of the engine for PostgreSQL.
 
-    A type that PostgreSQL has no name for is a misfit of the models': nothing will be sent.
+    A type for which PostgreSQL has no name is a misfit of the models, so nothing will be sent.
     """
     there: TypeEngine[Any] = column.type.dialect_impl(dialect)
     here: TypeEngine[Any] = column.type.dialect_impl(SQLITE)
@@ -52,14 +52,14 @@ def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
 
 
 def bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return what a type of the application is stored as."""
+    """Return the type as which a type of the application is stored."""
     while isinstance(type_, TypeDecorator):
         type_ = type_.impl_instance
     return type_
 
 
 def _family(type_: TypeEngine[Any]) -> type[TypeEngine[Any]] | None:
-    if type_.__visit_name__ == "float":  # psycopg's is no Float in SQLAlchemy 2.0
+    if type_.__visit_name__ == "float":  # psycopg's is not a Float in SQLAlchemy 2.0
         return types.Float
     return next((family for family in _MAKERS if isinstance(type_, family)), None)
 
@@ -117,7 +117,7 @@ _MAKERS: dict[type[TypeEngine[Any]], Callable[[Any, str, Parse | None], Codec]] 
 
 @final
 class Converted(Codec):
-    """Values that go through their type: what it reads from SQLite is bound for PostgreSQL."""
+    """Values that are converted by their type: read as from SQLite, and bound for PostgreSQL."""
 
     def __init__(
         self, codec: Codec, here: TypeEngine[Any], there: TypeEngine[Any], dialect: Dialect
@@ -138,12 +138,12 @@ class Converted(Codec):
         return _bound(self._there, value, self._dialect)
 
     def problem(self, value: Any) -> Problem | None:
-        # Not valid UTF-8, which nothing reads, whatever its type would make of it.
+        # Nothing can read invalid UTF-8, whatever its type would convert it to.
         if isinstance(value, str) and (found := unencodable(value)) and found.kind is Kind.UTF8:
             return found
         try:
             converted = self._value(value)
-        except Exception as error:  # a type of the application's may raise anything
+        except Exception as error:  # the application's type may raise anything
             text = " ".join(str(error).split())
             return Problem(Kind.UNREADABLE, f"its type raised {type(error).__name__}: {text}")
         return READ_AS_NULL if converted is None else self._codec.problem(converted)
@@ -175,7 +175,7 @@ def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
     if isinstance(type_, types.Enum) and value is not None:
         bind = types.Enum.bind_processor(type_, _GENERIC)  # type: ignore[no-untyped-call]
         return value if bind is None else bind(value)
-    if isinstance(type_, types.UserDefinedType):  # of the application, or a library's
+    if isinstance(type_, types.UserDefinedType):  # of the application, or of a library
         own = type_.bind_processor(dialect)
         return value if own is None else own(value)
     return value

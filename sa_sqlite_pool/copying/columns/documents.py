@@ -25,7 +25,7 @@ _ESCAPE = re.compile(r"\\[\\bfnrtv]")
 class Json(Codec):
     """``JSON``, or ``JSONB`` if it is ``binary``.
 
-    On SQLite it is a text, or a number where the affinity of the column has made one of the text.
+    On SQLite, it is a text, or a number if the affinity of the column has converted the text.
     """
 
     def __init__(self, *, binary: bool) -> None:
@@ -49,7 +49,7 @@ class Json(Codec):
         try:
             (_NUMERIC if self._binary else _STRICT).decode(value)
             if self._binary and _is_deep(value):
-                _jsonb_form(escaped(value))  # it will be compared so
+                _jsonb_form(escaped(value))  # it will be compared in this form
             return _escape_problem(_PAIRS.decode(value)) if "\\u" in value else None
         except RecursionError:
             return Problem(Kind.JSON, "nested more deeply than Python's json reads")
@@ -68,7 +68,7 @@ class Json(Codec):
 
 
 def _jsonb_form(text: str) -> str:
-    """Return one text for all of the same document, from one that COPY takes."""
+    """Return the same text for all texts of one document; ``text`` is in the format of COPY."""
     return json.dumps(_EXACT.decode(_unescaped(text)), sort_keys=True)
 
 
@@ -86,7 +86,7 @@ def _escape_problem(document: Any) -> Problem | None:
 
 
 def _strings(document: Any) -> Iterator[str]:
-    rest = [document]  # not by recursion: a document may be nested as deeply as Python reads
+    rest = [document]  # not by recursion: a document may be nested as deeply as Python can read
     while rest:
         item = rest.pop()
         if isinstance(item, str):
@@ -100,18 +100,18 @@ def _is_deep(text: str) -> bool:
 
 
 class _BeyondNumericError(Exception):
-    """A number is beyond those of PostgreSQL's NUMERIC, which JSONB has them as."""
+    """A number is beyond the limits of PostgreSQL's NUMERIC, as which JSONB stores numbers."""
 
 
 def _numeric(text: str) -> None:
-    """Raise if NUMERIC does not have a number."""
+    """Raise an error if NUMERIC cannot represent a number."""
     # "up to 131072 digits before the decimal point; up to 16383 digits after the decimal point"
     # (https://www.postgresql.org/docs/current/datatype-numeric.html)
     if len(text) < _FEW_DIGITS and "e" not in text and "E" not in text:
         return
     try:
         number = Decimal(text)
-    except ArithmeticError:  # an exponent that not even Decimal has
+    except ArithmeticError:  # an exponent that not even Decimal can represent
         raise _BeyondNumericError("an exponent of many digits") from None
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
@@ -125,7 +125,7 @@ def _number(text: str) -> str:
     sign, digits, exponent = Decimal(text).as_tuple()
     known = "".join(map(str, digits)).lstrip("0")
     figures = known.rstrip("0")
-    # No string of a document has NUL.
+    # No string of a document contains NUL.
     return f"\0{sign}.{figures}e{exponent + len(known) - len(figures)}" if figures else "\0"  # type: ignore[operator]
 
 
@@ -139,9 +139,9 @@ _SHALLOW = 100
 _FEW_DIGITS = 1000
 _DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
 
-# Numbers are not looked at: Python's integers would end at 4,300 digits.
+# Numbers are not converted: Python would limit integers to 4,300 digits.
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=len, parse_int=len)
 _NUMERIC = json.JSONDecoder(parse_constant=_refuse, parse_float=_numeric, parse_int=_numeric)
-# All strings of a document: those of a key that follows again, too.
+# All strings of a document, including those under a repeated key.
 _PAIRS = json.JSONDecoder(parse_float=len, parse_int=len, object_pairs_hook=list)
 _EXACT = json.JSONDecoder(parse_float=_number, parse_int=_number)

@@ -1,4 +1,4 @@
-"""Columns of dates, times, and spans between them."""
+"""Columns of dates, times and intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .texts import wrong_type
 Parse = Callable[[Any], Any]
 
 MICROSECONDS = 6
-"""The places of a second that PostgreSQL has, and Python."""
+"""The decimal places of a second that PostgreSQL and Python support."""
 
 _ZONES_END = timedelta(hours=16)
 
@@ -23,8 +23,8 @@ _ZONES_END = timedelta(hours=16)
 class Moment(Codec):
     """``DATE``, ``TIME`` and ``TIMESTAMP``: texts on SQLite, as SQLAlchemy writes them.
 
-    ``parse`` reads such a text. With ``zoned`` the column has a time zone, and what has none is
-    taken as UTC: SQLAlchemy stores no zone on SQLite. ``places`` are those of the seconds.
+    ``parse`` reads such a text. With ``zoned``, the column has a time zone, and a value without one
+    is taken as UTC: SQLAlchemy stores no zone on SQLite. Seconds have ``places`` decimal places.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Moment(Codec):
             return wrong_type(value, f"{self._kind.__name__}s")
         try:
             moment = self._moment(value)
-        except Exception:  # a parser of the application's may raise anything
+        except Exception:  # the application's parser may raise anything
             return Problem(Kind.UNREADABLE, f"not a {self._kind.__name__} that SQLAlchemy reads")
         if not self._zoned and getattr(moment, "tzinfo", None) is not None:
             return Problem(
@@ -63,7 +63,7 @@ class Moment(Codec):
             return super().all_fit(values)
         try:
             moments = list(map(self._parse, values))
-        except Exception:  # it is said for each value
+        except Exception:  # this is reported for each value
             return False
         if self._kind is date:
             return True
@@ -113,14 +113,14 @@ def _zone_problem(moment: datetime | time) -> Problem | None:
 
 
 def _are_standard(values: Sequence[Any]) -> bool:
-    """Return whether all are as SQLAlchemy writes moments: ``2024-02-29 23:59:59.000000``."""
+    """Return whether all are as SQLAlchemy writes datetimes: ``2024-02-29 23:59:59.000000``."""
     if None in values or set(map(len, values)) != {26}:
         return False
     return {v[10] + v[19] for v in values} == {" ."} and "W" not in "".join(values)
 
 
 def _trimmed(text: str) -> str:
-    """Return a text without the zeros at its end, which the server does not print."""
+    """Return a text without trailing zeros, which the server does not print."""
     return text.rstrip("0") if "." in text else text
 
 
@@ -131,7 +131,7 @@ def _zoned_time(moment: time) -> str:
 
 @final
 class Interval(Codec):
-    """``INTERVAL``; values are of ``timedelta``. ``ddl`` may say how much of them is kept."""
+    """``INTERVAL``; values are ``timedelta`` objects. ``ddl`` may limit what is kept of them."""
 
     has_forms = True
 
@@ -159,8 +159,8 @@ class Interval(Codec):
 
 _MICROSECOND = timedelta(microseconds=1)
 
-# "PostgreSQL … the interval type … can restrict the set of stored fields": what is less than the
-# last of them is left out. No days are months there.
+# "PostgreSQL … the interval type … can restrict the set of stored fields": anything smaller than
+# the last of them is dropped. Days never become months there.
 _UNITS = {
     "YEAR": timedelta.max,
     "MONTH": timedelta.max,
@@ -171,13 +171,13 @@ _UNITS = {
 
 
 def _kept(ddl: str) -> timedelta:
-    """Return the smallest interval that a type of PostgreSQL keeps."""
+    """Return the smallest interval that a PostgreSQL type keeps."""
     last = ddl.rpartition(" ")[2]
     smallest = timedelta(microseconds=10 ** (MICROSECONDS - places_of(ddl)))
     return _UNITS.get(last, smallest)
 
 
 def places_of(ddl: str) -> int:
-    """Return the places of the seconds of a type, such as 3 of ``TIMESTAMP(3)``."""
+    """Return the decimal places of the seconds of a type, such as 3 for ``TIMESTAMP(3)``."""
     found = re.search(r"\((\d+)\)", ddl)
     return MICROSECONDS if found is None else min(int(found[1]), MICROSECONDS)

@@ -11,7 +11,7 @@ from typing import Any, final
 from .base import NULL, Codec, Kind, Problem
 from .texts import wrong_type
 
-_EXACT = 2**53  # up to here a double has all integers
+_EXACT = 2**53  # up to here, a double can represent every integer
 # Beyond the scale: 0.1 + 0.2 - 0.3 is 5.5e-17.
 _NOISE_PLACES = 10
 _DIGITS_END = 1e15  # a double has fifteen digits
@@ -22,7 +22,7 @@ _REAL_END = 3e38
 
 @final
 class Integer(Codec):
-    """``SMALLINT``, ``INTEGER`` and ``BIGINT``, of so many bits."""
+    """``SMALLINT``, ``INTEGER`` or ``BIGINT``, by the number of ``bits``."""
 
     def __init__(self, bits: int) -> None:
         self._high = 2 ** (bits - 1) - 1
@@ -55,7 +55,7 @@ class Integer(Codec):
 
 @final
 class Boolean(Codec):
-    """``BOOLEAN``: SQLite has 0 and 1."""
+    """``BOOLEAN``: SQLite stores 0 and 1."""
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, int) and value in {0, 1}:
@@ -71,7 +71,7 @@ class Boolean(Codec):
 
 @final
 class Float(Codec):
-    """``DOUBLE PRECISION``; with ``single`` ``REAL``, which has four bytes on PostgreSQL."""
+    """``DOUBLE PRECISION``, or with ``single`` ``REAL``, which has four bytes on PostgreSQL."""
 
     def __init__(self, *, single: bool) -> None:
         self._single = single
@@ -105,7 +105,7 @@ class Float(Codec):
         return [NULL if value is None else pack(value).hex() for value in values]
 
     def expression(self, name: str) -> str:
-        # Bytes: "1e+15" is Python's 1000000000000000.0.
+        # Bytes are compared: "1e+15" is Python's 1000000000000000.0.
         kind = "float4" if self._single else "float8"
         return f"encode({kind}send({name}::{kind}), 'hex')"
 
@@ -129,10 +129,10 @@ def _single(value: float) -> float:
 
 @final
 class Numeric(Codec):
-    """``NUMERIC``; with ``scale`` places, and in all ``precision`` digits, if it has one.
+    """``NUMERIC``, with ``scale`` decimal places and a total of ``precision`` digits, if given.
 
-    SQLite stores numbers with a point as doubles. What SQLAlchemy reads from them is rounded to the
-    scale, and a double's own error, behind the 15th digit, is none of the application's.
+    SQLite stores numbers with a decimal point as doubles. SQLAlchemy rounds what it reads to the
+    scale, and a double's own error, beyond the 15th digit, is not the application's.
     """
 
     def __init__(self, precision: int | None, scale: int | None) -> None:
@@ -144,7 +144,7 @@ class Numeric(Codec):
     def are_plain(self, values: Sequence[Any]) -> bool:
         if (scale := self._scale) is None:
             return True
-        # A value that is rounded may meet another.
+        # A value that is rounded may equal another.
         return set(map(type, values)) <= {int, float} and all(round(v, scale) == v for v in values)
 
     def problem(self, value: Any) -> Problem | None:
@@ -156,7 +156,7 @@ class Numeric(Codec):
         if self._scale is not None and _places(number) > self._scale:
             if not isinstance(value, float) or not self._is_noise(value):
                 return Problem(Kind.PLACES, f"more than {self._scale} places after the point")
-            number = Decimal(self.text(value))  # rounded, which may reach the end
+            number = Decimal(self.text(value))  # rounding it may reach the limit
         # abs() would round to the 28 digits of Python's context.
         if self._end is not None and number.copy_abs() >= self._end:
             return Problem(Kind.RANGE, f"NUMERIC({self._precision}, {self._scale}) ends before")
@@ -169,7 +169,7 @@ class Numeric(Codec):
         return all(round(v, scale) == v and -end < v < end for v in values)
 
     def _is_noise(self, value: float) -> bool:
-        """Return whether the further places of a double are the error of a computation."""
+        """Return whether the additional decimal places of a double are a rounding error."""
         assert self._scale is not None
         if _places(Decimal(f"{value:.15g}")) <= self._scale:
             return True
@@ -178,7 +178,7 @@ class Numeric(Codec):
     def text(self, value: Any) -> str:
         if isinstance(value, float) and self._scale is not None:
             # As SQLAlchemy reads it: to_decimal_processor_factory() in engine/_processors_cy.py.
-            # It rounds the double itself, and not the shortest text of it.
+            # It rounds the double itself, not its shortest text.
             text = f"{value:.{self._scale}f}"
         else:
             number = _decimal(value)

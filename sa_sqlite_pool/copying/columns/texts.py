@@ -13,7 +13,7 @@ _TYPE_NAMES = {int: "a number", float: "a number", bytes: "a blob", str: "a text
 
 
 def wrong_type(value: object, wanted: str) -> Problem:
-    """Return the problem of a value whose type is not that of its column."""
+    """Return the problem of a value whose type differs from that of its column."""
     found = _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
     return Problem(Kind.WRONG_TYPE, f"{found} in a column of {wanted}")
 
@@ -94,7 +94,7 @@ class Enum(Text):
 
 @final
 class Uuid(Codec):
-    """``UUID``; SQLAlchemy's on SQLite are 32 hexadecimal digits."""
+    """``UUID``, which SQLAlchemy stores on SQLite as 32 hexadecimal digits."""
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, uuid.UUID):
@@ -124,7 +124,7 @@ class Uuid(Codec):
 
 @final
 class UuidText(Text):
-    """``CHAR(32)`` of a ``Uuid(native_uuid=False)``: its text as it is."""
+    """``CHAR(32)`` of a ``Uuid(native_uuid=False)``, whose text is copied unchanged."""
 
     def __init__(self) -> None:
         super().__init__(_DIGITS)
@@ -132,14 +132,14 @@ class UuidText(Text):
     def problem(self, value: Any) -> Problem | None:
         if (found := super().problem(value)) is not None:
             return found
-        return Uuid().problem(value)  # a shorter one is none, and would be filled with spaces
+        return Uuid().problem(value)  # a shorter one is invalid, and would be padded
 
     def all_fit(self, values: Sequence[Any]) -> bool:
         return _are_digits(values) or all(self.problem(value) is None for value in values)
 
 
 def _are_digits(values: Sequence[Any]) -> bool:
-    """Return whether the values are as SQLAlchemy writes UUIDs: 32 digits, in lower case."""
+    """Return whether the values are as SQLAlchemy writes UUIDs: 32 digits in lower case."""
     if set(map(type, values)) != {str} or set(map(len, values)) != {_DIGITS}:
         return False
     return _HEXADECIMAL.issuperset("".join(values))
@@ -163,15 +163,15 @@ class Bytes(Codec):
         return f"\\\\x{value.hex()}"
 
 
-# Python's own texts of these are not PostgreSQL's.
+# Python's texts for these differ from PostgreSQL's.
 _NO_TEXTS = (bytes, bytearray, memoryview, dict, set, frozenset, enum.Enum)
 
 
 @final
 class Other(Codec):
-    """A type of PostgreSQL that this package does not know: the server reads its text."""
+    """A PostgreSQL type that this package does not know: the server parses its text."""
 
-    has_forms = True  # the server's text cannot be foreseen: only NULLs are compared
+    has_forms = True  # the server's text cannot be predicted: only NULLs are compared
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -180,7 +180,7 @@ class Other(Codec):
         return [NULL if value is None else "" for value in values]
 
     def expression(self, name: str) -> str:
-        # Of a composite type, IS NOT NULL asks for each field.
+        # For a composite type, IS NOT NULL tests every field.
         return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN '' END"
 
     def problem(self, value: Any) -> Problem | None:

@@ -1,1 +1,1 @@
-"""The server before the rows: whether it takes the models, and what its refusals mean."""
+"""The server before the rows: whether it accepts the models, and what its refusals mean."""

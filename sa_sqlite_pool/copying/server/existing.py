@@ -1,6 +1,6 @@
-"""Tables that are on the server already, beside those that the models would create.
+"""Tables that already exist on the server, compared with those that the models would create.
 
-Types are compared by the server's own names: those that a temporary table has with the types of the
+Types are compared by the server's own names: a temporary table is created with the types of the
 models. Nothing is left of it.
 """
 
@@ -19,7 +19,7 @@ from .rights import compare_enums, is_usable, without_a_type
 
 _TEMPORARY = "sa_sqlite_pool_types"
 
-# Of a domain, the type that it is made of.
+# For a domain, its base type.
 _COLUMNS = text(
     """
 SELECT attname, CASE typtype WHEN 'd' THEN format_type(typbasetype, typtypmod)
@@ -33,7 +33,7 @@ _MAY_COMPARE = text("SELECT has_database_privilege(current_database(), 'TEMPORAR
 
 
 class _Column(NamedTuple):
-    """A column on the server, its type by the server's name."""
+    """A column on the server, and the server's name for its type."""
 
     name: str
     type: str
@@ -45,9 +45,9 @@ class _Column(NamedTuple):
 def compare(
     connection: Connection, tables: Iterable[Table], misfits: Collector, warnings: list[str]
 ) -> set[tuple[Table, str]]:
-    """Add the differences of the tables that are there to ``misfits``; add warnings.
+    """Add the differences of the tables that already exist to ``misfits``; add warnings.
 
-    Return their columns that take no NULL.
+    Return the columns of these tables that do not accept NULL.
     """
     tables = [table for table in tables if is_usable(connection, table, misfits, warnings)]
     for table in tables:
@@ -78,7 +78,7 @@ def _columns(connection: Connection, name: str) -> list[_Column]:
 
 
 def _types(connection: Connection, table: Table, misfits: Collector) -> dict[str, str]:
-    """Return the server's names for the types of the models' columns, by the columns' names."""
+    """Return the server's names for the types of the models' columns, by column name."""
     quote = connection.dialect.identifier_preparer.quote
     point = connection.begin_nested()
     try:
@@ -126,7 +126,7 @@ def _compare(
 
 
 def _suits(found: str, wanted: str) -> bool:
-    """Return whether a type on the server takes, and gives back, all values of the models'."""
+    """Return whether a type on the server accepts and returns all values of the models' type."""
     kind, sizes = _parts(found)
     other, least = _parts(wanted)
     if kind in _TEXTS and other in _TEXTS:

@@ -1,4 +1,4 @@
-"""What a server, or its driver, has refused: as a :class:`CopyError` that says what to do."""
+"""What a server or its driver has refused, as a :class:`CopyError` that says what to do."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _ADVICE = {
     "53100": "the disk of the server is full: make room there, and copy again",
 }
 
-_OF_THE_SYSTEM = (OSError, asyncio.TimeoutError)  # which is no OSError before Python 3.11
+_OF_THE_SYSTEM = (OSError, asyncio.TimeoutError)  # not an OSError before Python 3.11
 _ARGUMENTS_OF_A_DRIVER = (TypeError, ValueError, OverflowError)
 
 
 def refusal(error: Exception) -> str | None:
-    """Return what a server or a driver says, and what to do; None if the error is another's.
+    """Return what a server or a driver says, and what to do; None for errors from elsewhere.
 
-    This package's own errors are those of its engines: they say what to do themselves.
+    This package's own errors come from its engines, and say what to do themselves.
     """
     if isinstance(error, (CommitUnknownError, exc.TimeoutError)):
         return None
@@ -49,7 +49,7 @@ def refusal(error: Exception) -> str | None:
 
 @contextmanager
 def refused(what: str) -> Iterator[None]:
-    """Raise what is refused in the block as :class:`CopyError`; ``what`` is a noun phrase."""
+    """Raise refusals in the block as :class:`CopyError`; ``what`` is a noun phrase."""
     try:
         yield
     except Exception as error:
@@ -60,7 +60,7 @@ def refused(what: str) -> Iterator[None]:
 
 @contextmanager
 def connecting(url: URL) -> Iterator[None]:
-    """Raise why there is no connection to ``url`` as :class:`CopyError`, with what to do."""
+    """Raise an error in connecting to ``url`` as :class:`CopyError`, which says what to do."""
     try:
         yield
     except Exception as error:
@@ -85,7 +85,7 @@ def _advice(url: URL, error: Exception, reason: str) -> str:
     return "correct the URL, or see why the server cannot be reached"
 
 
-# Words of the systems, of libpq and of the server.
+# Words from messages of operating systems, of libpq and of the server.
 _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         (
@@ -113,7 +113,7 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def is_unanswered(error: exc.DBAPIError) -> bool:
-    """Return whether the connection has ended, or the server ended it, before an answer came."""
+    """Return whether the connection was lost, or closed by the server, before an answer came."""
     return error.connection_invalidated or leaves_commit_unknown(sqlstate_of(error))
 
 

@@ -1,7 +1,7 @@
-"""Everything that the models create, created on the server without rows, to be rolled back.
+"""Create everything in the models on the server without rows, to be rolled back.
 
-PostgreSQL alone knows which DDL it takes. Each table, index and foreign key is tried in a savepoint
-of its own, so that one run names all that it refuses.
+Only PostgreSQL knows which DDL it accepts. Each table, index and foreign key is tried in its own
+savepoint, so that one run reports everything that the server refuses.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..misfits import Collector
 from .refusals import INSUFFICIENT_PRIVILEGE, place_in, refusal
 from .rights import without_a_type
 
-# What SQLAlchemy itself asks for; True in 2.0, and an enum since.
+# SQLAlchemy's own default: True in 2.0, and an enum since.
 _CHECK_FIRST = inspect.signature(MetaData.create_all).parameters["checkfirst"].default
 
 # "Syntax error or access rule violation", features, schemas, and values of DEFAULT and CHECK.
-# And what cannot be in a transaction: CREATE INDEX CONCURRENTLY.
+# Also what cannot run in a transaction: CREATE INDEX CONCURRENTLY.
 _OF_THE_MODELS = ("42", "0A", "3F", "22", "23", "54", "25001")
 
 COPY_KEY = int.from_bytes(b"sa_copy_", "big")
-"""The key of the advisory lock of a copy, in the database that it goes to."""
+"""The key of the advisory lock of a copy, in its target database."""
 
 _SERVER = text("SELECT pg_is_in_recovery(), current_setting('server_encoding'), current_database()")
 
 
 def refuse_server(connection: Connection) -> None:
-    """Raise :class:`CopyError` for a replica, and for a database that has not all characters."""
+    """Raise :class:`CopyError` for a replica, or a database that cannot store all characters."""
     replica, encoding, database = connection.execute(_SERVER).one()
     where = repr(connection.engine.url)
     if replica:
@@ -49,9 +49,9 @@ def refuse_server(connection: Connection) -> None:
 
 
 def refuse_other_copies(connection: Connection) -> None:
-    """Raise :class:`CopyError` while another copy goes into the database, until the end of it.
+    """Raise :class:`CopyError` while another copy into the database is in progress.
 
-    Two that create the same tables would wait for each other, and one would fail at the other's.
+    If two created the same tables, one would wait for the other, and fail on the other's tables.
     """
     taken = connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({COPY_KEY})"))
     if not taken:
@@ -64,12 +64,12 @@ def refuse_other_copies(connection: Connection) -> None:
 def rehearse(
     connection: Connection, metadata: MetaData, tables: Sequence[Table], misfits: Collector
 ) -> None:
-    """Create what is missing of the tables, and add what the server refuses to ``misfits``."""
+    """Create whatever the server lacks of the tables; add to ``misfits`` what it refuses."""
     rehearsal = _Rehearsal(connection, tables, misfits)
     try:
         rehearsal.traverse_single(metadata)
     except exc.CompileError:
-        # An enum without a name, which is created before all tables, and said of its column.
+        # An enum without a name, which is created before all tables, and reported for its column.
         if not rehearsal.lacks_types:
             raise
 
@@ -87,7 +87,7 @@ class _Rehearsal(SchemaGenerator):
         self.lacks_types = bool(self._failed)
 
     def _can_create_table(self, table: Table) -> bool:
-        if table in self._failed:  # said elsewhere
+        if table in self._failed:  # reported elsewhere
             return False
         try:
             return bool(super()._can_create_table(table))  # type: ignore[no-untyped-call]
@@ -104,7 +104,7 @@ class _Rehearsal(SchemaGenerator):
         **kw: Any,
     ) -> None:
         keys = include_foreign_key_constraints
-        if self._failed and keys is not None:  # what is wrong is said of the parent alone
+        if self._failed and keys is not None:  # the error is reported for the parent alone
             keys = [key for key in keys if self._parent_is_there(key)]
         with self._tried(table):
             super().visit_table(  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""What is on the server in the place of the models' tables, and what the role may do with it.
+"""What is on the server in place of the models' tables, and what the role may do with it.
 
-It is known before the rows are there, and said then: a copy drops and adds foreign keys, and sets
-sequences, which is the owner's alone; and what is no table takes no rows.
+This is known, and reported, before any rows are copied: a copy drops and adds foreign keys, and
+sets sequences, which only the owner may do; and something other than a table accepts no rows.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LABELS = text("SELECT enumlabel FROM pg_enum WHERE enumtypid = to_regtype(:type
 def is_usable(
     connection: Connection, table: Table, misfits: Collector, warnings: list[str]
 ) -> bool:
-    """Return whether there is a table, or nothing, in its place.
+    """Return whether the place of a table contains a table, or nothing.
 
-    Add to ``misfits`` what is no table, and what only the owner of one may do; add warnings.
+    Add to ``misfits`` anything else, and what only the owner of the table may do; add warnings.
     """
     place = {"table": place_of(connection, table).sql}
     found = connection.execute(_PLACE, place).one_or_none()
@@ -73,7 +73,7 @@ def is_usable(
 
 
 def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Collector) -> None:
-    """Add to ``misfits`` the names of the models' enums that those on the server do not have."""
+    """Add to ``misfits`` the labels of the models' enums that the server's enums do not have."""
     dialect = connection.dialect
     for table in tables:
         for column in table.columns:
@@ -82,7 +82,7 @@ def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Coll
                 continue
             try:
                 name = column.type.compile(dialect=dialect)
-            except CompileError:  # said elsewhere
+            except CompileError:  # reported elsewhere
                 continue
             there = set(connection.scalars(_LABELS, {"type": name}))
             missing = [label for label in enum.enums if there and label not in there]
@@ -97,7 +97,7 @@ def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Coll
 
 
 def without_a_type(connection: Connection, table: Table) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that PostgreSQL has no type for: the name, the type, and what is wrong."""
+    """Yield the columns for which PostgreSQL has no type: the name, the type, and the reason."""
     for column in table.columns:
         try:
             column.type.compile(dialect=connection.dialect)

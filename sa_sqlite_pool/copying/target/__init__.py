@@ -1,1 +1,1 @@
-"""The tables on PostgreSQL that the rows go into: names, settings, sequences, revisions."""
+"""The tables on PostgreSQL into which rows are copied: names, settings, sequences, revisions."""

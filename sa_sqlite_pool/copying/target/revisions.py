@@ -1,4 +1,4 @@
-"""Alembic's version on the server, beside that of the file."""
+"""Alembic's version on the server, compared with the file's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tables import ALEMBIC
 from .statements import execute, exists
 
 _LENGTH = (
-    32  # of Alembic's own table: its names of revisions are shorter, an application's need not
+    32  # in Alembic's own table: its own revision names are shorter, an application's may not be
 )
 _WIDE = 255
 
@@ -21,7 +21,7 @@ _TAKES = text(
     "SELECT atttypmod - 4 FROM pg_attribute WHERE attrelid = to_regclass(:table) "
     "AND attname = 'version_num' AND atttypmod > 4"
 )
-# CREATE TABLE IF NOT EXISTS needs the right to create where the table exists, too.
+# CREATE TABLE IF NOT EXISTS needs the privilege to create even if the table exists.
 _MAY_STAMP = text(
     """
 SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table) IS NULL
@@ -32,9 +32,9 @@ SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table)
 
 
 class Revisions(NamedTuple):
-    """The revisions that the server is at, and the longest name that its table takes.
+    """The revisions of the server, and the length of the longest name that its table accepts.
 
-    Without the right to write them (``may_stamp``) nothing is known of them.
+    Without the privilege to write them (``may_stamp``), nothing is known about them.
     """
 
     names: Sequence[str] = ()
@@ -43,7 +43,7 @@ class Revisions(NamedTuple):
 
 
 def revisions_there(connection: Connection) -> Revisions:
-    """Read Alembic's table, if there is one."""
+    """Return what Alembic's table contains, if there is one."""
     if not connection.scalar(_MAY_STAMP, {"table": ALEMBIC}):
         return Revisions(may_stamp=False)
     if not exists(connection, ALEMBIC):
@@ -53,7 +53,7 @@ def revisions_there(connection: Connection) -> Revisions:
 
 
 def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
-    """Raise :class:`CopyError` if the server is at another revision, or cannot take the file's."""
+    """Raise :class:`CopyError` if the server is at another revision, or cannot store the file's."""
     if not revisions:
         return
     if not there.may_stamp:
@@ -77,7 +77,7 @@ def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
 
 
 def stamp(connection: Connection, revisions: Sequence[str]) -> None:
-    """Put the server at the file's revisions; create Alembic's table as Alembic does."""
+    """Stamp the server with the file's revisions; create Alembic's table as Alembic does."""
     length = _LENGTH if max(map(len, revisions)) <= _LENGTH else _WIDE
     execute(
         connection,

@@ -1,4 +1,4 @@
-"""Sequences on the server, set past what is in the tables and what SQLite has given."""
+"""Sequences on the server, set past the values in the tables and those SQLite has assigned."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _LIMITS = text(
 
 
 class _Numbered(NamedTuple):
-    """A column, and a sequence by its name in SQL."""
+    """A column, and the name of its sequence in SQL."""
 
     column: str
     sequence: str
 
 
 def refuse_marks(plan: Plan, misfits: Collector) -> None:
-    """Add the marks of AUTOINCREMENT that no row has any more, and the ids do not reach."""
+    """Add AUTOINCREMENT marks that do not fit their columns, though no row has them any more."""
     for table in plan.tables:
         for column in table.columns:
             if not _has_mark(table, column.name):
@@ -57,9 +57,9 @@ def refuse_marks(plan: Plan, misfits: Collector) -> None:
 
 
 def restart(connection: Connection, table: TablePlan) -> list[str]:
-    """Set the sequences of a table past its largest values, and what SQLite has given.
+    """Set the sequences of a table past its largest values, and those that SQLite has assigned.
 
-    Return warnings: of sequences that have no number left, or could not be set.
+    Return warnings about sequences that have no number left, or could not be set.
     """
     name = place_of(connection, table.table).sql
     warnings = []
@@ -94,14 +94,14 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
 
 
 def _has_mark(table: TablePlan, column: str) -> bool:
-    """Return whether SQLite has given the numbers of a column, which is the file's own key."""
+    """Return whether SQLite has assigned the numbers of a column, which is the file's own key."""
     return table.high_water is not None and folded(column) == folded(table.own_key[0])
 
 
 def _set(connection: Connection, sequence: str, used: int) -> None:
-    """Let a sequence go on after a number, be it the last.
+    """Make a sequence continue after a number, even if that is its last.
 
-    setval() alone outlives a ROLLBACK; RESTART gives the sequence a new file, which does not.
+    setval() alone survives a ROLLBACK; RESTART gives the sequence a new file, which does not.
     """
     execute(connection, f"ALTER SEQUENCE {sequence} RESTART WITH {used}")
     setval = text("SELECT setval(to_regclass(:sequence), :used, TRUE)")

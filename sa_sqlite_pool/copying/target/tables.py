@@ -1,4 +1,4 @@
-"""The tables on PostgreSQL: created or found empty, and made complete around the rows.
+"""The tables on PostgreSQL: created or found empty, and completed before and after the rows.
 
 Everything is in the transaction of the copy. "PostgreSQL … the ability to perform DDL changes in a
 transaction" leaves nothing of a copy that fails; a sequence is set by RESTART, since "in contrast
@@ -57,7 +57,7 @@ SEEDED = (
 
 
 def refuse_rows(connection: Connection, tables: Iterable[Table], why: str = _USED) -> None:
-    """Raise :class:`CopyError` if one of the tables is there and has rows; ``why`` names them."""
+    """Raise :class:`CopyError` if any of the tables exists with rows; ``why`` names them."""
     filled = [
         table.fullname
         for table in tables
@@ -101,8 +101,8 @@ class Target:
     def prepare(self) -> None:
         """Create the tables that are missing; leave foreign keys and indexes for later.
 
-        Tables that are there, from Alembic say, have to be empty, and are used as they are; only
-        their foreign keys are dropped until the rows are there.
+        Existing tables, for example from Alembic, have to be empty, and are used as they are; only
+        their foreign keys are dropped until the rows have been copied.
         """
         there = [
             table
@@ -136,7 +136,7 @@ class Target:
         for index, definition, tablespace, comment in self._rows(_INDEXES, table):
             self._execute(f"DROP INDEX {index}")
             sql = [definition]
-            if tablespace is not None:  # which the definition does not have
+            if tablespace is not None:  # which the definition does not contain
                 sql.append(f"ALTER INDEX {index} SET TABLESPACE {tablespace}")
             if comment is not None:
                 sql.append(f"COMMENT ON INDEX {index} IS {comment}")
@@ -158,7 +158,7 @@ class Target:
     # -- after the rows -------------------------------------------------------------------------
 
     def finish(self) -> Sequence[Step]:
-        """Return the steps that make the tables complete, to be called in turn."""
+        """Return the steps that complete the tables, to be called one after the other."""
         tables = self._plan.tables
         steps: list[Step] = [
             *self._indexes,

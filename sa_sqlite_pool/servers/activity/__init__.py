@@ -1,1 +1,1 @@
-"""Whether anything was done on a connection: what was written by whichever way is seen later."""
+"""What was done on connections: later reads see every write, by whatever means it was made."""

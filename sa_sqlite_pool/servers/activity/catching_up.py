@@ -1,4 +1,4 @@
-"""Ask servers how far they are, and wait until a replica has replayed enough."""
+"""Query the positions of servers, and wait until a replica has replayed enough."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..pool import ServerPool
 Question: TypeAlias = Callable[[Driver, Any], Position]
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
-"""How long a read waits before it asks a replica again how far it is."""
+"""How long a read waits before it queries the position of a replica again."""
 
 
 def ask(
     pool: ServerPool, server: Server, connection: Any, what: Question = position_of_reads
 ) -> Position:
-    """Ask ``server`` how far it is by ``connection``, which is in no transaction, and note it.
+    """Query and record the position of ``server``, on a ``connection`` that is in no transaction.
 
-    And note if it does not answer in time. In a greenlet.
+    If the server does not answer in time, record that as well. Must run in a greenlet.
     """
     limit = AnswerLimit(pool.driver, connection)
     try:
@@ -46,10 +46,10 @@ def ask(
 def wait_until_shown(
     pool: ServerPool, server: Server, needed: Position, connection: Any, own: Any
 ) -> None:
-    """Wait until reads of ``server`` show ``needed``, ``pool.timeout`` seconds at most.
+    """Wait until reads of ``server`` show ``needed``, for at most ``pool.timeout`` seconds.
 
-    Ask by ``connection``, as :func:`ask` does. Raise :class:`~sa_sqlite_pool.ReadTimeout`, or the
-    driver's ``OperationalError`` if ``own`` has ended, which is the application's.
+    Query it on ``connection``, as :func:`ask` does. Raise :class:`~sa_sqlite_pool.ReadTimeout`, or
+    the driver's ``OperationalError`` if ``own``, the application's connection, has been closed.
     """
     loop = asyncio.get_running_loop()
     end = loop_time(loop) + pool.timeout

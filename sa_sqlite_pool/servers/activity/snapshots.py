@@ -1,7 +1,7 @@
-"""A reader's connection that is checked out shows what its ``fresh()`` block has seen meanwhile.
+"""Keep a reader's checked-out connection up to date with what its ``fresh()`` block has seen.
 
-A checkout goes to a server that shows it. What was written after that is looked for before each
-snapshot is taken: by the first statement of a transaction, and under READ COMMITTED by each.
+A checkout uses a server that shows it already. Later writes are looked for before each snapshot:
+the first statement of a transaction takes one, and under READ COMMITTED every statement does.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..rules.levels import level_of
 
 _HAS_SNAPSHOT = "sa_sqlite_pool_has_snapshot"
 
-# PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c. ROLLBACK, where it ends
-# no transaction, is TO a savepoint.
+# PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c. A ROLLBACK that ends no
+# transaction is ROLLBACK TO a savepoint.
 _TAKE_NONE = frozenset({"lock", "release", "rollback", "savepoint", "set", "show"})
 
 
 def keep_fresh(engine: Engine, owner: object) -> None:
-    """Have connections of a reader's ``engine`` show what is seen in blocks of ``owner``.
+    """Make connections of a reader's ``engine`` show what blocks of ``owner`` have seen.
 
-    Before BEGIN the server is asked on the connection itself; later only where something was seen
-    between BEGIN and the first statement, on another one, since the question would take the
-    snapshot. If all is shown that is to be seen, as far as is known, nothing is sent.
+    Before BEGIN, the server is queried on the connection itself; later, only if something was seen
+    between BEGIN and the first statement, and on another connection, since the query would take
+    the snapshot. If, as far as is known, the server shows everything required, nothing is sent.
     """
     dialect, driver = engine.dialect, driver_of(engine.dialect)
     begin = dialect.do_begin
@@ -47,13 +47,13 @@ def keep_fresh(engine: Engine, owner: object) -> None:
     ) -> None:
         proxied: Any = connection.connection
         words = first_head(sql)
-        if ends_transaction(words):  # what comes next takes another
+        if ends_transaction(words):  # the next statement takes another snapshot
             proxied.info.pop(_HAS_SNAPSHOT, None)
             return
         had_one = proxied.info.get(_HAS_SNAPSHOT, False)
         if not had_one and _TAKE_NONE.isdisjoint(words[:1]):
             proxied.info[_HAS_SNAPSHOT] = True
-        if ";" in sql and any(map(ends_transaction, boundaries(sql))):  # behind others
+        if ";" in sql and any(map(ends_transaction, boundaries(sql))):  # after other statements
             proxied.info.pop(_HAS_SNAPSHOT, None)
         if had_one and level_of(proxied.dbapi_connection) != "READ COMMITTED":
             return

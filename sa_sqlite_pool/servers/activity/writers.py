@@ -1,7 +1,7 @@
 """Connections that write, while they are checked out in a ``fresh()`` block.
 
-What is committed on them in SQLAlchemy's way is noted at once. What the driver has done by itself,
-or a procedure that commits and then fails, is found by the number of operations since.
+What SQLAlchemy commits on them is recorded at once. Work that bypassed SQLAlchemy, in the driver
+or in a procedure that commits and then fails, is detected by the number of operations since.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _KNOWN = "sa_sqlite_pool_known_activity"
 
 @final
 class WritersOut:
-    """The connections of a database that write: ``seen`` has the block in which each is out."""
+    """A database's connections that write; ``seen`` maps each to the block that checked it out."""
 
     def __init__(self) -> None:
-        # SQLAlchemy does not tell of a connection that is detached: its record is let go of.
+        # SQLAlchemy does not report when a connection is detached: it only drops its record.
         self.seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
 
     def look(self, seen: Seen, driver: Driver) -> None:
-        """Note in ``seen`` what was done on its connections outside of a transaction.
+        """Record in ``seen`` what was done on its connections outside of a transaction.
 
-        Nothing is sent. What a transaction does is noted when it is committed.
+        Nothing is sent. The work of a transaction is recorded when it is committed.
         """
         for reference in self.seen.keyrefs() if self.seen else ():  # other threads add theirs
             record = reference()
@@ -49,23 +49,23 @@ class WritersOut:
 
 
 def note_known(record: ConnectionPoolEntry | None, driver: Driver) -> None:
-    """Note that what was done so far on a connection is known to its ``fresh()`` block."""
+    """Record that a connection's ``fresh()`` block knows of everything done on it so far."""
     if record is not None and record.dbapi_connection is not None:
         record.info[_KNOWN] = driver.activity(record.dbapi_connection)
 
 
 def has_more(record: ConnectionPoolEntry | None, driver: Driver) -> bool:
-    """Return whether more may have been done on a connection than is known; it may be gone."""
+    """Return whether a connection is gone, or more may have been done on it than is known."""
     if record is None or record.dbapi_connection is None:
         return True
     return bool(record.info.get(_KNOWN) != driver.activity(record.dbapi_connection))
 
 
 def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
-    """Have what is done on connections of ``engine``, and no COMMIT of SQLAlchemy's, be noted.
+    """Record what is done on connections of ``engine`` other than by SQLAlchemy's COMMIT.
 
-    In the ``fresh()`` block of ``owner``, whose next read asks for its position: as a statement in
-    AUTOCOMMIT ends, as a transaction begins, as the connection is returned, and by ``out``.
+    It is recorded in the ``fresh()`` block of ``owner``, whose next read queries the position: when
+    an AUTOCOMMIT statement ends, a transaction begins, or a connection is returned, and by ``out``.
     """
     driver = driver_of(engine.dialect)
 
@@ -82,7 +82,7 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
         adapted = proxied.dbapi_connection
         if adapted is None or seen_by(owner) is None:
             return
-        # It may be a write that is committed, or COMMIT AND CHAIN, after which another is open.
+        # It may be a committed write, or COMMIT AND CHAIN, after which another transaction is open.
         if adapted.autocommit or any(map(ends_transaction, boundaries(sql or ""))):
             note_more(record_of(proxied))
 

@@ -1,1 +1,1 @@
-"""Connections to servers: to which, how far it is, and which are down."""
+"""Connections to servers: which server, its position, and which servers are down."""

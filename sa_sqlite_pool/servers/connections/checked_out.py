@@ -1,4 +1,4 @@
-"""The connections of an engine on servers that are checked out."""
+"""The connections of an engine to servers, while they are checked out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .records import ServerRecord
 
 @final
 class Held:
-    """A connection that is checked out, and watched for transactions that are idle."""
+    """A checked-out connection that is watched for idle transactions."""
 
     __slots__ = ("_driver", "_record", "permit", "warned")
 
@@ -30,7 +30,7 @@ class Held:
 
     @property
     def connection(self) -> Held | None:
-        """Itself; None after the connection is given up."""
+        """This object, or None after the connection was given up."""
         return None if self._record.dbapi_connection is None else self
 
     @property
@@ -41,12 +41,12 @@ class Held:
 
 @final
 class CheckedOut:
-    """The connections of an engine that are checked out. ``dispose()`` leaves them as they are.
+    """The checked-out connections of an engine; ``dispose()`` leaves them as they are.
 
-    So the pool that it puts in the place of another knows them, too, and both give back here.
-    ``permits`` are those of connections that are checked out or being opened for it, ``held`` are
-    the former. ``refusal()`` is raised in all checkouts, None while they are welcome.
-    ``begun`` is the number of checkouts that have begun so far.
+    The pool that replaces a disposed one therefore knows them, too, and both pools return them
+    here. ``permits`` contains the permits of connections that are checked out, or being opened for
+    a checkout; ``held`` contains the former alone. Every checkout raises ``refusal()``, unless it
+    is None. ``begun`` is the number of checkouts that have begun so far.
     """
 
     def __init__(self, refusal: Callable[[], Exception] | None = None) -> None:
@@ -57,14 +57,14 @@ class CheckedOut:
         self._emptied = Emptied(self.permits)
 
     def begin(self, record: ServerRecord, permit: Permit) -> None:
-        """Note a record that is about to be checked out."""
+        """Register a record that is about to be checked out."""
         self.permits[record] = permit
         self.begun = record.number = self.begun + 1
 
     def give_back_lost(self, begun: int) -> None:
-        """Undo what an error has kept from being handed out, of what this task began to check out.
+        """Return to the pool what this task began to check out and never received, after an error.
 
-        ``begun`` had begun before that.
+        ``begun`` is the number of checkouts that had begun before.
         """
         lost = [
             record
@@ -74,20 +74,20 @@ class CheckedOut:
         give_back_lost(lost, begun)
 
     def end(self, record: ConnectionPoolEntry) -> Permit | None:
-        """Note a record that is returned; return its permit, None if it was returned before."""
+        """Unregister a returned record; return its permit, or None if it was returned before."""
         self.held.pop(record, None)
         return self.permits.pop(record, None)
 
     def has_returned(self) -> None:
-        """Tell that a connection was given back, or could not be opened."""
+        """Signal that a connection was returned, or could not be opened."""
         self._emptied.tell()
 
     async def all_returned(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
+        """Wait at most ``timeout`` seconds until all are returned; return whether they are."""
         return await self._emptied.wait(timeout)
 
     def give_up_stranded(self) -> None:
-        """Give up what tasks of closed event loops have, and will not give back. In a greenlet."""
+        """Give up the connections that stranded permits hold. Must run in a greenlet."""
         for record, permit in list(self.permits.items()):
             if permit.stranded:
                 try:
@@ -96,7 +96,7 @@ class CheckedOut:
                     record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
 
     def by_process(self, driver: Driver) -> Mapping[int, Permit]:
-        """Return the permits, by the processes of the server that work for their connections."""
+        """Return the permits, by the PIDs of the server processes behind their connections."""
         return {
             driver.process_id(record.dbapi_connection): permit
             for record, permit in list(self.permits.items())

@@ -1,4 +1,4 @@
-"""What the connections of one engine to servers have counted."""
+"""Counters of the connections of one engine to servers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MOST_TEXTS = 500
 
 @final
 class PoolCounts:
-    """The statements and transactions of an engine. One event loop counts, any thread may look.
+    """Counters of an engine's statements and transactions: one loop counts, any thread may read.
 
-    ``engine`` has the statements, and since when it counts; ``process_waits`` are waits for other
-    processes that have the write turn.
+    ``engine`` counts the statements, and records since when; ``process_waits`` counts the waits for
+    other processes that hold the write turn.
 
-    :param only_reads: whether the ends of its transactions are ends of reads
+    :param only_reads: whether every transaction that ends counts as a read
     """
 
     def __init__(self, *, only_reads: bool = False) -> None:
@@ -29,11 +29,11 @@ class PoolCounts:
         self.self_deadlocks = 0
 
     def ran(self, sql: str, seconds: float) -> None:
-        """Count a statement, with the time from its beginning to its result."""
+        """Count a statement, and the time from its beginning to its result."""
         self._runs(sql).ran_inline(seconds)
 
     def failed(self, sql: str) -> None:
-        """Count a statement that has raised an error."""
+        """Count a statement that raised an error."""
         self._runs(sql).failed += 1
 
     def _runs(self, sql: str) -> Runs:
@@ -59,11 +59,11 @@ class PoolCounts:
             self._all.rollbacks += 1
 
     def lost(self) -> None:
-        """Count a transaction that has ended with its connection."""
+        """Count a transaction that was lost with its connection."""
         self._all.lost += 1
 
     def transactions(self) -> TransactionsStatistics:
-        """Return the transactions. In any thread."""
+        """Return the statistics of the transactions. It may be called in any thread."""
         found = self._all
         return TransactionsStatistics(
             reads=found.reads,

@@ -1,7 +1,7 @@
-"""Errors that say that a server cannot be connected to, or has ended a connection.
+"""Errors that show that a server cannot be reached, or has closed a connection.
 
-SQLAlchemy and an application's listeners set a connection up, and may raise others, which say
-nothing of the server.
+SQLAlchemy and an application's listeners set a connection up, and may raise other errors, which
+say nothing about the server.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _NO_CONNECTION = "sa_sqlite_pool_no_connection"
 
 
 def no_connection(dialect: Dialect, server: str, error: Exception) -> Exception | None:
-    """Return the error to raise in the place of one of opening a connection.
+    """Return the error to raise instead of one that was raised while opening a connection.
 
-    It is the driver's ``OperationalError``, and names the server: asyncpg's own are no errors of
-    SQLAlchemy's, or not in all of its versions. None if ``error`` says nothing of the server, but
-    that an argument is wrong.
+    It is the driver's ``OperationalError``, and names the server: SQLAlchemy does not translate
+    asyncpg's own errors, or not in all of its versions. Return None if ``error`` is not about the
+    server but about a wrong argument.
     """
     said = driver_of(dialect).failure(error)
     return None if said is None else _cannot_connect(dialect, server, error, said)
 
 
 def in_setting_up(dialect: Dialect, server: str, opened: Any, error: Exception) -> Exception | None:
-    """Return the error to raise in the place of one of setting up a connection; None for that.
+    """Return the error to raise instead of ``error`` in setting up a connection; None to keep it.
 
-    If the connection has ended, it is that of :func:`no_connection`. Any other of asyncpg's own,
-    which SQLAlchemy calls for its codecs, is SQLAlchemy's form of it.
+    If the connection has been closed, it is the one of :func:`no_connection`. Any other error of
+    asyncpg itself, which SQLAlchemy calls to set codecs, is returned in SQLAlchemy's form.
 
-    :param opened: SQLAlchemy's adapted connection, which it may have closed since
+    :param opened: SQLAlchemy's adapted connection, which SQLAlchemy may have closed since
     """
     origin: Any = error.orig if isinstance(error, DBAPIError) else error
     if opened is None or hasattr(origin, _NO_CONNECTION):
@@ -53,13 +53,13 @@ def _cannot_connect(dialect: Dialect, server: str, error: Exception, said: str) 
 
 
 def is_of_server(dialect: Dialect, error: Exception) -> bool:
-    """Return whether an error says that a server cannot be connected to, or has gone."""
+    """Return whether an error shows that a server cannot be reached, or has gone."""
     if hasattr(error, _NO_CONNECTION):
         return True
     dbapi: Any = dialect.loaded_dbapi
     if not isinstance(error, dbapi.Error):
         return False
     state = getattr(error, "sqlstate", None)
-    if state is None:  # the driver itself has found out
+    if state is None:  # the driver itself has noticed
         return isinstance(error, dbapi.OperationalError) or dialect.is_disconnect(error, None, None)
     return str(state).startswith(CONNECTION_ENDED)

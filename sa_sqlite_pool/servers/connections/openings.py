@@ -1,4 +1,4 @@
-"""Connections to a server that are being opened, and can be called off."""
+"""Connections to a server that are being opened, and whose opening can be cancelled."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Openings:
     async def open(
         self, driver: Driver, connect: Callable[..., Awaitable[Any]], *args: Any, **options: Any
     ) -> Any:
-        """Return what ``connect()`` returns; raise ``ConnectionAbortedError`` if it is called off.
+        """Return what ``connect()`` returns; raise ``ConnectionAbortedError`` on :meth:`call_off`.
 
-        A cancellation leaves no connection.
+        A cancellation leaves no connection open.
         """
         opening = asyncio.ensure_future(connect(*args, **options))
         self._running.add(opening)
@@ -32,7 +32,7 @@ class Openings:
         try:
             await asyncio.wait([opening])
         except BaseException:
-            if not opening.get_loop().is_closed():  # else it never goes on, and cannot be told
+            if not opening.get_loop().is_closed():  # else it never resumes, and cannot be cancelled
                 opening.add_done_callback(lambda done: _drop(driver, done))
                 opening.cancel()
                 await asyncio.wait([opening])
@@ -42,7 +42,7 @@ class Openings:
         return opening.result()
 
     def call_off(self) -> None:
-        """End all of them."""
+        """Cancel every opening."""
         for opening in list(self._running):
             if opening.get_loop().is_closed():
                 self._running.discard(opening)

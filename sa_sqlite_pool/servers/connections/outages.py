@@ -1,4 +1,4 @@
-"""Whether a server answers, as both engines of a database have found."""
+"""Whether a server answers, as observed by both engines of a database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ...system.forks import renew_after_fork
 
 @final
 class Outages:
-    """``since`` is the monotonic time at which a server was found not to answer, None if it does.
+    """The outages of a server; ``since`` is the monotonic time when this one began, None if none.
 
-    ``failure`` says why, ``times`` how often that has begun. A child process counts from zero.
+    ``failure`` is its cause, and ``times`` the number of outages. A child process starts from zero.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Outages:
         self.times = 0
 
     def begin(self, failure: BaseException) -> bool:
-        """Note that it does not answer; return whether that is news."""
+        """Record that the server does not answer; return whether this outage is new."""
         self.failure = failure
         if self.since is not None:
             return False
@@ -34,5 +34,5 @@ class Outages:
         return True
 
     def end(self) -> None:
-        """Note that it answers."""
+        """Record that the server answers."""
         self.since = self.failure = None

@@ -1,4 +1,4 @@
-"""Ask servers how far they are in the primary's write-ahead log.
+"""Query how far servers have advanced in the primary's write-ahead log.
 
 https://www.postgresql.org/docs/current/functions-admin.html
 """
@@ -10,13 +10,13 @@ from typing import Any
 from ...freshness import Position, parse_token
 from ..drivers.interface import Driver
 
-# Where the log is inserted, not up to where it is flushed: what was committed without
-# synchronous_commit can be read before it is flushed, whoever has committed it.
+# The insert position, not the flush position: what any connection has committed without
+# synchronous_commit can be read before it is flushed.
 OF_COMMIT = """
 SELECT pg_current_wal_insert_lsn() || ' ' || pg_size_bytes(current_setting('wal_segment_size'))
 """
 
-# Where a replica is. On a replica that was promoted, where it is as a primary.
+# The replay position of a replica. After its promotion, its insert position as a primary.
 _OF_READS = (
     "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
     "ELSE pg_current_wal_insert_lsn() END::text"
@@ -28,22 +28,22 @@ _HEADER_BYTES, _HEADER_BYTES_OF_SEGMENT = 24, 40
 
 
 def position_of_commit(driver: Driver, connection: Any) -> Position:
-    """Return a position that a reader must have reached to see the last commit. In a greenlet."""
+    """Return a position at which a reader sees the last commit. Must run in a greenlet."""
     inserted, segment_bytes = driver.rows(connection, OF_COMMIT)[0][0].split()
     return end_of_record(parse_token(inserted), int(segment_bytes))
 
 
 def position_of_reads(driver: Driver, connection: Any) -> Position:
-    """Return what transactions that begin now on this server will see. In a greenlet."""
+    """Return the position that new transactions on a server will see. Must run in a greenlet."""
     found = driver.rows(connection, _OF_READS)[0][0]
     return parse_token(found) if found else 0
 
 
 def end_of_record(inserted: Position, segment_bytes: int) -> Position:
-    """Return where the last record ends, for the place where the next one will begin.
+    """Return the end of the last record, given the place where the next one will begin.
 
-    A page begins with a header, which replicas come to with the next record only. That of the first
-    page of a segment is longer.
+    A page begins with a header, which replicas reach only with the next record. The header of the
+    first page of a segment is longer.
     """
     if inserted % segment_bytes == _HEADER_BYTES_OF_SEGMENT:
         return inserted - _HEADER_BYTES_OF_SEGMENT

@@ -1,4 +1,4 @@
-"""Look after servers that are down: try to connect, until they answer."""
+"""Probe servers that are down: try to connect until they answer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 @final
 class Probes:
-    """The tasks that look after servers, one for each that is down."""
+    """The tasks that probe servers, one for each server that is down."""
 
     def __init__(self) -> None:
         self._tasks: dict[Server, asyncio.Task[None]] = {}
         self._stopped = False
 
     def watch(self, server: Server, probe: Callable[[Server], None]) -> None:
-        """Call ``probe`` now and then, in a greenlet, until it raises no error.
+        """Call ``probe`` in a greenlet, with pauses in between, until it raises no error.
 
-        Does nothing if the server is watched already, in an event loop that runs, or after
-        :meth:`stop`.
+        Do nothing if a task of an event loop that is not closed watches the server already, or
+        after :meth:`stop`.
         """
         if self._stopped:
             return
@@ -38,14 +38,14 @@ class Probes:
             )
 
     def stop(self) -> None:
-        """Stop all of them, and let none begin."""
+        """Cancel all probes, and start no more."""
         self._stopped = True
         for task in self._tasks.values():
             if not task.get_loop().is_closed():
                 task.cancel()
 
     async def stopped(self) -> None:
-        """Wait until the tasks that were stopped have ended."""
+        """Wait until the cancelled tasks have ended."""
         here = asyncio.get_running_loop()
         if own := [task for task in self._tasks.values() if task.get_loop() is here]:
             await asyncio.wait(own)

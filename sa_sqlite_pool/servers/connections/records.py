@@ -1,4 +1,4 @@
-"""What a pool of servers knows of its connections, by SQLAlchemy's records of them."""
+"""What a server pool knows about its connections, kept in SQLAlchemy's connection records."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _SERVER = "sa_sqlite_pool_server"
 
 @final
 class ServerRecord(Record):
-    """A record of a pool, without a connection, of one that will be to a server."""
+    """A connection record for a server, created without a connection."""
 
     def __init__(self, pool: Pool, server: Server) -> None:
         super().__init__(pool, connect=False)
         self.server = server
         self._dialect: Any = pool._dialect
         self._is_new = False
-        self._opened: Any = None  # and not set up yet
+        self._opened: Any = None  # but not set up yet
 
     def get_connection(self) -> Any:
-        """Return the connection, which is opened and set up first if there is none.
+        """Return the connection; open it and set it up first if there is none.
 
-        Raise the driver's ``OperationalError``, which names the server, if it ends meanwhile.
+        Raise the driver's ``OperationalError``, naming the server, if it is closed meanwhile.
         """
         try:
             return super().get_connection()
@@ -39,14 +39,14 @@ class ServerRecord(Record):
             self._opened = None
 
     def note_new(self, opened: Any) -> None:
-        """Note that its connection has just been opened."""
+        """Record that the connection has just been opened."""
         self._is_new, self._opened = True, opened
         self.info[_SERVER] = self.server
 
     def end_setting_up(self, driver: Driver) -> None:
-        """Commit what listeners have begun on a new connection, so that what they have set stays.
+        """Commit what listeners have begun on a new connection, so that their settings persist.
 
-        Nor could the driver change how transactions begin within one.
+        Besides, the driver cannot change how transactions begin while one is open.
         """
         if not self._is_new:
             return
@@ -71,13 +71,13 @@ class ServerRecord(Record):
 
 
 def server_of(record: ConnectionPoolEntry) -> Server:
-    """Return the server that a record's connection is to."""
+    """Return the server to which a record connects."""
     assert isinstance(record, ServerRecord)
     return record.server
 
 
 def server_behind(proxied: PoolProxiedConnection) -> Server | None:
-    """Return the server of a connection that is checked out, set up by SQLAlchemy, or detached."""
+    """Return the server of a connection: checked out, being set up by SQLAlchemy, or detached."""
     if (record := record_of(proxied)) is not None:
         return server_of(record)
     found: Server | None = proxied.info.get(_SERVER)
@@ -85,5 +85,5 @@ def server_behind(proxied: PoolProxiedConnection) -> Server | None:
 
 
 def record_of(proxied: PoolProxiedConnection) -> ServerRecord:
-    """Return the record of a connection that is checked out, and was not detached."""
+    """Return the record of a connection that is checked out and not detached."""
     return getattr(proxied, "_connection_record", None)  # type: ignore[return-value]

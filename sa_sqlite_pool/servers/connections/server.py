@@ -1,4 +1,4 @@
-"""One server: how to connect to it, its connections at rest, and what is known of it."""
+"""One server: how to connect to it, its connections at rest, and what is known about it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .openings import Openings
 from .outages import Outages
 
 PRIMARY = "primary"
-"""The source of reads of the primary, through whichever engine."""
+"""The source of reads of the primary, through either engine."""
 
 
 def hosts_of(url: URL) -> list[str]:
-    """Return the hosts that a URL names, of which drivers try one after the other."""
+    """Return the hosts that a URL names, which drivers try one after the other."""
     named = url.host or url.query.get("host") or ()
     return [
         host for part in ([named] if isinstance(named, str) else named) for host in part.split(",")
@@ -29,7 +29,7 @@ def hosts_of(url: URL) -> list[str]:
 
 
 def name_of(url: URL) -> str:
-    """Return a server for messages, without the password: ``db1:5432/app``."""
+    """Return the name of a server for messages, without the password: ``db1:5432/app``."""
     host = ",".join(hosts_of(url)) or "local"
     port = "" if url.port is None else f":{url.port}"
     return f"{host}{port}/{url.database or ''}"
@@ -37,13 +37,13 @@ def name_of(url: URL) -> str:
 
 @final
 class Server:
-    """A server, and the connections that one engine has to it.
+    """A server, and the connections of one engine to it.
 
-    ``line`` gives the permits for connections, at most ``capacity`` at once. ``shows`` is a
-    position that reads of it are known to see; it grows while the server runs, which is one of its
-    ``lives``.
+    ``line`` grants the permits for connections, at most ``capacity`` at a time. ``shows`` is a
+    position that reads of it are known to see; it only grows until the server restarts, which
+    begins another of its ``lives``.
 
-    :param outages: whether it answers; one object for both engines of a database
+    :param outages: whether the server answers; both engines of a database share the object
     """
 
     def __init__(
@@ -81,17 +81,17 @@ class Server:
 
     @property
     def name(self) -> str:
-        """The server for messages: see :func:`name_of`."""
+        """The name of the server for messages: see :func:`name_of`."""
         return name_of(self.url)
 
     @property
     def is_up(self) -> bool:
-        """Whether it has answered when it was last asked."""
+        """Whether the server answered when it was last queried."""
         return self.outages.since is None
 
     @property
     def source(self) -> Hashable:
-        """What reads of it are known by: within one life they go forward in time."""
+        """The source of reads of the server: within one life, they only go forward in time."""
         return PRIMARY if self.is_primary else (self, self.lives)
 
     @property
@@ -100,9 +100,9 @@ class Server:
         return self.line.held
 
     def connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
-        """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it.
+        """Open a connection as ``create_engine()`` does; a ``do_connect`` listener may do so.
 
-        Raise the driver's ``OperationalError`` if the server cannot be connected to.
+        Raise the driver's ``OperationalError`` if the server cannot be reached.
         """
         try:
             connection = self._connect(dialect, record)
@@ -110,7 +110,7 @@ class Server:
             raised = no_connection(dialect, self.name, error)
             if raised is None:
                 raise
-            if self.is_primary:  # of a replica its pool decides
+            if self.is_primary:  # for a replica, its pool decides
                 self.note_down(raised)
             raise raised from error
         self.opened += 1
@@ -136,8 +136,8 @@ class Server:
     def another(self, *, counts_on: bool) -> Server:
         """Return an object for the same server, with no connections.
 
-        For a pool that shares nothing with the one before it, except for the counters, if it
-        ``counts_on``.
+        It is for a pool that shares nothing with the one that it replaces, except for the counters
+        if ``counts_on`` is true.
         """
         new = Server(
             *(self.url, self.capacity, self._connect_args),
@@ -152,18 +152,18 @@ class Server:
         return new
 
     def note_position(self, position: Position) -> None:
-        """Note that reads of the server see all up to ``position``."""
+        """Record that reads of the server see everything up to ``position``."""
         self.shows = max(self.shows, position)
 
     def note_down(self, error: BaseException) -> bool:
-        """Note that it does not answer; return whether that is news."""
+        """Record that the server does not answer; return whether this outage is new."""
         self.forget_position()
         return self.outages.begin(error)
 
     def forget_position(self) -> None:
-        """Forget what reads of it see: another server may answer there, or one that has restarted.
+        """Forget what reads see, since the server may have restarted, or been replaced by another.
 
-        A replica that has crashed is open for reads before it has replayed all that it had shown.
+        After a crash, a replica accepts reads before it has replayed everything it had shown.
         """
         self.shows = 0
         self.lives += 1

@@ -1,1 +1,1 @@
-"""What the drivers of PostgreSQL, asyncpg and psycopg, do each in their own way."""
+"""What the PostgreSQL drivers, asyncpg and psycopg, do differently."""

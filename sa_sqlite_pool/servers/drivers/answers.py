@@ -1,8 +1,8 @@
-"""How long a server may take to end something, before its connection is given up.
+"""How long a server may take to end something before its connection is given up.
 
-A server that is stopped, or a network that drops packets, ends no connection: a question to it has
-no answer, and a cancellation would wait for the end of the transaction forever. To give a
-connection up loses nothing, since the server rolls its transaction back when it finds it gone.
+A server that is stopped, or a network that drops packets, closes no connection: a query gets no
+answer, and a cancellation would wait forever for the transaction to end. Giving up a connection
+loses nothing, since the server rolls its transaction back when it finds the connection gone.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ...system.clock import Timer, call_later
 from .interface import Driver
 
 SECONDS_TO_ANSWER = 1.0
-"""For a ROLLBACK, the end of a connection or of a statement, and the question for a position."""
+"""The limit for a ROLLBACK, the end of a connection or a statement, and a position query."""
 
-# An event loop that was blocked meanwhile has the answer, and its task has not run yet.
+# If the event loop was blocked meanwhile, the answer may be there, and its task not resumed yet.
 _SECONDS_TO_RUN = 0.05
 
 
 @final
 class AnswerLimit:
-    """A block in which ``connection`` is broken after ``seconds``: what waits for it fails then.
+    """A block that breaks ``connection`` after ``seconds``: whatever waits for it fails then.
 
-    ``passed`` tells whether it was: it is broken, even if an answer has come at the last moment.
-    None is no limit, and there is none outside of an event loop. ``connection`` is SQLAlchemy's
-    adapted connection.
+    ``passed`` tells whether it did: the connection is broken even if an answer came at the last
+    moment. None means no limit, and there is none outside of an event loop. ``connection`` is
+    SQLAlchemy's adapted connection.
     """
 
     __slots__ = ("_connection", "_driver", "_seconds", "_timer", "passed")
@@ -43,7 +43,7 @@ class AnswerLimit:
 
     def __enter__(self) -> AnswerLimit:
         if self._seconds is not None:
-            with suppress(RuntimeError):  # there is no loop
+            with suppress(RuntimeError):  # no loop is running
                 loop = asyncio.get_running_loop()
                 self._timer = call_later(loop, self._seconds, self._is_late)
         return self

@@ -70,8 +70,8 @@ class Asyncpg:
         return not driver.is_closed() and bool(driver.is_in_transaction())
 
     def has_failed(self, connection: Any, error: Exception) -> bool:
-        # What the protocol knows of it, it does not tell. A message of the server has a severity;
-        # the driver's own errors may have an SQLSTATE, too.
+        # The protocol does not expose the state that it knows. A message of the server has a
+        # severity; the driver's own errors may have an SQLSTATE, too.
         return getattr(error.__cause__, "severity", None) is not None
 
     def commit(self, connection: Any, send: Callable[[], None]) -> None:
@@ -88,23 +88,23 @@ class Asyncpg:
             driver = connection.driver_connection
             if driver.is_closed() or driver.is_in_transaction():
                 return
-            connection.rollback()  # a text has ended it: the adapter still takes it for begun
+            connection.rollback()  # SQL text has ended it, but not for the adapter
         await_only(connection._start_transaction())
 
     def activity(self, connection: Any) -> object:
         driver = connection.driver_connection
         copies, protocol = getattr(driver, "copies", None), getattr(driver, "_protocol", None)
-        if copies is None or protocol is None:  # a class of the application's, or it has ended
+        if copies is None or protocol is None:  # the application's own class, or closed
             return object()
         return copies, protocol.queries_count
 
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection
-        # The driver notices in a later iteration of the event loop than the system does.
+        # The driver notices later than the system does, in another lap of the event loop.
         return bool(driver.is_closed()) or has_hung_up(socket_of(driver))
 
     def was_silent(self, connection: Any) -> bool:
-        return False  # it does not wait: what comes next does
+        return False  # it does not wait: the next operation does
 
     def abort(self, connection: Any) -> None:
         connection.driver_connection.terminate()

@@ -1,6 +1,6 @@
-"""A connection of asyncpg that does what the driver itself does not.
+"""An asyncpg connection with features that the driver itself lacks.
 
-It counts its COPYs, reads the tag of its COMMIT, and can be closed when its loop is closed.
+It counts COPY operations, reads the tag of its COMMIT, and can be closed when its loop is closed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from .sockets import shut_down, socket_of
 
 @final
 class CountedConnection(Connection):  # type: ignore[misc, type-arg, unused-ignore]
-    """``copies`` is how many have begun.
+    """A connection that counts in ``copies`` how many COPY operations have begun.
 
-    ``was_given_up`` is true after a COMMIT of a transaction that the server has given up.
+    ``was_given_up`` is true after a COMMIT of a transaction that the server had aborted.
     """
 
     copies = 0
@@ -24,7 +24,7 @@ class CountedConnection(Connection):  # type: ignore[misc, type-arg, unused-igno
 
     async def execute(self, query: str, *arguments: Any, **options: Any) -> str:
         tag: str = await super().execute(query, *arguments, **options)
-        if query == "COMMIT;":  # that of asyncpg's own Transaction
+        if query == "COMMIT;":  # sent by asyncpg's own Transaction
             self.was_given_up = tag == "ROLLBACK"
         return tag
 

@@ -1,4 +1,4 @@
-"""Which driver a URL names."""
+"""The driver that a URL names."""
 
 from __future__ import annotations
 

@@ -51,13 +51,13 @@ class Psycopg:
         return None
 
     def translated(self, connection: Any, error: Exception) -> Exception | None:
-        return None  # they are SQLAlchemy's own
+        return None  # SQLAlchemy uses psycopg's errors as they are
 
     def rows(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         return list(await_only(self._rows(connection.driver_connection, sql)))
 
     async def _rows(self, driver: Any, sql: str) -> list[tuple[Any, ...]]:
-        # Local to the client: without autocommit the query would begin a transaction.
+        # This is local to the client: without autocommit, the query would begin a transaction.
         autocommit = driver.autocommit
         if not autocommit:
             await driver.set_autocommit(True)
@@ -89,7 +89,7 @@ class Psycopg:
         send()
 
     def begin(self, connection: Any) -> None:
-        pass  # it does so with the first statement on its connection, whoever executes it
+        pass  # psycopg does so with the first statement on its connection, whatever executes it
 
     def activity(self, connection: Any) -> object:
         operations = getattr(connection.driver_connection, "operations", None)
@@ -97,7 +97,7 @@ class Psycopg:
 
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection
-        # The driver notices with its next statement.
+        # The driver notices only with its next statement.
         return bool(driver.closed) or has_hung_up(driver.pgconn.socket)
 
     def was_silent(self, connection: Any) -> bool:

@@ -1,8 +1,8 @@
-"""A connection of psycopg whose operations end soon when they are cancelled.
+"""A psycopg connection whose operations end soon after they are cancelled.
 
-``AsyncConnection.wait()`` of psycopg asks the server to stop the statement, and waits until it has,
-for ten seconds at least. With a libpq before 17 it asks in a
-thread of the loop's executor, at whose end ``asyncio.run()`` waits, too.
+When cancelled, psycopg's ``AsyncConnection.wait()`` asks the server to cancel the statement, and
+waits until it has, for ten seconds or longer. With a libpq before version 17, it does so in a
+thread of the loop's executor, for which ``asyncio.run()`` waits at its end, too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .answers import SECONDS_TO_ANSWER
 
 @final
 class PromptConnection(AsyncConnection[Any]):
-    """Shuts its socket down ``SECONDS_TO_ANSWER`` after a cancellation, if nothing has come.
+    """A connection whose socket is shut down ``SECONDS_TO_ANSWER`` after an unanswered cancel.
 
-    ``silent`` tells whether it had to. ``operations`` is how often something was to be sent.
+    ``silent`` tells whether that was necessary. ``operations`` counts operations that send data.
     """
 
     silent = False
@@ -55,7 +55,7 @@ class PromptConnection(AsyncConnection[Any]):
                 self._limit = None
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
-        """Ask the server to stop the statement. ``wait()`` calls it, when it is cancelled."""
+        """Ask the server to cancel the statement. ``wait()`` calls this when it is cancelled."""
         if self._waiting is not asyncio.current_task():  # the application has called it
             await super().cancel_safe(timeout=timeout)
             return
@@ -83,7 +83,7 @@ class PromptConnection(AsyncConnection[Any]):
 
 @final
 class PromptServerCursor(AsyncServerCursor[Any]):
-    """A cursor on the server, whose end takes a moment at most; it needs none of a connection."""
+    """A server-side cursor that closes within a moment, and not at all on a closed connection."""
 
     def __del__(self, *_: Any) -> None:
         if not self._conn.closed:
@@ -103,9 +103,9 @@ class PromptServerCursor(AsyncServerCursor[Any]):
 
 
 def shut_down(connection: AsyncConnection[Any]) -> None:
-    """End the socket; what waits for it finds that out, and frees it.
+    """Shut the socket down; whatever waits for it notices, and frees it.
 
-    ``close()`` would free what a task that waits for the socket still uses.
+    ``close()`` would free what a task that waits for the socket is still using.
     """
     with suppress(psycopg.Error):
         sockets.shut_down(connection.pgconn.socket)

@@ -1,6 +1,6 @@
 """Sockets of connections, beneath their drivers.
 
-Whether the server has closed a connection is noticed by drivers later than by the system.
+When the server closes a connection, the drivers notice it later than the system does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 
 def has_hung_up(descriptor: int | None) -> bool:
-    """Return whether the other end has closed; False where the system cannot tell.
+    """Return whether the peer has closed the connection; False where the system cannot tell.
 
-    An error message of the server may be left to read: "POLLRDHUP: Stream socket peer closed
+    An error message of the server may still be unread: "POLLRDHUP: Stream socket peer closed
     connection, or shut down writing half of connection", poll(2).
     """
     if descriptor is None or not hasattr(select, "poll"):
@@ -26,13 +26,13 @@ def has_hung_up(descriptor: int | None) -> bool:
 
 
 def shut_down(descriptor: int) -> None:
-    """End a connection for both sides; what uses the socket, or waits for it, gets an error."""
+    """Shut a connection down for both sides; whatever uses or awaits the socket gets an error."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def socket_of(connection: Any) -> int | None:
-    """Return the descriptor of the socket of asyncpg's connection; None without one."""
+    """Return the descriptor of an asyncpg connection's socket; None if it has none."""
     transport = getattr(connection, "_transport", None)
     found = None if transport is None else transport.get_extra_info("socket")
     return None if found is None else int(found.fileno())

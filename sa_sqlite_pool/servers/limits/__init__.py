@@ -1,1 +1,1 @@
-"""How long a statement may run and wait for locks, and the errors that say so."""
+"""How long a statement may run and wait for locks, and the errors if it exceeds that."""

@@ -1,4 +1,4 @@
-"""What processes of the server do that others wait for.
+"""What the server processes that block others are doing.
 
 https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 """
@@ -18,9 +18,9 @@ HOLDER = r"""concat_ws(', ',
         || ' s',
     a.state,
     'last SQL: ' || left(regexp_replace(a.query, '\s+', ' ', 'g'), 120))"""
-"""What is known of a row ``a`` of ``pg_stat_activity``, in SQL."""
+"""SQL for a description of a row ``a`` of ``pg_stat_activity``."""
 
-# How long it has waited is known since PostgreSQL 14. A process 0 is a prepared transaction:
+# The start of a wait is known since PostgreSQL 14. A PID of 0 stands for a prepared transaction:
 # https://www.postgresql.org/docs/current/functions-info.html
 _BLOCKERS = """
 SELECT b.pid, {holder}, (
@@ -37,10 +37,10 @@ SELECT pg_cancel_backend({pid}) FROM pg_locks l WHERE l.pid = {pid} AND NOT l.gr
 
 
 def ask_for_holders(pool: ServerPool, asking: Any, process: int) -> tuple[float | None, str]:
-    """Return how long a process has waited for a lock, None if the server does not know it.
+    """Return how long a process has waited for a lock, and a description of the lock's holders.
 
-    And what has the lock, in words: tasks of this program, or what the server knows of others; an
-    empty text if the process waits for none. ``asking`` is a connection in no transaction.
+    The time is None if the server does not know it. The text names tasks of this program, or what
+    the server knows of others; it is empty if no lock is awaited. ``asking`` is in no transaction.
     """
     rows = pool.driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=process))
     out, now = pool.checked_out, time.monotonic()
@@ -56,5 +56,5 @@ def ask_for_holders(pool: ServerPool, asking: Any, process: int) -> tuple[float 
 
 
 def stop_waiting(driver: Driver, asking: Any, process: int) -> None:
-    """Stop the statement of a process, if it still waits for a lock."""
+    """Cancel the statement of a process if it is still waiting for a lock."""
     driver.rows(asking, _CANCEL.format(pid=process))

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors, as the errors that applications know from SQLite, with what to do."""
+"""PostgreSQL's errors, as the errors that applications know from SQLite, with advice."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ _OUTSIDE = (
 
 
 def mark_at_commit(error: Exception) -> None:
-    """Note on an error of a driver that COMMIT has raised it."""
+    """Mark an error of a driver as raised by COMMIT."""
     vars(error)[_AT_COMMIT] = True
 
 
 def error_of(context: ExceptionContext) -> DBAPIError | None:
-    """Return SQLAlchemy's error of ``context``, None if it is not one of a driver.
+    """Return SQLAlchemy's error of ``context``, None if it is not a driver's error.
 
-    What asyncpg raises while the rows of a stream are fetched, SQLAlchemy would pass on as it is.
+    SQLAlchemy would pass on unchanged what asyncpg raises while the rows of a stream are fetched.
     """
     error, origin = context.sqlalchemy_exception, context.original_exception
     if isinstance(error, DBAPIError):
@@ -105,13 +105,13 @@ def explained(
     limit: float | None,
     writes: bool,
 ) -> BaseException | None:
-    """Return the error to raise in the place of the one of ``context``; None for that itself.
+    """Return the error to raise instead of the one of ``context``; None to raise that one.
 
-    :param error: what :func:`error_of` has returned
+    :param error: the error that :func:`error_of` has returned
     :param server: the name of the server, for messages
-    :param failed: the statement that has failed, None if it is not known
-    :param limit: seconds of the database's ``statement_timeout``, None for no limit
-    :param writes: whether it is an engine that writes
+    :param failed: the statement that failed, None if it is not known
+    :param limit: the database's ``statement_timeout`` in seconds, None for no limit
+    :param writes: whether the engine is one that writes
     """
     state = sqlstate_of(error) or ""
     is_unknown = context.is_disconnect or leaves_commit_unknown(state)
@@ -128,7 +128,7 @@ def explained(
 
 
 def _advise(context: ExceptionContext, error: DBAPIError, state: str, *, writes: bool) -> None:
-    """Add to an error what to do about it, unless another engine's has done it."""
+    """Add advice to an error, unless another engine's handler has done so."""
     advice = (_ADVICE if writes else _ADVICE_FOR_READS).get(state)
     if state == ACTIVE_TRANSACTION:
         is_set = next(words(context.statement or ""), "") == "SET"
@@ -187,7 +187,7 @@ def _forbidden(
 
 
 def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException | None:
-    """Return the error for a statement that the server was told to stop, or has stopped."""
+    """Return the error for a statement that was cancelled on request, or by the server itself."""
     if failed.blocked_by is not None:
         return WriteTimeout(
             f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held for "
@@ -197,7 +197,7 @@ def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException
             error.orig,
         )
     if failed.timed_out or _is_limit(error):
-        limit = failed.limit if failed.timed_out else None  # another, set by the application
+        limit = failed.limit if failed.timed_out else None  # another limit, set by the application
         return _took_too_long(server, failed.sql, limit, _ROLLED_BACK)
     return None
 

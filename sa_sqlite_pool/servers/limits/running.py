@@ -1,4 +1,4 @@
-"""A statement that a server executes, and the limits of its time."""
+"""A statement while the server executes it, and its time limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from ..pool import ServerPool
 from .blockers import ask_for_holders, stop_waiting
 
-# To look takes a connection, for each statement that runs for so long.
+# Each look opens a connection, for each statement that runs this long.
 _SECONDS_TO_FIRST_LOOK = 0.05
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SHORTEST_WAIT = 0.01
@@ -28,13 +28,13 @@ _OUTCOME = "sa_sqlite_pool_outcome"
 @final
 @dataclass
 class Outcome:
-    """What is known of a statement: its error has it until it is explained.
+    """What is known about a statement; its error carries it until that error is explained.
 
-    These are values alone: if a listener keeps the error from being explained, it can be pickled
-    all the same, and holds nothing. ``limit`` is the ``statement_timeout`` of the statement, None
-    for no limit, and ``seconds`` is how long it has run. ``was_given_up`` says that its connection
-    was broken, since the server did not end it at its limit. ``blocked_by`` describes what had the
-    lock for which it was stopped, after ``seconds_blocked``; None if it was not.
+    It contains only plain values: if a listener keeps the error from being explained, the error can
+    still be pickled, and keeps nothing alive. ``limit`` is the ``statement_timeout`` of the
+    statement, None for no limit, and ``seconds`` is how long it ran. ``was_given_up`` says that its
+    connection was broken because the server did not end it at its limit. ``blocked_by`` describes
+    what held the lock for which it was cancelled after ``seconds_blocked``; None if it was not.
     """
 
     sql: str
@@ -46,18 +46,18 @@ class Outcome:
 
     @property
     def timed_out(self) -> bool:
-        """Whether it has run for as long as it may, but for what clocks differ by."""
+        """Whether the statement ran up to its limit, apart from differences between clocks."""
         return self.limit is not None and self.seconds >= _ALMOST * self.limit
 
 
 @final
 class Running:
-    """A statement, which runs within a block of it, from its beginning to its result or its error.
+    """A block around the execution of one statement, from its beginning to its result or error.
 
-    ``limit`` is its ``statement_timeout``, None for no limit: the server ends it then, and if it
-    does not, ``adapted``, its connection, is broken a moment later.
+    ``limit`` is its ``statement_timeout``, None for no limit: the server ends the statement then,
+    and if it does not, ``adapted``, its connection, is broken a moment later.
 
-    ``lock_limit`` is how long it may wait for a lock, None for no limit: it is stopped then.
+    ``lock_limit`` is how long it may wait for a lock before it is cancelled, None for no limit.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class Running:
             deadlines.add(self._look_after, self._look)
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        """Stop them, and note that the connection is idle, and of which statement an error is."""
+        """Stop the timers, mark the connection as idle, and attach the outcome to any error."""
         ended = self._permit.idle_since = time.monotonic()
         self.outcome.seconds = ended - self._began
         deadlines, limit = of_running_loop(Deadlines), self.outcome.limit
@@ -128,7 +128,7 @@ class Running:
         waited: float | None
         try:
             waited = await greenlet_spawn(self._find_blockers, self._lock_limit)
-        except Exception:  # the server takes no connection: it is asked later
+        except Exception:  # the server accepts no connection: look again later
             waited = 0.0
         if self._looking is not asyncio.current_task():
             return  # the statement has ended meanwhile
@@ -140,10 +140,10 @@ class Running:
             of_running_loop(Deadlines).add(self._look_after, self._look)
 
     def _find_blockers(self, lock_limit: float) -> float | None:
-        """Return how long it has waited for a lock; stop it after ``lock_limit``.
+        """Return how long the statement has waited for a lock; cancel it after ``lock_limit``.
 
-        What holds the lock is noted in its outcome then. None if its connection is gone. In a
-        greenlet.
+        Its outcome then records what holds the lock. Return None if its connection is gone. Must
+        run in a greenlet.
         """
         pool, driver = self._pool, self._pool.driver
         if driver.is_broken(self._adapted):
@@ -155,16 +155,16 @@ class Running:
                 return 0.0
             if waited is None:
                 waited = time.monotonic() - self._began
-            if waited >= lock_limit:  # noted before the statement can fail
+            if waited >= lock_limit:  # recorded before the statement can fail
                 self.outcome.blocked_by, self.outcome.seconds_blocked = holders, waited
                 stop_waiting(driver, asking, process)
         return waited
 
 
 def taken_outcome_of(error: BaseException) -> Outcome | None:
-    """Return what is known of the statement that has raised an error; the error forgets it.
+    """Remove from an error the outcome of the statement that raised it, and return the outcome.
 
-    None if no statement has.
+    Return None if no statement raised it.
     """
     found: Outcome | None = vars(error).pop(_OUTCOME, None)
     return found

@@ -1,7 +1,7 @@
-"""The limit of one statement: the server is told of it, and afterwards of the one before it.
+"""The limit of one statement: it is set on the server, and the previous one is restored afterwards.
 
-That is the connection's, or one that the application has set by itself. It is asked for, since
-nobody else knows whether a function of the application has set one. None of this is done through
+The previous limit is the connection's, or one that the application has set itself. It is queried,
+since only the server knows whether a function of the application has set one. None of this uses
 SQLAlchemy's ``Connection``: listeners that execute something would do so for this, too.
 """
 
@@ -16,8 +16,8 @@ from ..drivers.interface import row_of
 from ..pool import ServerPool
 from ..rules.levels import level_of
 
-# In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
-# is evaluated first.
+# In one query: OFFSET keeps the inner SELECT from being merged into the outer one, so it is
+# evaluated first.
 _CHANGE = (
     "SELECT before.value, set_config('statement_timeout', '{milliseconds}', {local}) "
     "FROM (SELECT current_setting('statement_timeout') AS value OFFSET 0) AS before"
@@ -26,17 +26,17 @@ _SHOW = "SHOW statement_timeout"
 
 
 def tell(pool: ServerPool, adapted: Any, limit: float | None) -> str:
-    """Tell the server of the limit of a statement; return the one before, as it shows it.
+    """Set the limit of a statement on the server; return the previous one, as the server shows it.
 
-    ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
-    is that of the transaction, or without one that of the connection, until
+    ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement are running. The
+    limit applies to the transaction, or without one to the connection, until
     :func:`tell_before`.
     """
     local = not adapted.autocommit
     milliseconds = 0 if limit is None else max(1, int(limit * 1000))
     # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
-    # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
-    # for the turn has been one already, and it is no matter under READ COMMITTED.
+    # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn", the query for
+    # the turn was a SELECT already, which does not matter under READ COMMITTED.
     if not pool.only_reads and local and level_of(adapted) == "SERIALIZABLE":
         before = row_of(adapted, _SHOW)[0]
         row_of(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
@@ -47,7 +47,7 @@ def tell(pool: ServerPool, adapted: Any, limit: float | None) -> str:
 
 
 def tell_before(pool: ServerPool, adapted: Any, limit: float | None, before: str) -> None:
-    """Tell the server of the limit before the statement's, which has returned."""
+    """Restore the limit that the server had before the statement, which has returned."""
     seconds = None if limit is None else limit + SECONDS_TO_ANSWER
     local = "" if adapted.autocommit else "LOCAL "
     with AnswerLimit(pool.driver, adapted, seconds):
@@ -62,10 +62,9 @@ def tell_after_error(
     before: str,
     error: Exception,
 ) -> None:
-    """Do as :func:`tell_before`, unless the end of the transaction does it.
+    """Call :func:`tell_before`, unless the end of the transaction or savepoint restores the limit.
 
-    Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
-    cannot encode, ends neither.
+    An error of the driver's own, for example for a parameter that it cannot encode, ends neither.
     """
     if pool.driver.is_broken(adapted):
         return
@@ -73,6 +72,6 @@ def tell_after_error(
         return
     try:
         tell_before(pool, adapted, limit, before)
-    except Exception as another:  # what is raised is the statement's
+    except Exception as another:  # the statement's error is raised
         if not (connection.closed or connection.invalidated):
             connection.invalidate(another)

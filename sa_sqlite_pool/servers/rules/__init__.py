@@ -1,1 +1,1 @@
-"""What an application may say about transactions of a ``ServerDatabase``, and what not."""
+"""What an application may and may not specify about transactions of a ``ServerDatabase``."""

@@ -1,4 +1,4 @@
-"""Arguments of ``ServerDatabase``, which are checked before any server is asked."""
+"""Arguments of ``ServerDatabase``, checked before any server is contacted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_SQLITE = frozenset(
 
 
 def check_engine_options(options: Mapping[str, Any]) -> None:
-    """Raise :class:`~sa_sqlite_pool.ConfigurationError` for what an application cannot choose."""
+    """Raise :class:`~sa_sqlite_pool.ConfigurationError` for options that cannot be chosen."""
     if of_sqlite := OF_SQLITE & options.keys():
         raise ConfigurationError(
             f"{', '.join(sorted(of_sqlite))}: of SQLiteDatabase alone, since a server has nothing "
@@ -47,7 +47,7 @@ def check_engine_options(options: Mapping[str, Any]) -> None:
 
 
 def parse_replica(url: str | URL, primary: URL) -> URL:
-    """Return the URL of a replica, by default with the driver of the primary's."""
+    """Return the URL of a replica, by default with the driver of the primary's URL."""
     driver = primary.drivername.partition("+")[2]
     parsed = server_url(url, what="a replica's URL", default_driver=driver)
     if len(hosts := hosts_of(parsed)) > 1:

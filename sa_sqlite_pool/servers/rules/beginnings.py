@@ -1,10 +1,10 @@
-"""BEGIN is sent as the transaction begins, before what the application does with the driver.
+"""Send BEGIN when the transaction begins, before the application uses the driver's connection.
 
-SQLAlchemy's adapter of asyncpg sends it with the first statement of its own. What was done on the
-driver's connection before, a COPY, would be outside of the transaction: it would stay when that is
-rolled back, be there twice when ``run_write()`` runs the function again, and be written on a reader
-whose server is the primary. It costs no round trip: it is the one that the first statement would
-have had. psycopg begins by itself.
+SQLAlchemy's adapter for asyncpg sends it with its own first statement. Earlier work on the driver's
+connection, such as a COPY, would be outside of the transaction: it would remain after a rollback,
+exist twice after ``run_write()`` has retried the function, and be written even by a reader whose
+server is the primary. This adds no round trip, since the first statement would have needed it
+anyway. psycopg begins transactions itself.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..pool import pool_of
 
 
 def begin_at_once(engine: Engine) -> None:
-    """Have each transaction of ``engine`` begin on the server as it begins in SQLAlchemy.
+    """Make each transaction of ``engine`` begin on the server when it begins in SQLAlchemy.
 
-    BEGIN has the ``statement_timeout`` of the database.
+    The ``statement_timeout`` of the database applies to BEGIN.
     """
     dialect, driver = engine.dialect, driver_of(engine.dialect)
     begin = dialect.do_begin

@@ -1,6 +1,6 @@
-"""A function given to ``run_read()`` or ``run_write()``, which does not end its transaction.
+"""A function passed to ``run_read()`` or ``run_write()`` must not end its transaction.
 
-It may run again: what it had committed by itself would then be written twice.
+It may run again, and what it had committed itself would then be written twice.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 
 def guarded(call: Callable[[Any], T]) -> Callable[[Any], T]:
-    """Return ``call``, which gets a session or a connection, as one that may not end it.
+    """Wrap ``call``, which gets a session or a connection, so that it cannot end the transaction.
 
-    Raise :class:`~sa_sqlite_pool.ClosureError` where it tries to, in what it executes after a
-    rollback, and at its end in any case. Savepoints are its own.
+    Raise :class:`~sa_sqlite_pool.ClosureError` where it tries to, from what it executes after a
+    rollback, and in any case at its end. It may use savepoints as it likes.
     """
     return lambda target: _Guard().call(call, target)
 
 
 @final
 class _Guard:
-    """Watches the connections of one function while it runs. It keeps the first misuse."""
+    """Watches the connections of a function while it runs, and keeps the first misuse."""
 
     def __init__(self) -> None:
         self._misuse: ClosureError | None = None
@@ -48,7 +48,7 @@ class _Guard:
         try:
             result = function(target)
             self._assert_not_ended()
-        except DBAPIError as error:  # to run again would write again what is committed
+        except DBAPIError as error:  # a retry would write again what is committed
             self._assert_not_ended(error)
             raise
         except InvalidRequestError as error:
@@ -89,14 +89,14 @@ class _Guard:
 
     def _commits(self, connection: Connection) -> None:
         if self._runs:
-            # After an error here SQLAlchemy takes the transaction for ended, and would give the
-            # connection back as it is.
+            # After an error here, SQLAlchemy considers the transaction ended, and would return the
+            # connection to the pool as it is.
             connection.engine.dialect.do_rollback(connection.connection)
             self._refuse("commit()")
 
     def _rolls_back(self, connection: Connection) -> None:
-        # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
-        # comes next is refused. Without a transaction, its BEGIN has failed.
+        # SQLAlchemy also rolls back after a failed flush, whose error must not be hidden, so the
+        # next operation is refused instead. If there is no transaction, its BEGIN has failed.
         if self._runs and self._misuse is None and connection.in_transaction():
             self._misuse, self._rolled_back = rolled_back_inside(), True
 
@@ -109,7 +109,7 @@ class _Guard:
         self._used.add(connection)
 
     def _assert_not_ended(self, error: Exception | None = None) -> None:
-        """Raise if a transaction in which a statement was executed is no more: by the driver."""
+        """Raise if a transaction in which a statement was executed was ended through the driver."""
         for used in self._used:
             if used.closed or used.invalidated or self._misuse is not None:
                 continue
@@ -125,5 +125,5 @@ class _Guard:
 
 
 def ends_or_begins(sql: str) -> bool:
-    """Return whether a text, or a statement within it, begins or ends a transaction."""
+    """Return whether SQL text, or any statement in it, begins or ends a transaction."""
     return any(ends_transaction(words) or begins_transaction(words) for words in boundaries(sql))

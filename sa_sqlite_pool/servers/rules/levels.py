@@ -1,8 +1,8 @@
-"""What options of the application may not change about a transaction.
+"""What the application's options may not change about a transaction.
 
-A reader cannot write. And in the turn the level is READ COMMITTED: under REPEATABLE READ and
-SERIALIZABLE, PostgreSQL takes the snapshot of a transaction for its first statement. That is the
-one that waits for the turn, so what the holder before has committed would not be seen.
+A reader cannot write. With the turn, the isolation level is READ COMMITTED: under REPEATABLE READ
+and SERIALIZABLE, PostgreSQL takes the snapshot of a transaction for its first statement. That is
+the one that waits for the turn, so what the previous holder has committed would not be seen.
 https://www.postgresql.org/docs/current/transaction-iso.html
 """
 
@@ -15,20 +15,20 @@ from sqlalchemy import Engine, event
 from ...errors import ConfigurationError
 from ..endings import replace
 
-_IN_TURN = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})  # PostgreSQL takes both for the first
+_IN_TURN = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})  # the same to PostgreSQL
 
 
 def keep_read_only(engine: Engine) -> None:
-    """Have all transactions of ``engine`` be READ ONLY, whatever options they have.
+    """Make all transactions of ``engine`` READ ONLY, whatever options they have.
 
-    Both drivers say it in their BEGIN; nothing is sent here. AUTOCOMMIT has no BEGIN, and is
-    refused there with :class:`~sa_sqlite_pool.ConfigurationError`.
+    Both drivers say so in their BEGIN; nothing is sent here. AUTOCOMMIT has no BEGIN, and is
+    refused at that point with :class:`~sa_sqlite_pool.ConfigurationError`.
     """
     dialect: Any = engine.dialect
     set_readonly, begin = dialect.set_readonly, dialect.do_begin
 
     def set_always(connection: Any, _value: bool) -> None:
-        # SQLAlchemy calls it for the option postgresql_readonly, and to reset that at check-in.
+        # SQLAlchemy calls this for the option postgresql_readonly, and at check-in to reset it.
         set_readonly(connection, True)
 
     def connect(dbapi_connection: Any, _record: object) -> None:
@@ -48,9 +48,9 @@ def keep_read_only(engine: Engine) -> None:
 
 
 def assert_may_take_turns(connection: Any) -> None:
-    """Raise :class:`~sa_sqlite_pool.ConfigurationError` if the level is none for the turn.
+    """Raise :class:`~sa_sqlite_pool.ConfigurationError` if the level does not suit the turn.
 
-    ``connection`` is SQLAlchemy's adapted connection before its BEGIN; the server is not asked.
+    ``connection`` is SQLAlchemy's adapted connection before its BEGIN; the server is not queried.
     """
     level = level_of(connection)
     if level is not None and level not in _IN_TURN:
@@ -62,7 +62,7 @@ def assert_may_take_turns(connection: Any) -> None:
 
 
 def level_of(connection: Any) -> str | None:
-    """Return the level of the next transaction by its name in SQL, None for the server's own."""
+    """Return the SQL name of the next transaction's isolation level, None for the server's own."""
     level = getattr(connection, "isolation_level", None)  # asyncpg's, a string
     if level is None:
         level = getattr(connection.driver_connection, "isolation_level", None)  # psycopg's, an enum

@@ -1,8 +1,8 @@
-"""What would make a reader's transaction write after all, and is no statement of data.
+"""Statements that do not write data, but would let a reader's transaction write after all.
 
-Its BEGIN says READ ONLY, and the server refuses what writes. Before the first query it takes that
-back when it is told so, in SQL; a server in recovery does not. What comes later, in a function or
-in a DO block, it refuses by itself: "transaction read-write mode must be set before any query".
+Its BEGIN says READ ONLY, and the server refuses writes. Before the first query, SQL can still
+change that, except on a server in recovery. The server itself refuses later attempts, in a function
+or a DO block: "transaction read-write mode must be set before any query".
 https://www.postgresql.org/docs/current/sql-set-transaction.html
 """
 
@@ -25,25 +25,25 @@ from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
 from ..pool import pool_of
 
-# Without one of these words it is none: most texts are not examined further.
+# SQL text without any of these is harmless: most texts are not examined further.
 _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|u&\"|;.*\S", re.IGNORECASE | re.DOTALL)
 
 _PARAMETER = "transaction_read_only"
-# As the server reads a boolean: "Unique prefixes of these strings are also accepted". There are
-# more ways to say "off" than can be listed.
+# How the server parses a boolean: "Unique prefixes of these strings are also accepted". There are
+# more ways to write "off" than can be listed.
 _ON = r"on|t(?:r(?:ue?)?)?|y(?:es?)?|1"
 _IS_ON = re.compile(rf"(?:=|to)\s*(?:{_ON})")
-_IS_ON_IN_QUOTES = re.compile(  # which a token has not
+_IS_ON_IN_QUOTES = re.compile(  # which tokens do not have
     rf"\s*set\s+(?:(?:local|session)\s+)?{_PARAMETER}\s*(?:=\s*|to\s+)'(?:{_ON})'\s*;?\s*",
     re.IGNORECASE,
 )
 
 
 def refuse_read_write(engine: Engine) -> None:
-    """Refuse on a reader's ``engine`` what would let a transaction write.
+    """Refuse on a reader's ``engine`` any statement that would let a transaction write.
 
-    With an ``OperationalError`` whose ``orig`` is a :class:`~sa_sqlite_pool.ForbiddenWriteError`,
-    before it is executed. And begin again what a text such as COMMIT has ended.
+    An ``OperationalError`` whose ``orig`` is a :class:`~sa_sqlite_pool.ForbiddenWriteError` is
+    raised before execution. A transaction that SQL text such as COMMIT has ended begins again.
     """
     driver = driver_of(engine.dialect)
 
@@ -56,7 +56,7 @@ def refuse_read_write(engine: Engine) -> None:
         if driver.in_transaction(adapted):
             driver.begin(adapted)
 
-    # First of all: the timers of a statement do not begin for one that is refused.
+    # This comes first, so that no timers start for a statement that is refused.
     event.listen(engine, "before_cursor_execute", executes, insert=True)
 
 
@@ -72,9 +72,9 @@ def _refused(connection: Connection, sql: str, parameters: Any) -> OperationalEr
 
 @lru_cache(maxsize=1024)
 def makes_read_write(sql: str) -> bool:
-    """Return whether a text, or a statement within it, has a transaction write that is READ ONLY.
+    """Return whether SQL text, or any statement in it, would let a READ ONLY transaction write.
 
-    One that ends the transaction has what follows it in the same text be executed without any.
+    After one that ends the transaction, the rest of the text would execute without a transaction.
     """
     if _MAY_BE_ONE.search(sql) is None or _IS_ON_IN_QUOTES.fullmatch(sql) is not None:
         return False
@@ -87,7 +87,7 @@ def makes_read_write(sql: str) -> bool:
 
 
 def _chains(statement: Sequence[Token]) -> bool:
-    """Return whether it begins the next transaction, which is READ ONLY, too."""
+    """Return whether a statement also begins the next transaction, again READ ONLY."""
     words = [token.text for token in statement]
     return "chain" in words and "no" not in words
 
@@ -95,17 +95,17 @@ def _chains(statement: Sequence[Token]) -> bool:
 def _tells_so(statement: Sequence[Token]) -> bool:
     words = [token.text for token in statement]
     first = words[0]
-    if first in {"begin", "start"}:  # within a transaction it warns, and does what is asked
+    if first in {"begin", "start"}:  # in a transaction, the server warns, but obeys
         return _asks_to_write(words)
     if first not in {"set", "reset"}:
         return False
-    # The server does not fold a name in quotes, and finds a parameter by it in any case.
+    # The server does not fold a quoted name, but finds a parameter by it whatever its case.
     rest = [word.lower() for word in words[1:]]
     if rest[:1] in (["local"], ["session"]) and rest[1:2] != ["characteristics"]:
         rest = rest[1:]
     if rest[:1] == ["transaction"]:
         return _asks_to_write(rest)
-    if rest[:1] and rest[0].startswith('u&"'):  # with escapes, which may be those of the parameter
+    if rest[:1] and rest[0].startswith('u&"'):  # its escapes may spell the parameter
         return True
     return rest[:1] == [_PARAMETER] and _IS_ON.fullmatch(" ".join(rest[1:])) is None
 

@@ -1,7 +1,7 @@
-"""What asyncpg's connections remember of the schema, and forget when an engine changes it.
+"""What asyncpg's connections cache of the schema, and drop when an engine changes it.
 
-SQLAlchemy's dialect of asyncpg keeps statements as the server has prepared them, and types, until
-its engine executes DDL; the two engines of a database have two dialects. psycopg keeps neither.
+SQLAlchemy's dialect for asyncpg caches prepared statements and types until its engine executes
+DDL; the two engines of a database have two dialects. psycopg caches neither.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _CHANGED = "sa_sqlite_pool_changed_schema"
 
 
 def share_schema_changes(writer: Engine, reader: Engine) -> None:
-    """Have each engine forget what it remembers of the schema when the other changes it.
+    """Make each engine drop what it has cached of the schema when the other engine changes it.
 
-    When the statement is executed, and once more when its transaction is committed: what is read
-    in between is still prepared for the schema before.
+    It does so when the statement is executed, and again when its transaction is committed: reads in
+    between are still prepared for the previous schema.
     """
     dialects: tuple[Any, Any] = (writer.dialect, reader.dialect)
     forgets: list[Any] = [getattr(one, "_invalidate_schema_cache", None) for one in dialects]
@@ -41,7 +41,7 @@ def share_schema_changes(writer: Engine, reader: Engine) -> None:
     def executed(connection: Connection, *arguments: Any) -> None:
         if arguments[3].isddl:
             connection.info[_CHANGED] = True
-            forget()  # without a transaction it is committed
+            forget()  # without a transaction, it is committed already
 
     for dialect in dialects:
         replace(dialect, _invalidate_schema_cache=forget)
