@@ -45,7 +45,7 @@ def _options(
     """Options of the command itself."""
 
 
-# The class differs between versions of Typer: it is either that of click, or of a copy of click.
+# Depending on the version of Typer, the class belongs to click or to a copy of click.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 

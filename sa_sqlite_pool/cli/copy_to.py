@@ -106,7 +106,7 @@ def _metadata(name: str) -> MetaData:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the error of an import as text; the message for a missing name is clear by itself."""
+    """Return the error of an import as text; the message alone is enough for a missing name."""
     if isinstance(error, (ImportError, AttributeError)):
         return str(error)
     return f"it raised {type(error).__name__}: {error}"

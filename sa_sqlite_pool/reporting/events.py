@@ -134,7 +134,7 @@ class SlowStatement(Event):
     left_out: int
 
 
-# -- what the application has done -----------------------------------------------------------------
+# -- actions of the application --------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -281,7 +281,7 @@ class DoubtfulLocks(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MountedAlone(Event):
-    """The database file is a mount of its own, without its log. Logged once per file."""
+    """The database file itself is a mount point, without its log. Logged once per file."""
 
     name = "mounted_alone"
 
@@ -297,7 +297,7 @@ class DamagedDatabaseKept(Event):
     kept_as: str
 
 
-# -- what watches the package ---------------------------------------------------------------------
+# -- observers of the package ---------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ class FunctionsStatistics(Snapshot):
 
     ``reads`` ran in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups`` with
     one COMMIT each; ``largest_group`` is the most that shared one. The ``…_timed_out`` did not run.
-    The time-outs are not counted in a line: a group of functions is one wait there, and goes on.
+    In a line's statistics, a group of functions is one wait, which such a time-out does not end.
     """
 
     reads: int = counter()
