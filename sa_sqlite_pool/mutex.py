@@ -16,7 +16,7 @@ class GivenBack:
     call, and the block does not cover it yet: an exception that a handler raises there, for example
     KeyboardInterrupt, leaves a ``threading.Lock`` locked for ever. Python 3.15 runs no handler
     there (https://github.com/python/cpython/issues/148874). Here, a step of an iterator, which is
-    not a call, acquires the lock, and no handler runs as a Python function returns.
+    not a call, acquires the lock, and no handler runs when a Python function returns.
     """
 
     __slots__ = ("__exit__", "_steps", "acquire", "locked", "release")

@@ -103,7 +103,7 @@ async def _first(contender: Contender, statement: str) -> int:
 
 @contextlib.contextmanager
 def _left_as_found(file: Path) -> Iterator[None]:
-    """Remove the log and its index if only the readers have created them: they cannot do it."""
+    """Remove the log and its index if the readers, which cannot remove them, created them."""
     path = os.path.realpath(file)
     there = any(os.path.exists(f"{path}{side}") for side in ("-wal", "-shm"))
     try:

@@ -31,7 +31,7 @@ JsonOption = Annotated[
 
 
 class ExitCode(enum.IntEnum):
-    """The exit codes of all sub-commands. 0 means success, and that nothing needs mending."""
+    """The exit codes of all sub-commands. 0 means success, or nothing to mend."""
 
     WARNING = 1
     """A warning was found, or something blocked a checkpoint."""

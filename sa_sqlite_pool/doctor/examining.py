@@ -234,7 +234,7 @@ class _Examination:
         if not is_doubtful(subject):  # if it is, the other modes are the better choice
             yield from check_journal_mode(subject, figures.journal_mode)
         yield from check_space(connection, subject, figures)
-        if not any(finding.severity is Severity.ERROR for finding in found):  # not reported twice
+        if not any(finding.severity is Severity.ERROR for finding in found):  # or reported twice
             if not found:
                 yield from self._as_far_as_known(check_foreign_keys(connection, subject))
             yield from check_indexes(connection, subject)

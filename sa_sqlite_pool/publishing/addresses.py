@@ -1,4 +1,4 @@
-"""The sockets beside a database on which processes publish statistics: ``app.db-status-42-9f3a1c``.
+"""The sockets beside a database that publish its statistics: ``app.db-status-4242-9f3a1c``.
 
 The name contains the process ID and a few random digits, because processes in two containers may
 have the same ID. It is never reused. A process that is killed leaves its socket behind, with no

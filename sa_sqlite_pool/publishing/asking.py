@@ -53,7 +53,7 @@ class Answer:
 
 
 def ask_all(file: str, timeout: float = SECONDS) -> list[Answer]:
-    """Query all processes that publish ``file``; wait at most ``timeout`` seconds for each.
+    """Return the responses of all processes that publish ``file``; wait ``timeout`` s for each.
 
     Sockets on which nothing listens any more are removed.
     """

@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The use that all processes make of ``database``, whose file has ``size`` bytes.
+    """The activity of all processes on ``database``, whose file has ``size`` bytes.
 
     ``log`` is None if there is no write-ahead log. If the system does not list locks, ``locks`` is
     empty and ``locks_known`` is False.

@@ -93,7 +93,7 @@ class ConnectionCounts:
         self.by_text: dict[str, Runs] = {}
         self.slow: dict[str, Runs] = {}
         self.others = Runs()
-        self._quickest_slow = 0.0  # the shortest longest run in ``slow``
+        self._quickest_slow = 0.0  # the smallest ``longest`` in ``slow``
         self.reads = self.commits = self.rollbacks = self.lost = 0
         self.commit_seconds = self.longest_commit = 0.0
         self.thrown_away = self.kept = 0

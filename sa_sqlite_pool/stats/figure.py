@@ -1,4 +1,4 @@
-"""The class of a figure for monitoring systems, and helpers that declare the ``figures.py``."""
+"""The class of a figure for monitoring systems, and helpers to declare those in ``figures.py``."""
 
 from __future__ import annotations
 

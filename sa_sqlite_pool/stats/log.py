@@ -81,9 +81,11 @@ class WalStatistics:
     each a page plus 24 bytes; ``checkpointed`` of them had been copied into the database after this
     process's last checkpoint. ``held_back_by`` says why that checkpoint was incomplete, None if it
     was complete. ``limit`` is the hard limit in bytes; above ``soft_limit``, a checkpoint runs at
-    the next quiet moment. ``sqlite_version`` is the version of SQLite, and ``reset_bug`` is True if
-    that version can lose commits when programs without this package write to or checkpoint the same
-    file (SQLite's "WAL-reset bug"); ``outside_writers`` lists such programs (Linux only).
+    the next quiet moment.
+
+    ``reset_bug`` is True if ``sqlite_version`` can lose commits when programs without this package
+    write to or checkpoint the same file (SQLite's "WAL-reset bug"); ``outside_writers`` lists such
+    programs that were found writing (known on Linux only).
     """
 
     size: int

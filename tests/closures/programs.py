@@ -74,7 +74,7 @@ async def _find_no_room(pipe: Pipe, path: Path) -> None:
 
 
 def forks_with_a_line(pipe: Pipe, path: Path) -> None:
-    """Report the writes of a child forked while functions waited in line, and their later ones."""
+    """Report the writes of a child forked while functions waited, and the functions' later ones."""
     loop = asyncio.new_event_loop()
     db = SQLiteDatabase(path)
     loop.run_until_complete(db.open())

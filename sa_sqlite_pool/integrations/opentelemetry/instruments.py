@@ -157,7 +157,7 @@ class Instruments:
     def _current(self, asks: str) -> list[tuple[Source, DatabaseStatistics]]:
         """Return the statistics of all open databases: one snapshot for each collection.
 
-        A collection reads each instrument once: if one ``asks`` again, the next collection began.
+        A collection reads each instrument once: one that ``asks`` again starts the next collection.
         """
         with self._mutex:
             now = time.monotonic()
