@@ -1,1 +1,1 @@
-"""What the engines of this package cost, beside SQLAlchemy's own: ``python -m benchmarks``."""
+"""The cost of this package's engines compared to SQLAlchemy's own: ``python -m benchmarks``."""

@@ -29,11 +29,11 @@ from .running.rounds import Effort, run_loads
 _QUICK_SECONDS = 0.005
 _QUICK_SCALE = 0.001
 _LARGE_BYTES = 6 * 2**30
-"""A file of 2 GiB, its log while it is filled, and some air."""
+"""Space for a file of 2 GiB, its log while it is being filled, and some reserve."""
 
 
 def known(names: list[str] | None) -> list[str]:
-    """``names``, each once; all loads where there are none."""
+    """Return ``names`` without duplicates; all loads if there are none."""
     for name in names or []:
         if name not in LOADS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(LOADS)}")
@@ -41,7 +41,7 @@ def known(names: list[str] | None) -> list[str]:
 
 
 def room(large: bool) -> bool:
-    """``large``, where the disk has room for a large file."""
+    """Return ``large``, but False if the disk has no room for a large file."""
     free = shutil.disk_usage(gettempdir()).free
     if large and free < _LARGE_BYTES:
         raise typer.BadParameter(
@@ -90,7 +90,7 @@ def main(
     run = event_loops.run_loop(uvloop=uvloop)
     effort = replace(effort, cores=limits, run=run, beside=beside)
     chosen = _chosen(loads or (), plan, contenders)
-    gc.freeze()  # collections before runs need not look at what was imported
+    gc.freeze()  # collections before runs need not traverse the imported modules
     report = _measure(chosen, plan, effort, event_loops.named(uvloop=uvloop))
     print_report(console(), report)
     write_json(report, json_file)
@@ -101,7 +101,7 @@ def main(
 def _chosen(
     names: Sequence[str], plan: Plan, contenders: Sequence[str] | None
 ) -> dict[str, list[Load]]:
-    """The loads of these names, with ``contenders``, or with all."""
+    """Return the loads of these names, with ``contenders``, or with all contenders."""
     loads = {name: LOADS[name](plan) for name in names}
     if plan.quick:
         loads = {name: [load.shrunk() for load in found] for name, found in loads.items()}
@@ -123,7 +123,7 @@ def _measure(
             for name, found in loads.items()
             for result in _run(name, found, effort, Path(directory), progress)
         ]
-    # What a handful of tasks did for a moment is not judged, nor on a machine that is full.
+    # Quick runs with a handful of tasks are not judged, nor runs on a fully loaded machine.
     judged = not (plan.quick or effort.beside)
     asked = [*asked_of_loads(results), *asked_of_cores(results)] if judged else []
     return Report(environment, effort.rounds, plan.quick, plan.scale, results, asked)
@@ -137,7 +137,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[running]}"),
         console=Console(stderr=True),
-        auto_refresh=False,  # by a thread, whose processor time would be that of what is measured
+        auto_refresh=False,  # the refreshing thread's processor time would count as the contender's
     )
 
 

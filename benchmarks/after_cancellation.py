@@ -1,4 +1,4 @@
-"""How soon a connection serves the next statement after a long one was cancelled.
+"""The time until a connection serves the next statement after a long one was cancelled.
 
 ``python -m benchmarks.after_cancellation --rounds 5``: a statement of ten seconds is cancelled
 after 50 ms, and the next one, a short one through the same engine, is timed.
@@ -42,8 +42,8 @@ CONTENDERS: dict[str, Make] = {
 
 @dataclass(slots=True)
 class Times:
-    """Of one contender, over all rounds: until the next statement has its result, and until the
-    thread of the cancelled one has done with it.
+    """The times of one contender, over all rounds: until the next statement has its result, and
+    until the thread of the cancelled statement has finished with it.
     """
 
     next_ms: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ def main(
 
 
 def _steps(engine: Engine, seconds: float) -> int:
-    """How far SQLite counts in that time."""
+    """Return how far SQLite counts in that time."""
     with engine.connect() as connection:
         started = perf_counter()
         connection.execute(_COUNT, {"steps": _TRIAL_STEPS})

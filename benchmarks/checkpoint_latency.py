@@ -1,7 +1,7 @@
-"""What a steady load of one-row writes feels of checkpoints.
+"""The effect of checkpoints on a steady load of one-row writes.
 
 ``python -m benchmarks.checkpoint_latency --seconds 60``: the keeper of this package, SQLite's own
-checkpoints within COMMIT, and a log that nobody moves, which is what the others are compared with.
+checkpoints within COMMIT, and, as the baseline, a log that is never checkpointed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _no_checkpoints(database: Path) -> SQLiteDatabase:
 
 
 def _in_commits(database: Path) -> SQLiteDatabase:
-    """SQLite's own: whoever commits while the log has 1,000 pages or more moves it."""
+    """SQLite's own: a COMMIT that finds 1,000 pages or more in the log runs a checkpoint."""
     return SQLiteDatabase(database, pragmas=engines.PRAGMAS, wal=_OFF)
 
 

@@ -1,9 +1,9 @@
-"""Whose work a read and a write are: Python's instructions and calls, by who wrote them.
+"""The Python instructions and calls of a read and of a write, by the package that they belong to.
 
 ``python -m benchmarks.instructions``: a point read and a one-row write, through one way after the
 other, by one task, or by several that wait at the same time (``--tasks 20``). Unlike a time, the
-count is nearly the same on every machine, however busy. SQLite, the kernel and what else is written
-in C is not in it.
+count is nearly the same on every machine, however busy. It does not include SQLite, the kernel and
+other code written in C.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OWNERS = ("sqlalchemy", "asyncio", "aiosqlite", "sa_sqlite_pool")
 OTHERS = "other Python"
 _NOT_COUNTED = "benchmarks"
 
-# Before the counting: what is learned of a statement is learned, and caches are warm.
+# Operations before counting starts: the facts of statements are known then, and caches are warm.
 _WARM_UP = 100
 
 _SESSIONS = OneThread(f"{SYNCHRONOUS}, Session", threads.through(threads.Sessions))
@@ -65,8 +65,8 @@ WRITING: tuple[Contender, ...] = (
 )
 
 
-# To count makes Python so many times as slow. What the package does after some milliseconds, it is
-# to do after as many instructions as otherwise.
+# Counting slows Python down by this factor. Whatever the package does after some milliseconds, it
+# should still do after the same number of instructions.
 _SLOWER = 20
 
 
@@ -79,7 +79,7 @@ def _slow_clocks_down() -> None:
 
 
 class Instructions:
-    """Counts, from ``begin()`` to ``end()``, what runs in this thread and those begun within it."""
+    """Counts what runs from ``begin()`` to ``end()`` in this thread and threads started within."""
 
     def __init__(self) -> None:
         self.by_owner: Counter[str] = Counter()
@@ -101,11 +101,11 @@ class Instructions:
 
     def begin(self) -> None:
         gc.collect()
-        gc.disable()  # what it has others do comes at any time
+        gc.disable()  # the finalizers that it calls would run at arbitrary moments
         self._counts = True
 
     def forget(self) -> None:
-        """What was counted. From Python 3.12 on, functions are counted from their second call."""
+        """Reset the counts. From Python 3.12 on, functions are counted from their second call."""
         self.by_owner.clear()
         self.calls = 0
 
@@ -145,7 +145,7 @@ def count(
     times: int,
     tasks: int = 1,
 ) -> Instructions:
-    """Of ``times`` operations by each of ``tasks`` tasks, one after the other."""
+    """Count ``times`` operations by each of ``tasks`` tasks, one after the other."""
     with Instructions() as instructions:
         asyncio.run(_count(contender, database, operation, writes, times, tasks, instructions))
     return instructions

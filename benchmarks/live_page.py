@@ -1,8 +1,8 @@
-"""What the live page costs: processor time beside a load, and how soon it answers.
+"""The cost of the live page: processor time beside a load, and response times.
 
 ``python -m benchmarks.live_page``: a server with the page in this process, beside tasks that run
-1,000 statements a second; a viewer in another process. Periods with the viewer and without
-alternate; a sample is also timed by itself, since two periods of a busy machine differ by more.
+1,000 statements per second, and a viewer in another process. Periods with and without the viewer
+alternate; a sample is also timed separately, since two periods on a busy machine differ by more.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ TASKS = 20
 READ = text("SELECT value FROM items WHERE id = :id")
 WRITE = text("UPDATE items SET value = value + 1 WHERE id = :id")
 OTHERS = 60
-"""Other texts that have run, so that the list of the slowest is full."""
+"""The number of other texts that have run, to fill the list of the slowest."""
 
 
 class Answers(NamedTuple):
-    """Milliseconds until the page was there, and the first event of its feed."""
+    """Milliseconds until the page was loaded, and until the first event of its feed."""
 
     page_ms: list[float]
     feed_ms: list[float]
 
 
 class Cost(NamedTuple):
-    """Processor time in milliseconds, and how many statements a second there were."""
+    """Processor time in milliseconds, and the number of statements per second."""
 
     sample_ms: float
     without: float
@@ -72,7 +72,7 @@ async def _served(db: SQLiteDatabase) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def _load(db: SQLiteDatabase, rate: float) -> AsyncIterator[None]:
-    """``rate`` statements a second, one in twenty of which writes, evenly from 20 tasks."""
+    """Run ``rate`` statements per second evenly from 20 tasks; one in twenty writes."""
     async with db.write() as session:
         await session.execute(text("CREATE TABLE items (id INTEGER PRIMARY KEY, value INTEGER)"))
         for number in range(100):
@@ -104,7 +104,7 @@ async def _visit(db: SQLiteDatabase, number: int, pause: float) -> None:
 
 
 def look(port: int, seconds: float) -> Answers:
-    """Load the page and its feed again and again for so long; for the viewer's process."""
+    """Load the page and its feed repeatedly for ``seconds``, in the viewer's process."""
     answers = Answers([], [])
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -118,7 +118,7 @@ def look(port: int, seconds: float) -> Answers:
 def _timed(
     port: int, path: str, found: Callable[[bytes], bool], until: float | None = None
 ) -> float:
-    """Return the milliseconds to the first line of that kind; read on for five seconds."""
+    """Return the milliseconds until the first such line; continue reading for five seconds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     began = time.perf_counter()
     connection.request("GET", path)
@@ -157,14 +157,14 @@ async def _measure(path: Path, rate: float, seconds: float, rounds: int) -> tupl
 
 
 async def _processor_share(waiting: asyncio.Future[Answers] | object) -> float:
-    """Return the milliseconds of process time a second while something is awaited."""
+    """Return the milliseconds of process time per second while ``waiting`` is awaited."""
     cpu, clock = time.process_time(), time.perf_counter()
     await waiting  # type: ignore[misc]
     return 1000 * (time.process_time() - cpu) / (time.perf_counter() - clock)
 
 
 async def _one_sample(db: SQLiteDatabase) -> float:
-    """Return the milliseconds of a sample and its encoding, in processor time of the thread."""
+    """Return the thread's processor time in milliseconds for a sample and its encoding."""
     history, taken = History("", db.statistics), []
     for number in range(50):
         await asyncio.sleep(0.02)

@@ -1,9 +1,9 @@
 """The processor time of opening: an engine, its first connection, one read, and ``dispose()``.
 
-``python -m benchmarks.opening``: stock and each door open as many connections, on a file that is in
-WAL mode already and on a new one, where a table is created first. A stock engine leaves a new file
-in SQLite's own mode; *in WAL mode* it switches the file, as applications do that want WAL, and as
-each door of the package does. The contenders alternate.
+``python -m benchmarks.opening``: stock and each door open equally many connections, on a file that
+is already in WAL mode and on a new file, where a table is created first. A stock engine leaves a
+new file in SQLite's own mode; *in WAL mode*, it switches the file, as applications that want WAL
+do, and as each door of the package does. The contenders alternate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Open = Callable[[Path, bool], Awaitable[None]]
 
 
 class Contender(NamedTuple):
-    """``like`` is the name of the stock contender that opens as many connections."""
+    """One contender; ``like`` names the stock contender that opens equally many connections."""
 
     name: str
     like: str
@@ -104,7 +104,7 @@ CONTENDERS: Sequence[Contender] = (
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Return the medians of ``rounds`` rounds, after one that does not count."""
+    """Return the medians of ``rounds`` rounds, after one that is not counted."""
     with TemporaryDirectory(prefix="benchmarks-") as directory:
         database = Path(directory) / "one.db"
         return [
@@ -145,8 +145,8 @@ def _start_anew(database: Path, create: bool) -> None:
 
 
 async def _timed(opening: Awaitable[None]) -> tuple[float, float]:
-    """Return the seconds of process time and by the clock that ``opening`` takes."""
-    gc.collect()  # what an earlier one has left is not this one's work
+    """Return the process time and the elapsed time of ``opening``, in seconds."""
+    gc.collect()  # the garbage of an earlier contender is not this one's work
     cpu, clock = time.process_time(), time.perf_counter()
     await opening
     return time.process_time() - cpu, time.perf_counter() - clock

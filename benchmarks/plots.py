@@ -32,7 +32,7 @@ GROUPS = {
     ),
     "social": ("The load that aiosqlitepool publishes", ("social", "social-counts")),
 }
-"""Loads that share a picture."""
+"""The loads that share a picture."""
 
 
 def main(
@@ -62,7 +62,7 @@ def main(
 
 
 def together(reports: Sequence[Report]) -> Report:
-    """One report of all loads; in everything else it is the first."""
+    """Return one report with the loads of all; everything else is taken from the first."""
     loads = {(load.load, load.cores): load for report in reports for load in report.loads}
     return replace(reports[0], loads=list(loads.values()))
 

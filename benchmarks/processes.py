@@ -1,8 +1,8 @@
-"""Several processes that write the same file: how long a transaction takes, and who gets its share.
+"""Several processes that write to the same file: transaction times, and each process's share.
 
 ``python -m benchmarks.processes --rounds 3 --seconds 10``: six processes, as many as a server has
-workers, with four tasks each, which write one row a transaction and hold it for 2 ms. All begin at
-the same instant.
+workers, with four tasks each, which write one row per transaction and hold it open for 2 ms. All
+start at the same instant.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WITH_OUTSIDER = "with an outsider"
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """``doors(n)`` says through which each of ``n`` processes opens the database."""
+    """One contender; ``doors(n)`` gives the door through which each of ``n`` processes opens."""
 
     name: str
     doors: Callable[[int], list[str]]

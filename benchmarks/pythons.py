@@ -1,7 +1,7 @@
 """The same loads on several Pythons, side by side: ``python -m benchmarks.pythons FILE.json ...``.
 
-`make bench-pythons` measures on each Python that is installed, with asyncio's event loop and with
-uvloop, and calls it.
+`make bench-pythons` measures on each installed Python, with asyncio's event loop and with uvloop,
+and then runs this command.
 """
 
 from __future__ import annotations

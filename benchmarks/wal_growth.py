@@ -1,7 +1,7 @@
-"""How large the log gets beside readers whose snapshots overlap: the case users complain of.
+"""The growth of the log beside readers whose snapshots overlap: the case that users complain about.
 
-``python -m benchmarks.wal_growth --rounds 3 --seconds 12``: four readers, each with a snapshot for
-400 ms, one after the other without a pause, and a writer that updates 500 rows a transaction.
+``python -m benchmarks.wal_growth --rounds 3 --seconds 12``: four readers, each of which takes one
+snapshot of 400 ms after the other without a pause, and a writer with 500 rows per transaction.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .wal.readers import READERS
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who opens the database, and how many read from it."""
+    """The door through which the database is opened, and the number of readers."""
 
     name: str
     make: Make

@@ -63,7 +63,7 @@ def _live(make: Make, template: Path, compress: float) -> Hour:
 
 @contextmanager
 def _logged() -> Iterator[list[str]]:
-    """What the package says while the block runs, instead of on the screen."""
+    """Collect the package's log messages while the block runs, instead of showing them."""
     lines: list[str] = []
     logger = logging.getLogger("sa_sqlite_pool")
     handler = _Lines(lines)

@@ -1,6 +1,6 @@
-"""The application: it brings its database up to date, and works.
+"""The application: it upgrades its database to the latest revision, and then works.
 
-`python -m app`, any number of times and in any number of processes at once.
+Run `python -m app`, any number of times and in any number of processes at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def main() -> None:
 
 
 async def counts(db: SQLiteDatabase) -> list[int]:
-    """How many rows there are, all at one moment."""
+    """Return the numbers of rows, all from one snapshot."""
     async with db.read() as session:
         return [
             await session.scalar(select(func.count(model.id))) or 0
@@ -37,7 +37,7 @@ async def counts(db: SQLiteDatabase) -> list[int]:
 
 
 async def place_order(db: SQLiteDatabase, email: str, lines: list[tuple[str, int, int]]) -> Order:
-    """One write transaction; the customer is added at the first order."""
+    """Place an order in one write transaction; the first order adds the customer."""
     async with db.write() as session:
         customer = await session.scalar(select(Customer).where(Customer.email == email))
         if customer is None:

@@ -1,4 +1,4 @@
-"""Where the database and its migrations are."""
+"""The locations of the database and its migrations."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ ALEMBIC = HERE / "alembic.ini"
 
 
 def database() -> SQLiteDatabase:
-    """The database beside this file."""
+    """Return the database beside this file."""
     return SQLiteDatabase(HERE / "example.db")

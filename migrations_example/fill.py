@@ -1,6 +1,6 @@
 """A database of an older version of the application, with 100,000 rows.
 
-`python -m fill`, before `python -m app`.
+Run `python -m fill` before `python -m app`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sqlalchemy import text
 
 from sa_sqlite_pool.migrations import current, upgrade
 
-CUSTOMERS, ORDERS_EACH, LINES_EACH = 1_000, 34, 2  # 102,000 rows go with their customers
+CUSTOMERS, ORDERS_EACH, LINES_EACH = 1_000, 34, 2  # 102,000 rows depend on their customers
 REVISION = "0001"
 
-# The tables as they are at that revision, not as the models are today.
+# The tables as of that revision, not as in today's models.
 CUSTOMER = text("INSERT INTO customers VALUES (:id, :name, :email, :limit)")
 ORDER = text("INSERT INTO orders (id, customer_id) VALUES (:id, :customer)")
 LINE = text("INSERT INTO order_lines VALUES (:id, :order, :product, :quantity, :price)")
@@ -41,7 +41,7 @@ async def main() -> None:
 
 
 def customer(number: int) -> dict[str, object]:
-    """Every other one without a credit limit: revision 0002 gives them one."""
+    """Return a customer; every other one has no credit limit, which revision 0002 adds."""
     name = f"customer {number}"
     limit = None if number % 2 else number * 100
     return {"id": number, "name": name, "email": f"{number}@example.org", "limit": limit}

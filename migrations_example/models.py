@@ -1,4 +1,4 @@
-"""A customer's orders and their lines: two tables that SQLite empties with their parent."""
+"""Customers, their orders and order lines: SQLite deletes the rows of both with their parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
 
 
 class Customer(Base):
-    """Who buys."""
+    """A customer."""
 
     __tablename__ = "customers"
     __table_args__ = (CheckConstraint("credit_limit_cents >= 0", name="credit_limit_not_negative"),)
@@ -38,7 +38,7 @@ class Customer(Base):
 
 
 class Order(Base):
-    """What one customer bought at one moment; goes with the customer."""
+    """A purchase by one customer at one moment; deleted with the customer."""
 
     __tablename__ = "orders"
 
@@ -54,7 +54,7 @@ class Order(Base):
 
 
 class OrderLine(Base):
-    """A quantity of one product, at the price of the day; goes with the order."""
+    """A quantity of one product, at the price of the day; deleted with the order."""
 
     __tablename__ = "order_lines"
     __table_args__ = (CheckConstraint("quantity > 0", name="quantity_positive"),)

@@ -1,4 +1,4 @@
-"""Locks that what a signal's handler raises does not leave taken."""
+"""Locks that are released even if a signal handler raises an exception."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, cast, final
 
 @final
 class GivenBack:
-    """A lock that ``with`` gives back, whatever happens, on Python 3.14, too.
+    """A lock that ``with`` always releases, on Python 3.14, too.
 
-    The interpreter calls the handlers of signals after a call. From Python 3.14 on ``__enter__()``
-    is one, which the block does not cover yet: what a handler raises there, KeyboardInterrupt say,
-    leaves a ``threading.Lock`` taken for ever. Python 3.15 does not call them there
-    (https://github.com/python/cpython/issues/148874). Here the lock is taken by a step of an
-    iterator, which is no call, and the way back from a function in Python lets nothing in either.
+    The interpreter runs signal handlers after calls. On Python 3.14, ``__enter__()`` is such a
+    call, and the block does not cover it yet: an exception that a handler raises there, for example
+    KeyboardInterrupt, leaves a ``threading.Lock`` locked for ever. Python 3.15 runs no handler
+    there (https://github.com/python/cpython/issues/148874). Here, a step of an iterator, which is
+    not a call, acquires the lock, and no handler runs when a Python function returns.
     """
 
     __slots__ = ("__exit__", "_steps", "acquire", "locked", "release")
 
     def __init__(self, lock: Any) -> None:
         self.acquire, self.release, self.locked = lock.acquire, lock.release, lock.locked
-        # Not a method in Python: a handler may be called where such a one begins.
+        # Not a Python method: a signal handler may run where one begins.
         self.__exit__ = lock.__exit__
-        self._steps: Iterator[Any] = iter(lock.acquire, None)  # each step takes the lock
+        self._steps: Iterator[Any] = iter(lock.acquire, None)  # each step acquires the lock
 
     def __enter__(self) -> Any:
         while True:
             for taken in self._steps:
-                return taken  # and no call before it
-            # A handler has raised StopIteration while this waited, which ends an iterator.
+                return taken  # with no call in between
+            # A handler raised StopIteration during the wait, which exhausts the iterator.
             self._steps = iter(self.acquire, None)
 
 
@@ -39,12 +39,12 @@ _loses_locks = sys.version_info[:2] == (3, 14)
 
 
 def new_lock() -> threading.Lock:
-    """Return a ``threading.Lock()``; on Python 3.14 one that ``with`` gives back."""
+    """Return a ``threading.Lock()``; on Python 3.14, one that ``with`` always releases."""
     lock = threading.Lock()
     return cast(threading.Lock, GivenBack(lock)) if _loses_locks else lock
 
 
 def new_rlock() -> threading.RLock:
-    """Return a ``threading.RLock()``; on Python 3.14 one that ``with`` gives back."""
+    """Return a ``threading.RLock()``; on Python 3.14, one that ``with`` always releases."""
     lock = threading.RLock()
     return cast(threading.RLock, GivenBack(lock)) if _loses_locks else lock

@@ -1,4 +1,4 @@
-"""What the tasks of the campaigns share; cancellations, checkpoints and kills are campaigns."""
+"""Helpers shared by the tasks of campaigns: cancellations, checkpoints and kills."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class OnPurpose(Exception):  # noqa: N818 - no error: the harness wants a rollback
-    """Raised in a transaction, and expected to come back as it is."""
+    """Raised in a transaction, and expected to propagate unchanged."""
 
 
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Raises what the first that fails raises."""
+    """Run all works concurrently; raise the error of the first that fails."""
     tasks = [asyncio.create_task(work) for work in works]
     done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     for task in others:
@@ -23,14 +23,14 @@ async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def a_moment(longest: float, rng: Random) -> None:
-    """At random, of real time: who comes when is what campaigns try out."""
+    """Sleep for a random real time: campaigns try out different interleavings."""
     await asyncio.wait(
         {asyncio.get_running_loop().create_future()}, timeout=rng.uniform(0, longest)
     )
 
 
 async def cancel_within(seconds: float, task: asyncio.Task[None], rng: Random) -> None:
-    """Whatever else becomes of the task is raised."""
+    """Cancel the task after a random time; raise any other outcome."""
     await asyncio.wait({task}, timeout=rng.uniform(0, seconds))
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

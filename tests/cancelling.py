@@ -1,4 +1,4 @@
-"""A cancellation at each moment where a task waits."""
+"""A cancellation at each point where a task waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 class Cancelling:
     """Awaits ``operation``, and cancels the task while it is suspended for the n-th time.
 
-    With ``stubborn``, again at each time that follows, as AnyIO's cancel scopes do.
+    With ``stubborn``, it is cancelled again at each later suspension, as by AnyIO's cancel scopes.
     """
 
     def __init__(self, operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> None:
@@ -50,7 +50,7 @@ class Cancelling:
 
 
 async def cancelled_at(operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> bool:
-    """Whether ``operation`` was suspended ``number`` times, and so cancelled."""
+    """Return whether ``operation`` was suspended ``number`` times, and therefore cancelled."""
     cancelling = Cancelling(operation, number, stubborn)
 
     async def run() -> None:
@@ -61,13 +61,13 @@ async def cancelled_at(operation: Coroutine[Any, Any, None], number: int, stubbo
 
 
 async def some_laps() -> None:
-    """Let what was started come to where it waits, or to another thread."""
+    """Let started tasks reach the point where they wait, or another thread."""
     for _ in range(30):
         await asyncio.sleep(0)
 
 
 async def cancelled(work: Coroutine[Any, Any, Any]) -> None:
-    """``work``, cancelled after a while, raises that where it is awaited."""
+    """Cancel ``work`` after a while, and check that awaiting it raises the cancellation."""
     task = asyncio.ensure_future(work)
     await some_laps()
     task.cancel()

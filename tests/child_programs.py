@@ -1,4 +1,4 @@
-"""What the children of tests run. The fork server imports it, and the package with it."""
+"""The programs of tests' child processes. The fork server imports this, and so the package."""
 
 from __future__ import annotations
 

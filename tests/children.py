@@ -1,8 +1,8 @@
-"""Other processes of a test that start within milliseconds, and talk to it over a pipe.
+"""Child processes of a test that start within milliseconds, and communicate with it over a pipe.
 
 They are forked from a server that has imported the package and has opened nothing
-(https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods), so that
-starting twenty at the same instant, or replacing one that was killed, does not take the second that
+(https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods). So starting
+twenty at the same instant, or replacing one that was killed, does not take the second that
 interpreters need for their imports.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 SECONDS = 30.0
-"""For an answer; who takes longer hangs."""
+"""The time limit for a response; a process that takes longer hangs."""
 
 needs_fork_server = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(),
@@ -32,8 +32,8 @@ needs_fork_server = pytest.mark.skipif(
 class Child:
     """``with Child(main, *arguments) as child:`` a process that runs ``main(pipe, *arguments)``.
 
-    ``main`` is a function of a module, and says and hears whatever can be pickled. It ends at the
-    latest with the block, or with its parent, if it waits at the pipe.
+    ``main`` is a module-level function, which sends and receives objects that can be pickled. The
+    process ends at the latest with the block, or, if it waits on the pipe, with its parent.
     """
 
     def __init__(self, main: Callable[..., object], *arguments: object) -> None:
@@ -51,7 +51,7 @@ class Child:
 
     @property
     def sentinel(self) -> int:
-        """For ``multiprocessing.connection.wait``: ready when the process has ended."""
+        """A handle for ``multiprocessing.connection.wait``, ready when the process has ended."""
         return self._process.sentinel
 
     @property
@@ -62,7 +62,7 @@ class Child:
         self._pipe.send(word)
 
     def hear(self, seconds: float = SECONDS) -> Any:
-        """Its next word. Raises ``AssertionError`` with its traceback if it fails instead."""
+        """Return its next message. Raise ``AssertionError`` with its traceback if it fails."""
         assert self._pipe.poll(seconds), f"process {self.pid} says nothing for {seconds:g} s"
         try:
             word = self._pipe.recv()
@@ -74,24 +74,24 @@ class Child:
         return word
 
     def ask(self, word: object, seconds: float = SECONDS) -> Any:
-        """Tell it something, and hear what it says to that."""
+        """Send it a message, and return its response."""
         self.tell(word)
         return self.hear(seconds)
 
     def stop(self) -> None:
-        """It stands still, with all its threads, until :meth:`go_on`."""
+        """Stop the process, with all its threads, until :meth:`go_on`."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """At once, in the middle of whatever it does. Its last words can still be heard."""
+        """Kill it at once, whatever it is doing. Its last messages can still be received."""
         self._process.kill()
         self._process.join()
 
     def ended(self, seconds: float = SECONDS) -> int:
-        """The exit code, once it has ended by itself."""
+        """Wait until it has ended by itself, and return its exit code."""
         self._process.join(seconds)
         code = self._process.exitcode
         assert code is not None, f"process {self.pid} does not end within {seconds:g} s"
@@ -112,7 +112,7 @@ class Child:
 
 
 async def heard(pipe: Connection) -> Any:
-    """In a child: what the parent says next, while the loop goes on."""
+    """In a child, return the next message of the parent, without blocking the loop."""
     loop, there = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(pipe, there.set)
     try:

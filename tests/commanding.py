@@ -1,4 +1,4 @@
-"""The command in processes of its own, and the shell commands that it advises."""
+"""The command in separate processes, and the shell commands that it recommends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.children import Child
 
 ROOT = Path(__file__).parent.parent
 
-# The shell of SQLite, as far as it is advised, where none is installed.
+# A substitute for SQLite's shell, for the recommended commands, if none is installed.
 _SQLITE3 = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -30,7 +30,7 @@ connection.close()
 
 
 class Done(NamedTuple):
-    """What a command has come to."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
@@ -38,7 +38,7 @@ class Done(NamedTuple):
 
 
 def run(directory: Path, *arguments: str) -> Done:
-    """Run the command in the directory, in a process that need not import it first."""
+    """Run the command in the directory, in a process that has already imported it."""
     with Child(_run, directory, arguments) as child:
         return Done(*child.hear(60))
 
@@ -63,7 +63,7 @@ def _run(pipe: Connection, directory: Path, arguments: tuple[str, ...]) -> None:
 
 
 def answer(directory: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
-    """What it prints with ``--json``, which is all that it prints."""
+    """Return the output with ``--json``, which must be all that it prints."""
     done = run(directory, *arguments, "--json")
     assert (done.returncode, done.stderr) == (code, "")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -72,7 +72,7 @@ def answer(directory: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 def shell(command: str, directory: Path) -> str:
-    """Run a command line as a user would who copies it; return what it prints."""
+    """Run a command line as if copied by a user, and return its output."""
     commands = directory.parent / f"{directory.name}-bin"
     commands.mkdir(exist_ok=True)
     _script(commands / "sqlite3", _SQLITE3)

@@ -1,6 +1,6 @@
-"""What the commands of the campaigns share: their options, and what they print.
+"""Helpers shared by the commands of the campaigns: their options and their output.
 
-Not in ``campaigns.py``, so that processes which start while others wait import less.
+Not in ``campaigns.py``, so processes that start while others wait import less.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Of the random draws; by de
 
 
 class Run(Protocol[Result_co]):
-    """A campaign of several processes. Raises ``AssertionError`` for whatever is wrong."""
+    """A campaign of several processes. It raises ``AssertionError`` for anything wrong."""
 
     def __call__(
         self,
@@ -47,7 +47,7 @@ class Run(Protocol[Result_co]):
 def carry_out(
     run: Run[Result_co], name: str, *, seconds: float, processes: int, seed: int | None
 ) -> Result_co:
-    """Run it in a new directory, beside a bar, and print its result or why it failed."""
+    """Run a campaign in a new directory, with a progress bar; print its result or its failure."""
     seed = seed_or_time(seed)
     typer.echo(f"SQLite {sqlite3.sqlite_version}, seed {seed}")
     try:
@@ -73,7 +73,7 @@ def seed_or_time(seed: int | None) -> int:
 
 
 def show(result: DataclassInstance) -> None:
-    """One line for each figure."""
+    """Print one line for each figure."""
     for name, value in asdict(result).items():
         typer.echo(f"{json.dumps(name)}: {json.dumps(value)}")
 

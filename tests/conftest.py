@@ -1,7 +1,7 @@
 """Fixtures: real files, and engines that are disposed of.
 
-The files are in memory where the system has room for them there: COMMIT waits for the disk
-otherwise, which takes half the time of all tests, and differs a hundredfold by what else runs.
+The files are in memory if the system has room for them there. Otherwise, COMMIT waits for the disk,
+which takes half the time of all tests, and varies a hundredfold with other load.
 ``PYTEST_DEBUG_TEMPROOT`` names another directory.
 """
 
@@ -32,7 +32,7 @@ from tests.postgresql import app, cluster
 
 __all__ = ["app", "cluster"]
 
-# A shell has what it starts in the background ignore SIGINT, and so would the tests' own processes.
+# A shell makes background processes ignore SIGINT, which the tests' own processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def make_engine(path: Path) -> AsyncIterator[MakeEngine]:
-    """``make_engine(poolclass, **options)``: an engine on ``path``, disposed of afterwards."""
+    """Provide ``make_engine(poolclass, **options)``: an engine on ``path``, later disposed of."""
     engines: list[AsyncEngine] = []
 
     def make(poolclass: type | None = None, url: str = "", **options: Any) -> AsyncEngine:
@@ -88,7 +88,7 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 
 class StatementLog(list[str]):
-    """The statements an engine sent, as SQLAlchemy reports them."""
+    """The statements that an engine sent, as SQLAlchemy reports them."""
 
     def watch(self, engine: AsyncEngine) -> None:
         event.listen(engine.sync_engine, "before_cursor_execute", self._note)
@@ -98,7 +98,7 @@ class StatementLog(list[str]):
 
 
 class Tasks(list[str]):
-    """The tasks that were made, by the names of their coroutines."""
+    """The tasks that were created, by the names of their coroutines."""
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **kw: Any) -> asyncio.Task[Any]:
         self.append(coro.__qualname__)
@@ -126,9 +126,9 @@ Item = TypeVar("Item", bound=pytest.Item)
 
 
 def one_in(count: int, items: list[Item], *, seed: str) -> tuple[list[Item], list[Item]]:
-    """Return those that run, and those that do not: of each test every ``count``-th case.
+    """Return the items that run, and those that do not: every ``count``-th case of each test.
 
-    And at least one. ``seed`` says which of them is the first.
+    At least one case of each test runs. ``seed`` determines the first.
     """
     kept: list[Item] = []
     left_out: list[Item] = []
@@ -142,16 +142,16 @@ def one_in(count: int, items: list[Item], *, seed: str) -> tuple[list[Item], lis
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--placement thread`` or ``inline``: of all engines that do not say otherwise."""
+    """Add ``--placement thread`` or ``inline``, for all engines that do not specify it."""
     parser.addoption("--placement", choices=[one.value for one in Placement], default="auto")
     help_ = "of each test with several cases, one in so many; on each version others"
     parser.addoption("--one-in", type=int, default=1, help=help_)
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported, and the tests themselves, out of the garbage collector's work.
+    """Exclude imported modules, and the tests themselves, from garbage collections.
 
-    They are a million objects, half a second for each ``gc.collect()`` of a test.
+    They are a million objects, which cost each ``gc.collect()`` of a test half a second.
     """
     gc.collect()
     gc.freeze()
@@ -171,7 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def placement(request: pytest.FixtureRequest) -> Iterator[None]:
-    """As the option says, in the process of the tests."""
+    """Apply the option in the process of the tests."""
     default = Placement(request.config.getoption("--placement"))
 
     def policy(asked: Placement, *rest: Any) -> PlacementPolicy:

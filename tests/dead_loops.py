@@ -1,4 +1,4 @@
-"""Event loops that are closed while their tasks wait, and what other loops do then."""
+"""Event loops that are closed while their tasks wait, and the effect on other loops."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def die(main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """Run ``main`` until it waits for something that never comes, and close its loop.
+    """Run ``main`` until it waits for something that never happens, and close its loop.
 
-    Its task is kept: nothing is left to the garbage collector.
+    The task is returned, so nothing is left to the garbage collector.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(main())
@@ -31,14 +31,14 @@ def die(main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
 
 
 async def wait_for_ever() -> None:
-    """What a task does when its loop dies."""
+    """Wait for ever, like a task whose loop is closed."""
     task = asyncio.current_task()
     task.ready.set()  # type: ignore[union-attr]
     await asyncio.Event().wait()
 
 
 def bury(task: asyncio.Task[None]) -> None:
-    """Let go of a task that can never end; asyncio and coroutines complain about that."""
+    """Discard a task that can never end, and suppress the warnings about it."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
 """Programs that end with something left open: ``python -m tests.exit_programs PROGRAM DOOR PATH``.
 
-Each says ``ready`` when what is to be left open is so; ``tests/test_exit.py`` measures from there.
+Each prints ``ready`` once everything is open; ``tests/test_exit.py`` measures from there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UPDATES = 200
 
 
 class App:
-    """A door, and what an application of it leaves open."""
+    """A door, and the objects that its application leaves open."""
 
     def __init__(self, door: str, path: str) -> None:
         self.path = Path(path)
@@ -58,7 +58,7 @@ class App:
             await writer.execute(ENDLESS_WRITE)
 
     async def start(self, endless: Coroutine[Any, Any, None]) -> None:
-        """Leave a task behind whose statement runs in SQLite now."""
+        """Leave a task behind whose statement is running in SQLite."""
         loop, running = asyncio.get_running_loop(), asyncio.Event()
         self._on_start = lambda: loop.call_soon_threadsafe(running.set)
         self.leave_task(endless)
@@ -83,7 +83,7 @@ class App:
 
     def leave_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        # A close that ends it makes it fail, and asyncio logs what nobody asked for.
+        # A close that ends it makes it fail, and asyncio logs exceptions that were not retrieved.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.left.append(task)
 
@@ -118,7 +118,7 @@ LEAVE = [nothing, a_running_read, a_running_write, a_write_transaction, waiters,
 
 
 def returns(app: App, leave: Any) -> None:
-    """main() returns, and nobody closes anything."""
+    """Return from main() without closing anything."""
 
     async def main() -> None:
         await app.door.prepare()
@@ -129,7 +129,7 @@ def returns(app: App, leave: Any) -> None:
 
 
 def calls_functions(app: App, leave: Any) -> None:
-    """The readers of functions in one hop are kept by their own line."""
+    """Call functions, whose readers are kept by their own line."""
     db = app.door.db
     assert db is not None
 
@@ -148,13 +148,13 @@ def _count(connection: Connection) -> int:
 
 
 def keeps_the_log(app: App, leave: Any) -> None:
-    """For a program that copies it."""
+    """Keep the log, for a program that copies it."""
     app.door = Door("facade", str(app.path), keep_wal=True)
     returns(app, leave)
 
 
 def writes_at_the_exit(app: App, leave: Any) -> None:
-    """In a handler of the application's own."""
+    """Write in an exit handler of the application."""
 
     def write() -> None:
         asyncio.run(app.door.add())
@@ -165,7 +165,7 @@ def writes_at_the_exit(app: App, leave: Any) -> None:
 
 
 def writes_later_at_the_exit(app: App, leave: Any) -> None:
-    """In a handler that was registered before this package was imported."""
+    """Write in an exit handler that was registered before this package was imported."""
     finalize: Any = weakref.finalize
     for handler in (exits._close_all, finalize._exitfunc):
         atexit.unregister(handler)
@@ -175,7 +175,7 @@ def writes_later_at_the_exit(app: App, leave: Any) -> None:
 
 
 def writes_in_a_daemon(app: App, leave: Any) -> None:
-    """A thread with a loop of its own, which never ends."""
+    """Write in a daemon thread with its own loop, which never ends."""
 
     async def write_on() -> None:
         while True:
@@ -190,9 +190,9 @@ def writes_in_a_daemon(app: App, leave: Any) -> None:
 
 
 def forks(app: App, leave: Any) -> None:
-    """The child ends in the same way, and the parent goes on."""
+    """Fork a child that ends in the same way, while the parent continues."""
     returns(app, leave)
-    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which rest meanwhile
+    warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are idle then
     if os.fork() == 0:
         asyncio.run(app.door.add())
         return
@@ -202,9 +202,9 @@ def forks(app: App, leave: Any) -> None:
 
 
 def starts_a_process(app: App, leave: Any) -> None:
-    """multiprocessing forks, and the parent opens the database no more."""
+    """Start a process with multiprocessing's fork; the parent does not open the database again."""
     returns(app, leave)
-    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which rest meanwhile
+    warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are idle then
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lambda: asyncio.run(app.door.add()))
     child.start()
@@ -237,7 +237,7 @@ def raises(app: App, leave: Any) -> None:
 
 
 def closes_the_loop(app: App, leave: Any) -> None:
-    """By hand, with tasks that never run again."""
+    """Close the loop explicitly, with tasks that never run again."""
 
     async def main() -> None:
         await app.door.prepare()
@@ -250,10 +250,10 @@ def closes_the_loop(app: App, leave: Any) -> None:
 
 
 def waits_for_a_signal(app: App, leave: Any) -> None:
-    """Inside ``async with db`` where there is a facade. A second signal follows "cancelled"."""
+    """Wait inside ``async with db`` if there is a facade. A second signal follows "cancelled"."""
 
     async def wait() -> None:
-        # By the loop: until 3.10 a signal is met wherever it comes to, this line included.
+        # In the loop: up to 3.10, a signal is handled wherever it arrives, including this line.
         asyncio.get_running_loop().call_soon(say, "ready")
         try:
             await asyncio.Event().wait()
@@ -291,7 +291,7 @@ def stops_the_loop_in_a_handler(app: App, leave: Any) -> None:
 
 
 def runs_twice(app: App, leave: Any) -> None:
-    """Two event loops, one after the other, over the same engines."""
+    """Run two event loops, one after the other, over the same engines."""
 
     async def main() -> None:
         await app.door.add()
@@ -301,13 +301,13 @@ def runs_twice(app: App, leave: Any) -> None:
     asyncio.run(app.door.prepare())
     asyncio.run(main())
     if app.left and not isinstance(app.left[0], asyncio.Task):
-        app.left.clear()  # what was open goes with its last reference
+        app.left.clear()  # open objects disappear with their last reference
     asyncio.run(main())
     say("ready")
 
 
 def runs_in_two_threads(app: App, leave: Any) -> None:
-    """Two event loops at the same time over the same engines."""
+    """Run two event loops concurrently over the same engines."""
     counter = text("UPDATE t SET n = n + 1")
 
     async def main() -> None:

@@ -1,7 +1,7 @@
 """Programs that fork. ``python -m tests.fork_programs PROGRAM DOOR PATH`` runs one.
 
-Each prints a line for what it finds; ``tests/test_fork.py`` says what that should be. A child that
-hangs is ended by its alarm, and its exit code says so.
+Each prints a line for each result; ``tests/test_fork.py`` has the expected ones. A child that hangs
+is ended by its alarm, and its exit code shows that.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sa_sqlite_pool import SQLiteDatabase
 from tests.helpers import turn_of, until_waiting
 from tests.programs import COUNT, CREATE, INSERT, WAIT_SECONDS, Door, in_another_process, say
 
-CHILD_SECONDS = 10  # a child that is not done by then hangs
+CHILD_SECONDS = 10  # a child that has not ended by then hangs
 
 
 def fork(child: Callable[[], object]) -> int:
-    """Run ``child`` in a child that ends as an interpreter does, and return its id."""
-    with warnings.catch_warnings():  # from 3.12 on, of threads; they are what this is about
+    """Run ``child`` in a child process that exits like an interpreter, and return its id."""
+    with warnings.catch_warnings():  # from 3.12 on, about threads, which are the subject here
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
@@ -50,12 +50,12 @@ def fork(child: Callable[[], object]) -> int:
 
 
 def ended(pid: int) -> int:
-    """The exit code of a child: 0, 3 after an error, -14 if it hung."""
+    """Return the exit code of a child: 0, 3 after an error, -14 if it hung."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def beside(path: str) -> list[str]:
-    """Which of the database's files are there, and not empty."""
+    """Return which of the files beside the database exist and are not empty."""
     names = [path + suffix for suffix in ("-shm", "-wal")]
     return [name[-3:] for name in names if os.path.exists(name) and os.path.getsize(name)]
 
@@ -63,8 +63,8 @@ def beside(path: str) -> list[str]:
 class ParentLoop(asyncio.SelectorEventLoop):
     """A loop that a child does not close.
 
-    asyncio closes a loop that nobody refers to, and thereby takes its wake-up pipe out of the
-    epoll that parent and child share: no thread could wake the parent any more.
+    asyncio closes an unreferenced loop, and thereby removes its wake-up pipe from the epoll that
+    parent and child share: no thread could wake the parent any more.
     """
 
     def __del__(self) -> None:
@@ -72,7 +72,7 @@ class ParentLoop(asyncio.SelectorEventLoop):
 
 
 class Parent:
-    """A door, the loop it is used in, and the file."""
+    """A door, the loop in which it is used, and the file."""
 
     def __init__(self, door: str, path: str) -> None:
         self.path = path
@@ -84,7 +84,7 @@ class Parent:
         return self.loop.run_until_complete(main)
 
     def child_works(self) -> None:
-        """A child's use of what it inherited: connections of its own, and they work."""
+        """Use the inherited door in a child, which opens its own working connections."""
         self.door.opened.clear()
         say("child counts", asyncio.run(self.door.add_and_count()))
         say("own connections", set(self.door.opened) == {os.getpid()})
@@ -104,7 +104,7 @@ def idle(parent: Parent) -> None:
 
 
 def checkpointing(parent: Parent) -> None:
-    """The keeper of the log has its connections open."""
+    """Fork while the keeper of the log has its connections open."""
     keeper = parent.door.pools[0].keeper
     assert keeper is not None
     using = keeper.checkpointing.connected()
@@ -115,7 +115,7 @@ def checkpointing(parent: Parent) -> None:
 
 
 def untouched(parent: Parent) -> None:
-    """A child that ends without having used anything, while the parent reads."""
+    """Fork a child that ends without using anything, while the parent reads."""
     parent.run(_open_reader(parent))
     before = beside(parent.path)
     say("exit", ended(fork(lambda: None)))
@@ -137,7 +137,7 @@ def with_multiprocessing(parent: Parent) -> None:
 
 
 def preload(parent: Parent) -> None:
-    """Three workers of an application that was opened before the fork."""
+    """Fork three workers of an application that was opened before the fork."""
 
     async def serve() -> None:
         for _ in range(20):
@@ -149,7 +149,7 @@ def preload(parent: Parent) -> None:
 
 
 def children_survive_the_close(parent: Parent) -> None:
-    """The parent closes everything between two commits of its child."""
+    """Close everything in the parent between two commits of its child."""
     ready, closed = os.pipe(), os.pipe()
 
     async def work() -> None:
@@ -173,14 +173,14 @@ def the_parent_ends_first(parent: Parent) -> None:
 
     def work() -> None:
         os.close(gone[1])
-        os.read(gone[0], 1)  # ends with the parent
+        os.read(gone[0], 1)  # returns when the parent ends
         parent.child_works()
 
     fork(work)
 
 
 def inherited(parent: Parent) -> None:
-    """A child tries to go on with a write transaction of its parent."""
+    """Try to continue the parent's write transaction in a child."""
     using = parent.door.write()
     writer = parent.run(using.__aenter__())
     parent.run(writer.execute(INSERT))
@@ -199,7 +199,7 @@ def inherited(parent: Parent) -> None:
 
 
 def commit_inherited(parent: Parent) -> None:
-    """The first that a child does is to commit its parent's transaction."""
+    """Commit the parent's transaction as the first action of a child."""
     using = parent.door.write()
     writer = parent.run(using.__aenter__())
     parent.run(writer.execute(INSERT))
@@ -220,7 +220,7 @@ _kept: list[Any] = []
 
 
 async def _open_reader(parent: Parent) -> None:
-    """Leave a read transaction open, with a result half fetched."""
+    """Leave a read transaction open, with a partly fetched result."""
     using = parent.door.read()
     reader = await using.__aenter__()
     _kept.extend((using, reader, await reader.stream(COUNT)))
@@ -235,7 +235,7 @@ def _parent_commits(parent: Parent, using: AbstractAsyncContextManager[Any]) -> 
 
 
 async def _is_refused(use: Coroutine[Any, Any, object]) -> bool:
-    """Whether SQLite's file could not be used here; an error of another kind is raised."""
+    """Return whether SQLite's file could not be used here; raise an error of another kind."""
     try:
         await use
     except exc.OperationalError as error:
@@ -255,7 +255,7 @@ def keeps_its_lock(parent: Parent) -> None:
 
 
 def locked(parent: Parent) -> None:
-    """A child writes to the file in which a transaction was open at the fork."""
+    """Write in a child to the file on which a transaction was open at the fork."""
     using = parent.door.write()
     parent.run(parent.run(using.__aenter__()).execute(INSERT))
     ready = os.pipe()
@@ -274,7 +274,7 @@ def locked(parent: Parent) -> None:
 
 
 def waiters(parent: Parent) -> None:
-    """The turn is held, and tasks wait for it, at the moment of the fork."""
+    """Fork while the turn is held, and tasks wait for it."""
     turn = turn_of(Path(parent.path))
 
     async def line_up() -> tuple[Any, list[asyncio.Task[None]]]:
@@ -323,7 +323,7 @@ def in_memory(parent: Parent) -> None:
 
 
 class Hammer(threading.Thread):
-    """Statements without end, in a loop of its own."""
+    """A thread that runs statements continuously, in its own loop."""
 
     def __init__(self, use: Callable[[], Coroutine[Any, Any, object]]) -> None:
         super().__init__()
@@ -350,7 +350,7 @@ class Hammer(threading.Thread):
 
 
 async def _work_twice(parent: Parent) -> None:
-    """In the parent's file, unless that is refused; and in another, with the same SQLite."""
+    """Work in the parent's file, unless that is refused, and in another with the same SQLite."""
     await _is_refused(parent.door.add_and_count())
     other = Door("facade", f"{parent.path}-{os.getpid()}")
     await other.prepare()

@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Helpers that several tests need."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def end_idle(cls: type[Runner]) -> None:
 
 
 async def create_items(engine: AsyncEngine, count: int = 3) -> None:
-    """The table ``items`` with the ids 1 … count, all amounts 0."""
+    """Create the table ``items`` with the ids 1 … count, and all amounts 0."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
         if count:
@@ -79,7 +79,7 @@ async def amounts(engine: AsyncEngine) -> list[int]:
 
 
 async def driver(connection: AsyncConnection) -> SQLiteConnection:
-    """The package's connection beneath SQLAlchemy's."""
+    """Return the package's connection beneath SQLAlchemy's."""
     raw = (await connection.get_raw_connection()).dbapi_connection
     assert isinstance(raw, SQLiteConnection)
     return raw
@@ -98,7 +98,7 @@ async def read(db: SQLiteDatabase) -> None:
 
 
 async def until_waiting(count: int, line: Any) -> None:
-    """Let other tasks run until ``count`` of them stand in ``line``."""
+    """Let other tasks run until ``count`` of them wait in ``line``."""
     give_up = time.monotonic() + 30
     while line.waiting != count:
         assert time.monotonic() < give_up, f"{line.waiting} tasks wait, not {count}"
@@ -114,12 +114,12 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def until_free(path: Path) -> None:
-    """Until nobody has the write turn; for after a cancellation, when a thread rolls back."""
+    """Wait until the write turn is free; after a cancellation, a thread has to roll back first."""
     await until(lambda: turn_of(path).holder is None)
 
 
 async def cancelled_after(work: Coroutine[Any, Any, object], steps: int, times: int) -> bool:
-    """Cancel a task after so many steps of the loop, once or again and again; whether it heard."""
+    """Cancel a task after ``steps`` laps, ``times`` times; return whether it was cancelled."""
     task = asyncio.create_task(work)
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def cancelled_after(work: Coroutine[Any, Any, object], steps: int, times: 
 
 
 class SleepingFunction:
-    """``sleep()`` for SQL: SQLite cannot interrupt it. It is inside until somebody says leave."""
+    """``sleep()`` for SQL: SQLite cannot interrupt it. It blocks until ``leave`` is set."""
 
     def __init__(self) -> None:
         self.inside, self.leave = threading.Event(), threading.Event()
@@ -149,7 +149,7 @@ class SleepingFunction:
 
 
 def files_beside(path: Path) -> set[str]:
-    """All files there but those that processes lock, which stay, and sockets, which come late."""
+    """Return all files there except lock files, which stay, and sockets, which appear late."""
     names = {entry.name for entry in path.parent.iterdir() if not entry.is_socket()}
     return {name for name in names if not name.endswith(("-turn", "-line"))}
 
@@ -178,7 +178,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 async def time_passes(seconds: float) -> None:
-    """The clock jumps there, as soon as nobody has anything to do. Takes no time."""
+    """Let the clock jump ahead as soon as all tasks are idle. This takes no real time."""
     assert isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
     await asyncio.sleep(seconds)
 
@@ -193,10 +193,10 @@ def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
 
 
 def let_others_in(tmp_path: Path) -> None:
-    """Let another user read what is in a test's directory.
+    """Let another user read the files in a test's directory.
 
-    Of the directories above only pytest's own are changed: ``/dev/shm``, where they are, is for all
-    programs to write in.
+    Of its parent directories, only pytest's own are changed: all programs may write in
+    ``/dev/shm``, where these are.
     """
     own = [place for place in tmp_path.parents if "/pytest-of-" in f"{place}/"]
     for directory in (tmp_path, *own):
@@ -208,10 +208,10 @@ async def end_beside_a_lost_stream(
     statement: Executable,
     end: Callable[[], Coroutine[Any, Any, object]],
 ) -> None:
-    """Await ``end()`` for ten seconds at most, with a stream that its task has left in a cycle.
+    """Await ``end()`` for at most ten seconds, with a stream that its task has left in a cycle.
 
-    So frameworks leave the body of a response whose client has gone. The collector does not run by
-    itself meanwhile.
+    Frameworks leave the body of a response like this when the client has disconnected. Automatic
+    garbage collection is off meanwhile.
     """
 
     async def stream() -> AsyncIterator[Any]:
@@ -234,7 +234,7 @@ async def end_beside_a_lost_stream(
 
 
 def uses_of(db: SQLiteDatabase) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
-    """The ways to use the table ``items`` once, by name."""
+    """Return the ways to use the table ``items`` once, by name."""
     count = text("SELECT count(*) FROM items")
     return {
         "write": lambda: write(db),
@@ -245,10 +245,10 @@ def uses_of(db: SQLiteDatabase) -> dict[str, Callable[[], Coroutine[Any, Any, ob
 
 
 def room_in_the_stack(*_: object) -> int:
-    """The number of calls, one in the other, for which there is room."""
+    """Return the number of nested calls for which the stack has room."""
     calls: list[None] = []
 
-    # Where each call catches the error, Python 3.13.0 has been seen to have no end of the stack.
+    # If each call caught the error, Python 3.13.0 was observed not to find the end of the stack.
     def call() -> None:
         calls.append(None)
         call()

@@ -1,6 +1,6 @@
-"""What is run where something is mounted: ``python -m tests.mount_programs STEP PATH …``.
+"""Programs that run on a mounted file system: ``python -m tests.mount_programs STEP PATH …``.
 
-Each step prints what a test looks at, as JSON.
+Each step prints its results for a test, as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CREATE = "CREATE TABLE IF NOT EXISTS t (n INTEGER)"
 
 
 async def use(door: str, path: str, *sql: str, query: str = "", **options: Any) -> Any:
-    """Execute through a door; what the last statement gives, or the error's message."""
+    """Execute through a door; return the last statement's result, or the error message."""
     url = f"sqlite+aiosqlite:///{path}{query}"
     try:
         if door == "facade":
@@ -51,7 +51,7 @@ async def use(door: str, path: str, *sql: str, query: str = "", **options: Any) 
 
 
 class Messages(logging.Handler):
-    """What the logger says."""
+    """The messages of the logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Messages(logging.Handler):
 
 
 def open_by_every_door(path: str, journal_mode: str) -> dict[str, Any]:
-    """What each door says about the journal mode, what is there afterwards, and what was logged."""
+    """Return each door's journal mode, the files that exist afterwards, and the log messages."""
     messages = Messages()
     pragmas = {"journal_mode": journal_mode}
     answers = {
@@ -73,7 +73,7 @@ def open_by_every_door(path: str, journal_mode: str) -> dict[str, Any]:
 
 
 def write_and_read(path: str, journal_mode: str) -> list[Any]:
-    """A row, counted by another process; and what was logged."""
+    """Write a row, count rows in another process, and return that with the log messages."""
     messages = Messages()
     write = use(
         *("facade", path, CREATE, "INSERT INTO t VALUES (1)", "PRAGMA journal_mode"),
@@ -83,7 +83,7 @@ def write_and_read(path: str, journal_mode: str) -> list[Any]:
 
 
 def leave_wal(path: str, source: str) -> list[Any]:
-    """A database with a log, made where it can be, is opened where it can't, in TRUNCATE mode."""
+    """Open a database with a log, created where WAL works, where it does not, in TRUNCATE mode."""
     make_log(source)
     try:
         with closing(sqlite3.connect(path)) as plain:
@@ -97,7 +97,7 @@ def leave_wal(path: str, source: str) -> list[Any]:
 
 
 def make_log(path: str) -> None:
-    """One that is left behind, as by a crash: ten rows are in the log alone."""
+    """Leave a log behind, as after a crash: ten rows are only in the log."""
     program = (
         "import sqlite3, os, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('PRAGMA journal_mode = WAL'); c.execute('CREATE TABLE t (n)');"
@@ -112,7 +112,7 @@ def count(path: str) -> int:
 
 
 def stop(server: int) -> None:
-    """It stands still, with all its threads: a request that one of them has read never ends."""
+    """Stop the server with all its threads: a request that one of them has read never ends."""
     os.kill(server, signal.SIGSTOP)
     threads = Path(f"/proc/{server}/task")
     while any(
@@ -122,14 +122,14 @@ def stop(server: int) -> None:
 
 
 def until_nobody_looks() -> None:
-    """The threads that look at where a database is have come to their end."""
+    """Wait for the threads that examine the site of a database to end."""
     for thread in threading.enumerate():
         if thread.name == "sa_sqlite_pool-site":
             thread.join()
 
 
 def stopped_server(path: str) -> list[Any]:
-    """The program that serves the file stops, and goes on later."""
+    """Stop the program that serves the file, and let it continue later."""
     asyncio.run(use("facade", path, CREATE, "SELECT 1", pragmas={"journal_mode": "TRUNCATE"}))
     server = next(
         int(process.name)
@@ -139,7 +139,7 @@ def stopped_server(path: str) -> list[Any]:
     longest = 0.0
 
     async def look() -> None:
-        """How long the loop stands still."""
+        """Measure how long the loop is blocked."""
         nonlocal longest
         before = time.monotonic()
         while True:
@@ -165,7 +165,7 @@ def stopped_server(path: str) -> list[Any]:
         os.kill(server, signal.SIGCONT)
         answers.append(await late)
         await asyncio.to_thread(until_nobody_looks)
-        stop(server)  # and now it stays so, which must not keep us from ending
+        stop(server)  # it stays stopped now, which must not prevent this process from exiting
         answers.append(await use("swap-in", path, "SELECT 1", **timeouts))
         looking.cancel()
         return [answers, stood_still]
@@ -175,7 +175,7 @@ def stopped_server(path: str) -> list[Any]:
 
 
 def open_copy(path: str) -> list[Any]:
-    """A file on a mount that cannot be written: as usual, and as a copy that nobody writes."""
+    """Open a file on a read-only mount: as usual, and as a copy that is never written to."""
     messages = Messages()
     query = "?uri=true&mode=ro&immutable=1"
     uri = f"file:{path}"
@@ -188,7 +188,7 @@ def open_copy(path: str) -> list[Any]:
 
 
 def mounts_of(*paths: str) -> list[Any]:
-    """Of each path, whether the kernel and this package agree, and the type."""
+    """Return, for each path, whether the kernel and this package agree, and the type."""
     found = [(path, find_mount(path)) for path in paths]
     return [[mount and mount.id == mount_id(Path(p)), mount and mount.type] for p, mount in found]
 

@@ -25,28 +25,28 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
-# It may be in memory; and a replica that was stopped has to find what it has missed.
+# Small, since it may be in memory; but a replica that was stopped must find what it has missed.
 _LOG = {"min_wal_size": "32MB", "max_wal_size": "64MB", "wal_keep_size": "256MB"}
 _numbers = count(1)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A primary, and replicas that follow it at once."""
+    """A primary, and replicas that follow it without delay."""
 
     primary: PostgreSQL
     replicas: tuple[PostgreSQL, ...]
-    empty: list[str] = field(default_factory=list)  # databases that the next test may have
+    empty: list[str] = field(default_factory=list)  # databases that the next test may use
 
     @property
     def servers(self) -> tuple[PostgreSQL, ...]:
-        """All of them, the primary first."""
+        """All servers, the primary first."""
         return (self.primary, *self.replicas)
 
     def caught_up(self) -> bool:
-        """Whether the replicas show all that the primary has."""
-        # Not the inserted position: at the end of a page it is behind the header of the next one,
-        # which replicas come to with the next record.
+        """Return whether the replicas have everything that the primary has."""
+        # Not the inserted position: at the end of a page, it is beyond the header of the next page,
+        # which replicas only reach with the next record.
         wanted = _lsn(self.primary.sql("SELECT pg_current_wal_flush_lsn()"))
         return all(
             _lsn(replica.sql("SELECT pg_last_wal_replay_lsn()")) >= wanted
@@ -56,7 +56,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class App:
-    """A database of a test's own, by the name ``database``, on the servers of a cluster."""
+    """A test's own database, named ``database``, on the servers of a cluster."""
 
     cluster: Cluster
     database: str
@@ -73,7 +73,7 @@ class App:
         return [self.url(replica) for replica in self.cluster.replicas]
 
     def sql(self, sql: str, server: PostgreSQL | None = None) -> str:
-        """Execute SQL in a connection of its own, by default on the primary."""
+        """Execute SQL on a new connection, by default to the primary."""
         return (server or self.cluster.primary).sql(sql, self.database)
 
     async def someone_waits_for(self, lock: str, server: PostgreSQL | None = None) -> None:
@@ -103,9 +103,9 @@ def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
 
 @contextmanager
 def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
-    """Start servers, and remove them in the end: also if SIGTERM is this program's."""
+    """Start servers, and remove them at the end, also if SIGTERM ends this program."""
     ended = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
-    # Not in the directory of this run: another user could not enter it.
+    # Not in the directory of this run, which another user could not enter.
     root = os.environ.get("PYTEST_DEBUG_TEMPROOT")
     directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=root))
     directory.chmod(0o755)
@@ -122,22 +122,22 @@ def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The servers of this run; a test leaves them running, and as they were."""
+    """Provide the servers of this run; a test must leave them running and unchanged."""
     with own_cluster() as started:
         yield started
 
 
 @pytest.fixture(params=DRIVERS)
 def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[App]:
-    """An empty database, once with each driver."""
+    """Provide an empty database, once with each driver."""
     yield from new_database(cluster, request.param)
 
 
 def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
-    """Lend an empty database, until the generator ends.
+    """Lend an empty database until the generator ends.
 
-    One that was lent before is used again, which takes a tenth of what a new one does, on each of
-    the servers; unless a test has left there what goes with the database alone.
+    A database that was lent before is reused, which costs a tenth of creating one, on each server;
+    unless a test has left something there that only disappears with the database.
     """
     pytest.importorskip(driver)
     if cluster.empty:
@@ -150,7 +150,7 @@ def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
         yield App(cluster, database, driver)
     finally:
         if cluster.primary.running:
-            for server in cluster.servers:  # a replica's reader would hold up what it replays
+            for server in cluster.servers:  # a replica's reader would delay its replay
                 if server.running:
                     server.sql(_TERMINATE.format(database))
             if cluster.primary.sql(_EMPTY, database) == "t":
@@ -164,8 +164,8 @@ _TERMINATE = (
     "WHERE datname = '{}'"
 )
 
-# What CREATE DATABASE makes, if nothing was done to the database itself: its settings and rights,
-# large objects, extensions, and what is prepared in it.
+# The state after CREATE DATABASE, if the database itself was not changed: its settings and rights,
+# large objects, extensions, and prepared transactions.
 _EMPTY = """
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT nspname FROM pg_namespace
@@ -184,7 +184,7 @@ FROM pg_database WHERE datname = current_database()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
-    """Ask a server until ``condition()`` is true, in this thread."""
+    """Poll a server until ``condition()`` is true, in this thread."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {condition}"
@@ -193,7 +193,7 @@ def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> No
 async def until(
     condition: Callable[[], object | Awaitable[object]], seconds: float = _SECONDS
 ) -> None:
-    """Ask a server until ``condition()`` is true."""
+    """Poll a server until ``condition()`` is true."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:

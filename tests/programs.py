@@ -1,4 +1,4 @@
-"""What programs that run in processes of their own need."""
+"""Helpers for programs that run in separate processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Use = Callable[[], AbstractAsyncContextManager[Any]]
 CREATE = text("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
 INSERT = text("INSERT INTO t VALUES (1)")
 COUNT = text("SELECT count(*) FROM t")
-# A millisecond in which SQLite's process wide mutexes are taken thousands of times.
+# A millisecond in which SQLite's process-wide mutexes are acquired thousands of times.
 BUSY = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) "
     "SELECT sum(length(hex(zeroblob(200 + i % 9))) + (SELECT count(*) FROM t)) FROM n"
@@ -31,7 +31,7 @@ BUSY = text(
 
 
 class Door:
-    """One of the three ways into the package, all used alike."""
+    """One of the three doors of the package, all used alike."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class Door:
         **more: Any,
     ) -> None:
         self._on_connect = on_connect
-        self.opened: list[int] = []  # the process of each physical connection
+        self.opened: list[int] = []  # the process ID of each physical connection
         url = f"sqlite+aiosqlite:///{path}"
         options: dict[str, Any] = {
             "write_timeout": WAIT_SECONDS,
             "read_timeout": WAIT_SECONDS,
             "on_connect": self._note,
-            "slow_wait_warning": None,  # they say nothing, however slow the machine is
+            "slow_wait_warning": None,  # no output, however slow the machine is
             **more,
         }
         self.db: SQLiteDatabase | None = None
         self.write: Use
-        self.claim: Use  # the same, with the turn from the first statement on
+        self.claim: Use  # the same, holding the turn from the first statement on
         self.read: Use
         if name == "facade":
             self.db = SQLiteDatabase(url, **options)
@@ -84,7 +84,7 @@ class Door:
             await self.db.open()
 
     async def prepare(self) -> None:
-        """Open, with the table and one row, and a connection of each kind used."""
+        """Open the door, create the table with one row, and use a connection of each kind."""
         await self.open()
         async with self.write() as writer:
             await writer.execute(CREATE)
@@ -119,9 +119,9 @@ def say(*words: object) -> None:
 
 
 def in_another_process(path: str, sql: str, *, timeout: float = 10) -> str:
-    """What a process that was not forked gets from SQLite for ``sql``.
+    """Return SQLite's result for ``sql`` in a process that was not forked.
 
-    ``timeout=0`` asks whether it is locked now; others may be closing the file for a moment.
+    ``timeout=0`` checks whether it is locked now; others may briefly be closing the file.
     """
     program = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=float(sys.argv[3]))\n"

@@ -1,4 +1,4 @@
-"""Engines without WAL, through each door, and what a COMMIT waits for there."""
+"""Engines without WAL, through each door, and the waits of a COMMIT there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODES = ["TRUNCATE", "DELETE", "PERSIST"]
 
 
 class Door:
-    """One way into the package, without WAL."""
+    """One door of the package, without WAL."""
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
         self.writer = writer
@@ -67,7 +67,7 @@ class Door:
 async def make_door(
     request: pytest.FixtureRequest, make_engine: MakeEngine, path: Path
 ) -> AsyncIterator[Any]:
-    """``await make_door(...)``: with three items."""
+    """Provide ``await make_door(...)``: a door with three items."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(mode: str = "TRUNCATE", **options: Any) -> Door:
@@ -82,14 +82,14 @@ async def make_door(
                 door = Door(engine, engine)
             await create_items(door.writer)
             async with door.read(), door.read(), door.read():
-                pass  # so that later on nobody has to open a connection first
+                pass  # opens the connection, so no later step has to
             return door
 
         yield make
 
 
 async def until_pending(door: Door) -> None:
-    """Until a COMMIT keeps readers out."""
+    """Wait until a COMMIT keeps readers out."""
     path = door.writer.url.database
     assert path is not None
     with contextlib.closing(sqlite3.connect(path, timeout=0)) as outsider:

@@ -1,4 +1,4 @@
-"""What a process does that starts beside others: it opens a file that may not be there yet."""
+"""The program of a process that starts beside others: it opens a file that may not exist yet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = 3
 
 
 def start(pipe: Connection, door: str, database: Path, gate: Connection) -> None:
-    """Say ``ready``, open and write when ``gate`` ends, and say how many seconds that took."""
+    """Send ``ready``, open and write when ``gate`` is closed, and send the seconds that took."""
     pipe.send("ready")
     gate.poll(None)
     begin = time.monotonic()
@@ -40,5 +40,5 @@ async def _open_and_write(name: str, database: Path) -> None:
 
 
 async def _create_tables(connection: AsyncConnection) -> None:
-    """Those that are not there, in one transaction: nobody creates them between look and leap."""
+    """Create missing tables in one transaction, so none is created between check and creation."""
     await connection.run_sync(Base.metadata.create_all)

@@ -1,4 +1,4 @@
-"""A clock that tests of applications stop, as freezegun does by default."""
+"""A clock that is stopped, as freezegun does by default in tests of applications."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 THEN = 1_577_836_800.0
-"""2020-01-01, which is what all clocks show while they are stopped, the monotonic ones as well."""
+"""2020-01-01, the time that all clocks show while stopped, including the monotonic ones."""
 
 _NAMES = ("time", "monotonic", "perf_counter")
 
@@ -21,7 +21,7 @@ def stopped() -> float:
 
 @contextmanager
 def stop_clock() -> Iterator[None]:
-    """Replace the clocks of the module ``time``, and under all names that modules have for them."""
+    """Replace the clocks of the module ``time``, under all names that modules have for them."""
     real = [getattr(time, name) for name in _NAMES]
     with pytest.MonkeyPatch.context() as patch:
         for module in list(sys.modules.values()):

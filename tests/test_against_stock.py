@@ -1,4 +1,4 @@
-"""Random programs do the same on stock and here; ``make test-against-stock`` runs many more."""
+"""Random programs have equal outcomes on stock and here; ``make test-against-stock`` runs more."""
 
 from __future__ import annotations
 

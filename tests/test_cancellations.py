@@ -1,4 +1,4 @@
-"""Clean cancellation under load; ``python -m tests.cancellations`` goes on for longer."""
+"""Clean cancellation under load; ``python -m tests.cancellations`` runs longer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHER_LOOPS = {f"loop {number}": asyncio.new_event_loop for number in (1, 2)}
 
 @pytest.fixture(scope="module", params=[1, 2], ids=lambda seed: f"seed-{seed}")
 def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """One run; it raises for what is lost, left behind, late or noisy."""
+    """Return the result of a run; it raises for anything lost, left behind, late or noisy."""
     return run(tmp_path_factory.mktemp("cancellations"), count=COUNT, seed=request.param)
 
 

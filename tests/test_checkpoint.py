@@ -1,4 +1,4 @@
-"""``db.checkpoint()``, ``db.statistics().wal``, and what is left when a database is closed."""
+"""``db.checkpoint()``, ``db.statistics().wal``, and the files that a closed database leaves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LARGE = WalSettings(reader_gap=0.05)
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """A facade whose keeper has nothing to do; some hundred frames are in the log."""
+    """Provide a facade whose keeper is idle; about a hundred frames are in the log."""
     async with SQLiteDatabase(path, wal=LARGE) as database:
         await create_blobs(database.writer_engine)
         await write(database.writer_engine, 500)
@@ -42,7 +42,7 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 @contextlib.contextmanager
 def outside(path: Path, begin: str) -> Iterator[None]:
-    """Another program's transaction."""
+    """Hold another program's transaction open."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     connection.execute(begin)
     connection.execute("SELECT count(*) FROM blobs").fetchone()
@@ -145,13 +145,13 @@ async def test_a_long_line_of_writers(db: SQLiteDatabase, path: Path) -> None:
     async with db.writer_engine.connect():
         waiting = asyncio.create_task(db.checkpoint("truncate"))
         await until_waiting(1, turn)
-    # Its first turn is over; it makes a gap and stands in line behind this one.
+    # Its first turn has ended; it opens a gap and waits in line behind this one.
     async with db.writer_engine.connect():
         await until_waiting(1, turn)
         await until(lambda: keeper_of(path).snapshots.in_gap)
         await until(lambda: not keeper_of(path).snapshots.in_gap)
         async with db.read() as session:
-            await session.scalar(COUNT)  # nobody waits for readers meanwhile
+            await session.scalar(COUNT)  # nothing waits for readers meanwhile
         await until_waiting(1, turn)
     assert (await waiting).outcome is CheckpointOutcome.TRUNCATED
 

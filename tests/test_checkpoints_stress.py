@@ -1,4 +1,4 @@
-"""Safe checkpoints, between processes; ``python -m tests.checkpoints`` goes on for longer."""
+"""Safe checkpoints, between processes; ``python -m tests.checkpoints`` runs longer."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert result.killed + result.replaced > 0
 
 
-# -- the oracle can tell -------------------------------------------------------------------------
+# -- the oracle detects errors -------------------------------------------------------------------
 
 
 def write(path: Path, *entries: Entry) -> None:
-    """Commit those transactions."""
+    """Commit these transactions."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for entry in entries:
             connection.executemany(INSERT, [row._asdict() for row in rows_of(entry)])
@@ -55,7 +55,7 @@ def journal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def finished(path: Path, journal: Path) -> Path:
-    """A file in which everything is as its journal says, with one transaction of each fate."""
+    """Provide a file that matches its journal, with one transaction of each fate."""
     create_tables(path)
     book = Journal(journal)
     acknowledged, cut_off, lost = (book.begin(parts=3, counter=n) for n in (5, 6, 7))

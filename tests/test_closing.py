@@ -1,4 +1,4 @@
-"""close(): bounded, whatever is going on; and dispose() beside returns."""
+"""close() returns in bounded time, whatever is in progress; and dispose() beside returns."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_running_statements_are_stopped(
     db: SQLiteDatabase, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When their time is over; the task gets an error and not a hang."""
-    monkeypatch.setattr(facade, "HURRY_SECONDS", 20.0)  # a busy machine takes its time
+    monkeypatch.setattr(facade, "HURRY_SECONDS", 20.0)  # a busy machine is slow
     started = asyncio.Event()
 
     async def work() -> None:
@@ -236,7 +236,7 @@ async def test_closing_from_two_loops_at_once(db: SQLiteDatabase) -> None:
 
 
 class InStep:
-    """Two threads pass through one function line by line, until one of them has left it."""
+    """Lets two threads run one function line by line in step, until one of them leaves it."""
 
     def __init__(self, code: CodeType) -> None:
         self._code = code

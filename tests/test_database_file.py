@@ -1,4 +1,4 @@
-"""What all that use one database file of the process share."""
+"""The state shared by all users of one database file in the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops that are closed while tasks of other loops wait for what theirs have."""
+"""Loops that are closed while tasks of other loops wait for what their tasks hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Main = Callable[[], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def db(path: Path) -> Iterator[SQLiteDatabase]:
-    """An open database, whose loop is closed."""
+    """Provide an open database whose loop is closed."""
     db = SQLiteDatabase(path, readers=1, write_timeout=20, read_timeout=20)
 
     async def open_it() -> None:
@@ -36,7 +36,7 @@ def db(path: Path) -> Iterator[SQLiteDatabase]:
 
 
 def until_it_waits(main: Main) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]:
-    """Run ``main`` in a loop of its own until it is in :func:`wait_for_ever`; stop the loop."""
+    """Run ``main`` in a new loop until it is in :func:`wait_for_ever`; then stop the loop."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(main())
     task.ready = threading.Event()  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ def test_a_loop_that_dies_in_a_listener(db: SQLiteDatabase, kind: str) -> None:
 
 
 class Closing:
-    """A database that is being closed, in a loop of its own, and waits for a transaction."""
+    """A database that is being closed, in its own loop, and waits for a transaction."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._db = db

@@ -1,4 +1,4 @@
-"""docs/design.md names the modules and functions of the package as they are."""
+"""docs/design.md names the modules and functions of the package correctly."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _TOKEN = re.compile(r"`([\w/]+\.(?:py|js)|#?\w+(?:\.\w+)?\(\))`")
 
 
 def section(title: str) -> str:
-    """The text below a heading of the page, up to the next one."""
+    """Return the text below a heading of the page, up to the next one."""
     found = re.search(rf"^## {title}\n(.*?)^## ", DESIGN.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None, title
     return found[1]
 
 
 def rooms() -> list[str]:
-    """The second and third column of each row; headings of groups, such as *Tools*, have none."""
+    """Return columns two and three of each row; headings of groups, such as *Tools*, have none."""
     lines = re.findall(r"^\| [^*].*? \| (.*) \|$", section("Where to look"), re.MULTILINE)
     return lines[1:]
 
 
 def steps() -> list[str]:
-    """The numbered lines, each with the lines that continue it."""
+    """Return the numbered lines, each with its continuation lines."""
     text = section("One read and one write, step by step")
     return re.findall(r"^\d+\. .*(?:\n {3}.*)*", text, re.MULTILINE)
 
@@ -42,7 +42,7 @@ def steps() -> list[str]:
 
 
 def house() -> list[str]:
-    """What the list names, in its order: ``turn/`` and ``turn/permit.py``, for example."""
+    """Return the names in the list, in its order: ``turn/`` and ``turn/permit.py``, for example."""
     (block,) = re.findall(r"```\nsa_sqlite_pool/\n(.*?)```", section("The house"), re.DOTALL)
     found, folders = [], [""]
     for line in block.splitlines():
@@ -95,7 +95,7 @@ def test_the_house_is_in_the_order_of_its_floors() -> None:
 
 @cache
 def functions(path: Path) -> frozenset[str]:
-    """The functions of a module, and the methods of its classes with and without the class."""
+    """Return a module's functions, and its classes' methods with and without the class name."""
     found: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -108,7 +108,7 @@ def functions(path: Path) -> frozenset[str]:
 
 
 def missing(line: str) -> list[str]:
-    """What ``line`` names that is not there; a function belongs to the file named before it."""
+    """Return the names in ``line`` that do not exist; a function belongs to the preceding file."""
     gone, path = [], None
     for token in _TOKEN.findall(line):
         if not token.endswith("()"):

@@ -1,8 +1,8 @@
 """SQLAlchemy's dialect compliance suite, on the stock dialect and through the swap-in door.
 
-SQLAlchemy publishes the suite for authors of dialects (README.dialects.rst). What counts here is
-the comparison: no test may fail, be skipped or be missing that passes on the stock dialect. Each
-run is a pytest of its own in `dialect_suite/`, since SQLAlchemy's plugin takes over a whole run.
+SQLAlchemy publishes the suite for authors of dialects (README.dialects.rst). Here, the comparison
+matters: no test that passes on the stock dialect may fail, be skipped or be missing. Each run is a
+separate pytest in `dialect_suite/`, since SQLAlchemy's plugin takes over a whole run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 SUITE = Path(__file__).parent / "dialect_suite"
 RUN_TIMEOUT_S = 300.0
-"""For both runs together; they take about 30 seconds."""
+"""The limit for both runs together; they take about 30 seconds."""
 
 FEWEST_PASSES = 1_200
 """SQLAlchemy 2.0 has 1,400 tests that pass on SQLite, SQLAlchemy 2.1 has 1,600."""
@@ -28,18 +28,18 @@ FEWEST_PASSES = 1_200
 
 @dataclass(frozen=True)
 class Report:
-    """What one run of the suite said."""
+    """The report of one run of the suite."""
 
     passed: frozenset[str]
     failed: Mapping[str, str]
     """Failures and errors, each with its text."""
     pools: str
-    """The class names of all pools that lent a connection."""
+    """The class names of all pools that provided a connection."""
     log: str
 
     @property
     def leaks(self) -> list[str]:
-        """The warnings about connections that were dropped without being closed."""
+        """Return the warnings about connections that were discarded without being closed."""
         return [line for line in self.log.splitlines() if ": ResourceWarning: " in line]
 
 
@@ -52,7 +52,7 @@ class Contenders:
 
 
 class Run:
-    """One pytest process over the suite, with a database file in a directory of its own."""
+    """One pytest process over the suite, with a database file in its own directory."""
 
     def __init__(self, directory: Path, url: str) -> None:
         directory.mkdir()
@@ -93,7 +93,7 @@ class Run:
 
 
 def _environment() -> dict[str, str]:
-    """No setting of this run reaches the suite; warnings about open resources are shown."""
+    """Return an environment without this run's settings that shows warnings on open resources."""
     inherited = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     return inherited | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -102,7 +102,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read(junit: Path, log: str) -> Report:
-    """A test with an error at its end is listed twice: it passed only if nothing else is said."""
+    """Read the report. A test with an error in its teardown is listed twice, and has not passed."""
     root = ElementTree.parse(junit).getroot()
     ran, failed = set(), {}
     for case in root.iter("testcase"):
@@ -117,7 +117,7 @@ def _read(junit: Path, log: str) -> Report:
 
 @pytest.fixture(scope="module")
 def contenders(tmp_path_factory: pytest.TempPathFactory) -> Contenders:
-    """Both runs side by side: the suite waits for its thread hops most of the time."""
+    """Run both concurrently: the suite waits for its thread hops most of the time."""
     directory = tmp_path_factory.mktemp("dialect_suite")
     deadline = time.monotonic() + RUN_TIMEOUT_S
     stock = Run(directory / "stock", "sqlite+aiosqlite:///stock.db")

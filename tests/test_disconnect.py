@@ -1,6 +1,6 @@
-"""An HTTP client goes away in the middle: nothing of it stays behind in the database or the pools.
+"""An HTTP client disconnects in the middle: nothing is left behind in the database or the pools.
 
-Real uvicorn in a thread, real sockets. A request says on ``reached`` where it is.
+Real uvicorn in a thread, real sockets. A request reports its progress on ``reached``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ENDLESS_WRITE = text(f"INSERT INTO items (amount) {_ENDLESS} SELECT count(*) FRO
 
 
 class Site:
-    """The application, its database, and what happened there."""
+    """The application, its database, and a record of events."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class Site:
         self.when_started: Callable[[], object] = bool  # in the thread of an endless statement
         self.db = SQLiteDatabase(path, readers=2, on_connect=self._on_connect)
         self.app = FastAPI(lifespan=lifespan(self.db))
-        wrapped = FastAPI()  # by a middleware that stands between the stream and the client
+        wrapped = FastAPI()  # with a middleware between the stream and the client
         wrapped.add_middleware(BaseHTTPMiddleware, dispatch=_pass_on)
         for app in (self.app, wrapped):
             self._add_streams(app)
@@ -134,7 +134,7 @@ class Site:
             await self._until_gone(request, work)
 
     async def _until_gone(self, request: Request, work: Callable[[], Awaitable[Any]]) -> None:
-        """Run ``work`` until the client has gone, as applications do that watch for it."""
+        """Run ``work`` until the client disconnects, like applications that watch for it."""
         try:
             async with anyio.create_task_group() as group:
 
@@ -222,7 +222,7 @@ class _either:  # noqa: N801 - used as a function
 
 @pytest.fixture
 def site(path: Path) -> Iterator[Site]:
-    """The application behind uvicorn, with all its connections open."""
+    """Provide the application behind uvicorn, with all its connections open."""
     asyncio.run(_fill(path))
     site = Site(path)
     listening = socket.socket()
@@ -255,14 +255,14 @@ def get(site: Site, path: str) -> Any:
 
 
 def leave(site: Site, path: str, after: str = "") -> None:
-    """Ask for ``path``, and hang up after the first row, or where a request says so."""
+    """Request ``path``, and disconnect after the first row, or when a request signals it."""
     with closing(socket.create_connection(("127.0.0.1", site.port), timeout=SECONDS)) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         if after:
             assert site.reached.get(timeout=SECONDS) == after
         else:
             answer = b""
-            while b"..." not in answer:  # a generator has begun; one that never does never ends
+            while b"..." not in answer:  # the generator has begun; otherwise, it would never end
                 more = client.recv(1000)
                 assert more
                 answer += more
@@ -270,10 +270,10 @@ def leave(site: Site, path: str, after: str = "") -> None:
 
 
 def end_of(site: Site) -> str:
-    """Wait for a request to end, while others go on.
+    """Wait for a request to end, while others continue.
 
     A response that is cancelled while it sends does not close its generator (Starlette 1.10), nor
-    does the middleware around it: the garbage collector does, as soon as traffic makes it run.
+    does the middleware around it: the garbage collector does, as soon as traffic triggers it.
     """
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
@@ -284,7 +284,7 @@ def end_of(site: Site) -> str:
 
 
 def assert_nothing_is_left(site: Site, opened: int) -> None:
-    """The next request works at once; then no connection is out, and none was opened."""
+    """Check that the next request works at once, with no connection left out or opened."""
     since = time.monotonic()
     assert get(site, "/next") == [ROWS] * 4
     assert time.monotonic() - since < AT_ONCE

@@ -19,7 +19,7 @@ IN_MEMORY = ["", "/:memory:", "/file::memory:?uri=true"]
 
 
 def directory_of(engine: AsyncEngine) -> Path:
-    """Where the database of an engine in memory is kept."""
+    """Return the directory in which an in-memory engine keeps its database."""
     return Path(engine.pool._connector.location.path).parent  # type: ignore[attr-defined]
 
 

@@ -25,7 +25,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def run(page: str, directory: Path, program: str = "", number: int = 0) -> str:
-    """What a program of a page prints."""
+    """Return the output of a program of a page."""
     program = program or Path(page).with_suffix(".py").name
     (directory / program).write_text(blocks(page, "python")[number])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""No hang: the interpreter exits, whatever was left open."""
+"""No hang: the interpreter exits, whatever is left open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from .helpers import files_beside
 
-SECONDS = 20.0  # what an end may take; less than any time-out
+SECONDS = 20.0  # the time that an exit may take; less than any time-out
 DOORS = ["swap-in", "pools", "facade"]
 LEFT = [
     *("nothing", "a_running_read", "a_running_write", "a_write_transaction", "waiters"),
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Program:
-    """A program of ``exit_programs``, and how long it took to end."""
+    """A program of ``exit_programs``, and the time that it took to end."""
 
     def __init__(self, program: str, left: str, door: str, path: Path) -> None:
         names = [program, left, door, str(path)]
@@ -49,7 +49,7 @@ class Program:
         self._since = time.monotonic()
 
     def until(self, line: str) -> None:
-        """Read what it says up to ``line``; the end is measured from there."""
+        """Read the output up to ``line``, from which the exit is measured."""
         assert self._process.stdout is not None
         while not self.said or self.said[-1] != line:
             said = self._process.stdout.readline()
@@ -62,7 +62,7 @@ class Program:
         self._since = time.monotonic()
 
     def end(self) -> tuple[int, str]:
-        """Its exit code and what it wrote to stderr, once it has ended in time."""
+        """Return its exit code and stderr, once it has ended in time."""
         try:
             stderr = self._process.communicate(timeout=30)[1]
         finally:
@@ -74,7 +74,7 @@ class Program:
 
 
 def assert_consistent(path: Path, rows: int) -> None:
-    """Also after a kill: what was committed is there, and nothing else."""
+    """Check that exactly the committed rows are in the file, also after a kill."""
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM t").fetchall() == [(rows,)]
@@ -155,7 +155,7 @@ def test_a_log_that_is_to_stay(path: Path) -> None:
 
 
 def assert_whole(path: Path, rows: int) -> None:
-    """The file alone is the database."""
+    """Check that the file alone is the whole database."""
     assert files_beside(path) == {path.name}
     assert_consistent(path, rows)
 
@@ -180,7 +180,7 @@ def test_an_exception_out_of_main(path: Path, left: str, door: str) -> None:
 
 
 def assert_only(stderr: str, last: str) -> None:
-    """One traceback, and no complaint of anything that was left behind."""
+    """Check that there is only one traceback, and no warning about anything left behind."""
     assert stderr.strip().endswith(last), stderr
     assert stderr.count("Traceback") == 1, stderr
     for complaint in ("Exception ignored", "Task was destroyed", "never retrieved", "Warning"):

@@ -1,4 +1,4 @@
-"""Databases on file systems of all kinds: really mounted where this machine can do it."""
+"""Databases on file systems of all kinds: really mounted if this machine supports it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers import amounts, create_items, files_beside
 from tests.mount_programs import CREATE, DOORS, make_log, use
 
 ROOT = Path(__file__).parent.parent
-# A process namespace, too: what serves a mount is ended with the program.
+# Also a process namespace, so that a mount's server ends with the program.
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 AS_ROOT = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
 CANNOT_MOUNT = 77
@@ -39,7 +39,7 @@ TRUNCATE = {"journal_mode": "TRUNCATE"}
 def run_mounted(directory: Path, mount: str, step: str, *arguments: object) -> Any:
     """Run a step of ``mount_programs`` after the shell commands ``mount``, in a mount namespace.
 
-    Both in ``directory``. Skips the test where this machine cannot mount that.
+    Both run in ``directory``. Skip the test if this machine cannot mount that.
     """
     for command in ("unshare", *{"bindfs", "fuse-overlayfs"} & set(mount.split())):
         if shutil.which(command) is None:
@@ -62,7 +62,7 @@ def run_mounted(directory: Path, mount: str, step: str, *arguments: object) -> A
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """What is mounted somewhere else."""
+    """Return the directory that is mounted elsewhere."""
     for name in ("source", "mounted", "work", "upper", "lower"):
         (tmp_path / name).mkdir()
     return tmp_path / "source"
@@ -70,7 +70,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mounted(source: Path) -> Path:
-    """Where it is mounted."""
+    """Return the mount point."""
     return source.parent / "mounted"
 
 
@@ -107,7 +107,7 @@ def test_a_rollback_journal_works_on_fuse(source: Path, mounted: Path) -> None:
     result = run_mounted(source.parent, BINDFS, *step)
     modes = result["answers"]
     assert {modes[door] for door in ("facade", "swap-in", "writer")} == {"truncate"}
-    assert modes["reader"] == "delete"  # each connection's own; it writes no journal
+    assert modes["reader"] == "delete"  # each connection has its own mode; it writes no journal
     (said,) = result["said"]
     assert said.startswith(f"app.db is on fuse, mounted at {mounted}: a FUSE program serves it")
     assert "let one machine alone use it" in said
@@ -140,7 +140,7 @@ def test_a_server_that_does_not_answer(source: Path, mounted: Path) -> None:
     assert len(refused) == 2 * len(DOORS)
     for answer in (*refused, again):
         assert "app.db does not answer for 1.00 s; it seems to be on fuse, mounted at" in answer
-    assert stood_still < 1.0  # which is what each of them waits
+    assert stood_still < 1.0  # the time that each of them waits
     assert at_last == 0
 
 
@@ -243,12 +243,12 @@ def test_a_file_that_is_mounted_read_only(source: Path, mounted: Path) -> None:
     assert result["files"] == ["app.db"]
 
 
-# -- what cannot be mounted here, by what Linux says of it -----------------------------------------
+# -- what cannot be mounted here, from Linux's descriptions ----------------------------------------
 
 
 @pytest.fixture
 def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if ``path`` were on a server."""
+    """Make ``path`` appear to be on a server."""
     listing = tmp_path.parent / f"{tmp_path.name}-mountinfo"
     listing.write_text(
         f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / {tmp_path} rw - nfs4 nas:/home rw\n"

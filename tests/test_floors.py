@@ -1,4 +1,4 @@
-"""The house: imports go downwards from folder to folder, and in no circle inside one."""
+"""The house: imports point downwards from folder to folder, without cycles inside a folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import sa_sqlite_pool
 PACKAGE = Path(sa_sqlite_pool.__file__).parent
 BENCHMARKS = Path(benchmarks.__file__).parent
 
-# From the ground up: folders, and modules that are a floor of their own. A module may import what
-# lies below its floor, and its neighbours.
+# From the ground up: folders, and modules that are floors themselves. A module may import from
+# lower floors, and from its own.
 FLOORS = [
     "errors",
     "settings",
@@ -54,11 +54,11 @@ FLOORS = [
 ]
 EXCEPTIONS = {("__init__", "integrations.fastapi")}
 
-# Files of one folder, __init__.py among them.
+# The maximum of files in one folder, including __init__.py.
 MOST_FILES = 12
 
-# Modules of tests that sleep, and why: a campaign takes the time that it is given, a program
-# computes, and a virtual clock jumps.
+# Modules of tests that sleep, and why: a campaign runs for a given time, a program computes, and a
+# virtual clock jumps.
 SLEEPS = {
     "checkpoints/process.py",
     "checkpoints/run.py",
@@ -66,7 +66,7 @@ SLEEPS = {
     "real_programs/test_cancelled.py",
 }
 
-# Of a file of tests: a longer one has found a second subject.
+# The maximum of lines in a file of tests: a longer one has a second subject.
 MOST_LINES = 400
 
 
@@ -80,7 +80,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports(module: str, tree: ast.Module, names: set[str]) -> set[str]:
-    """The package's own modules that ``module`` imports, and the outside ones by first name."""
+    """Return the package's modules that ``module`` imports, and the names of other packages."""
     package = module.split(".")[:-1]
     found = set()
     for node in ast.walk(tree):
@@ -153,7 +153,7 @@ def test_no_test_waits_for_time() -> None:
 
 
 def sleeps(node: ast.AST) -> bool:
-    """Whether it is a call of ``asyncio.sleep()`` or ``time.sleep()`` for longer than a lap."""
+    """Return whether the node calls ``asyncio.sleep()`` or ``time.sleep()`` for more than a lap."""
     match node:
         case ast.Call(func=ast.Attribute(ast.Name("asyncio" | "time"), "sleep")):
             first = node.args[0]

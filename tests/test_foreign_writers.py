@@ -1,4 +1,4 @@
-"""Writers of programs that do not know the package."""
+"""Writers in programs that do not use the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fork()``: a child never touches what is its parent's, and both go on."""
+"""``fork()``: a child never touches its parent's connections, and both keep working."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 150  # for a program that hangs although its children have alarms
 
 
 def said(program: str, door: str, path: Path, *more: str) -> dict[str, str]:
-    """What a program of ``fork_programs`` and its children said, once all of them have ended."""
+    """Return the output of a program of ``fork_programs`` and its children once all have ended."""
     command = [sys.executable, "-m", "tests.fork_programs", program, door, str(path), *more]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT
@@ -107,7 +107,7 @@ def test_a_child_outlives_its_parent(path: Path, door: str) -> None:
 
 
 def rows(path: Path) -> int:
-    """Counted by a process of its own: closing a file here would drop locks."""
+    """Return the number of rows, counted in another process: closing a file here drops locks."""
     program = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
     command = [sys.executable, "-c", program, str(path), "SELECT count(*) FROM t"]
     counted = subprocess.run(command, capture_output=True, text=True, check=True).stdout

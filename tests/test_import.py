@@ -1,4 +1,4 @@
-"""What ``import sa_sqlite_pool`` imports: what a program on SQLite uses, and no more."""
+"""``import sa_sqlite_pool`` imports only what a program on SQLite uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXTRAS = (
 
 
 def imported_by(program: str) -> set[str]:
-    """The names of all modules that a new process has after ``program``."""
+    """Return the names of all modules that a new process has imported after ``program``."""
     told = subprocess.run(
         [sys.executable, "-c", f"import sys\n{program}\nprint(*sys.modules)"],
         capture_output=True,
@@ -38,7 +38,7 @@ def imported_by(program: str) -> set[str]:
 
 
 def within(modules: set[str], *packages: str) -> set[str]:
-    """Those of ``modules`` that are one of ``packages``, or in one."""
+    """Return the ``modules`` that are one of ``packages``, or inside one."""
     return {name for name in modules for one in packages if f"{name}.".startswith(f"{one}.")}
 
 
@@ -70,7 +70,7 @@ def test_all_names_are_there() -> None:
         value = getattr(sa_sqlite_pool, name)
         assert value is getattr(sa_sqlite_pool, name)
     with pytest.raises(AttributeError, match="module 'sa_sqlite_pool' has no attribute 'nothing'"):
-        # mypy finds it, too; it would not if it saw __getattr__().
+        # mypy finds it, too; it would not if it considered __getattr__().
         sa_sqlite_pool.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 

@@ -1,4 +1,4 @@
-"""Processes are killed while others write; ``python -m tests.kills`` goes on for longer."""
+"""Processes are killed while others write; ``python -m tests.kills`` runs longer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.kills.run import run
 
 SECONDS = 5.0
 PROCESSES = 3
-HELD_UP_MS = 4_000  # most of the run; `make test-kills` is stricter, on a machine that is not busy
+HELD_UP_MS = 4_000  # most of the run; `make test-kills` is stricter, on an idle machine
 
 
 @needs_fork_server

@@ -1,4 +1,4 @@
-"""Several event loops: one after the other, at once, and dead ones."""
+"""Several event loops: one after the other, concurrent ones, and dead ones."""
 
 from __future__ import annotations
 

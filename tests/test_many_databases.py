@@ -1,4 +1,4 @@
-"""A database for each tenant: what an open one costs, as docs/troubleshooting.md tells it."""
+"""A database for each tenant: the cost of an open one, as stated in docs/troubleshooting.md."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_what_each_costs(tmp_path: Path, door: str, descriptors: int, threads: i
 
 
 def count(pipe: Connection, door: str, directory: Path) -> None:
-    """Say the descriptors and threads of this process before, with databases open, and after.
+    """Report the descriptors and threads of this process before, during and after databases open.
 
-    What is closed must not wait for the garbage collector, which comes late to a large heap.
+    Closed objects must not wait for the garbage collector, which runs late on a large heap.
     """
     gc.collect()
     gc.disable()
@@ -91,5 +91,5 @@ def _in_use() -> tuple[int, int]:
 def _in_use_at_last() -> tuple[int, int]:
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
-            thread.join(SECONDS)  # it has closed its connection, and is at its last lines
+            thread.join(SECONDS)  # it has closed its connection, and is about to end
     return _in_use()

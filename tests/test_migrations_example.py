@@ -29,7 +29,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class Printed(NamedTuple):
-    """What a command printed."""
+    """The output of a command."""
 
     out: str
     err: str
@@ -37,7 +37,7 @@ class Printed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A copy of the example, in a directory of its own."""
+    """A copy of the example, in its own directory."""
 
     directory: Path
 
@@ -137,7 +137,7 @@ def fill(connection: sqlite3.Connection) -> None:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Project:
-    """The example without a database."""
+    """Provide the example without a database."""
     return Project.copied(EXAMPLE, tmp_path / "project", "example.db*")
 
 
@@ -153,13 +153,13 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def filled(filled_once: Project, tmp_path: Path) -> Project:
-    """The example at revision 0001, with rows in all tables."""
+    """Provide the example at revision 0001, with rows in all tables."""
     return Project.copied(filled_once.directory, tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def upgraded(filled_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same rows at head. The tests share it, and change nothing."""
+    """Provide the same rows at head. The tests share the project, and do not change it."""
     directory = tmp_path_factory.mktemp("upgraded") / "project"
     project = Project.copied(filled_once.directory, directory)
     project.alembic("upgrade", "head")
@@ -224,7 +224,7 @@ def test_offline_sql_makes_the_same_database(filled: Project, upgraded: Project)
     """`upgrade --sql` prints what any SQLite client can run, batch mode included."""
     script = filled.alembic("upgrade", "0001:head", "--sql").out
     with filled.opened() as connection:
-        connection.execute("PRAGMA foreign_keys = ON")  # the script must see to it itself
+        connection.execute("PRAGMA foreign_keys = ON")  # the script itself must handle this
         connection.executescript(script)
 
     assert filled.schema() == upgraded.schema()
@@ -235,7 +235,7 @@ def test_offline_sql_makes_the_same_database(filled: Project, upgraded: Project)
 # -- the protection -------------------------------------------------------------------------------
 
 
-# What Alembic's own template comes to, on the same engine.
+# The equivalent of Alembic's own template, on the same engine.
 UNPROTECTED = """
 import asyncio
 from alembic import context

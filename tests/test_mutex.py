@@ -1,4 +1,4 @@
-"""Locks are given back when a signal's handler raises, at the first moment that it can."""
+"""Locks are released when a signal handler raises, at the first moment at which it can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from sa_sqlite_pool.mutex import GivenBack, new_lock, new_rlock
 from tests.test_floors import MODULES
 
-# Flags that are set once, by an acquire() that does not wait, and never given back by ``with``.
+# Flags that are set once, by an acquire() that does not wait, and never released by ``with``.
 FLAGS = {"turn.file_requests", "closures.grouping"}
 
 
@@ -27,7 +27,7 @@ class Interrupt(BaseException):
 
 @pytest.fixture
 def lock() -> Iterator[threading.Lock]:
-    """A lock, while what is pressed raises :class:`Interrupt`."""
+    """Provide a lock, while Ctrl-C raises :class:`Interrupt`."""
 
     def handler(_signal: int, _frame: object) -> None:
         raise Interrupt
@@ -38,9 +38,9 @@ def lock() -> Iterator[threading.Lock]:
 
 
 def pressed_when_taken(lock: threading.Lock) -> Callable[[], object]:
-    """Return a function that takes ``lock``, while which Ctrl-C is pressed.
+    """Return a function that acquires ``lock``, during which Ctrl-C is pressed.
 
-    It is all in C, as ``lock.acquire`` is: the handler is called when the interpreter looks next.
+    It is all in C, like ``lock.acquire``: the handler runs when the interpreter next checks for it.
     """
     press = partial(ctypes.pythonapi.PyErr_SetInterruptEx, int(signal.SIGINT))
     return partial(next, zip(iter(lock.acquire, None), iter(press, None), strict=True))
@@ -126,7 +126,7 @@ def test_no_other_lock_is_used() -> None:
 
 def _rlock() -> Any:
     lock = threading.RLock()
-    # RLock.locked() is of Python 3.14, where it is needed.
+    # RLock.locked() exists since Python 3.14, where it is needed.
     return SimpleNamespace(
         acquire=lock.acquire, release=lock.release, locked=None, __exit__=lock.__exit__
     )

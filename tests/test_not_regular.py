@@ -1,4 +1,4 @@
-"""FIFOs and the like in the place of the files that the package keeps beside a database."""
+"""FIFOs and other special files in place of the files that the package keeps beside a database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ fcntl = pytest.importorskip("fcntl", reason="there are no FIFOs here")
 def _socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         here = os.getcwd()
-        os.chdir(path.parent)  # such names are short
+        os.chdir(path.parent)  # names of sockets must be short
         try:
             listener.bind(path.name)
         finally:

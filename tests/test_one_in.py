@@ -1,4 +1,4 @@
-"""``--one-in 4``: a short form of all tests, which leaves none of them out."""
+"""``--one-in 4``: a short run of all tests, which omits none of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ COUNTS = {"one": 1, "few": 3, "many": 40}
 
 
 class Case:
-    """As much of a ``pytest.Item`` as is looked at."""
+    """The part of a ``pytest.Item`` that is used."""
 
     def __init__(self, nodeid: str) -> None:
         self.nodeid = nodeid
 
 
 def chosen(seed: str) -> dict[str, list[str]]:
-    """Return the cases that run, by their test."""
+    """Return the cases that run, by test."""
     cases: list[Any] = [
         Case(f"test_all.py::{test}[{number}]") for test, n in COUNTS.items() for number in range(n)
     ]

@@ -1,4 +1,4 @@
-"""A database that was closed may be opened again: a module's serves one test after the other."""
+"""A closed database may be opened again: a module's database serves one test after the other."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_directory_that_cannot_be_made_again(tmp_path: Path) -> None:
     directory = Path(str(db.url.database)).parent
     await db.open()
     await db.close()
-    directory.mkdir()  # by another user, who could read what is written there
+    directory.mkdir()  # by another user, who could read the files there
     for _ in range(2):
         with pytest.raises(FileExistsError):
             await db.open()
@@ -121,7 +121,7 @@ async def test_it_is_published_again(path: Path) -> None:
     db = SQLiteDatabase(path)
     for _ in range(3):
         async with db:
-            await until(lambda: look_at(str(path)).processes)  # a thread makes the socket
+            await until(lambda: look_at(str(path)).processes)  # a thread creates the socket
         assert look_at(str(path)).processes == ()
 
 

@@ -18,7 +18,7 @@ MEMORY = Path(":memory:")
 
 
 class FailsOnce:
-    """An ``on_connect`` function: as often as it is told to."""
+    """An ``on_connect`` function that fails a given number of times."""
 
     def __init__(self, times: int) -> None:
         self.times = times

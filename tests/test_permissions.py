@@ -1,4 +1,4 @@
-"""Files and directories that this user may not write. Root may write anything, so it steps down."""
+"""Files and directories that this user may not write to; root, who may, drops its privileges."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ asyncio.run(main())
 
 def open_as_nobody(path: Path | str, copy: Path | str = "", program: str = PROGRAM) -> str:
     """Open the database, and make a backup of it; return the error's name and message."""
-    # Everything that is needed is imported while still root: the interpreter's own files may be
-    # out of nobody's reach.
+    # Import everything that is needed while still root: the user nobody may have no access to the
+    # interpreter's own files.
     program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + program
     return subprocess.run(
         [sys.executable, "-c", program, str(path), str(copy)],
@@ -92,7 +92,7 @@ def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> Non
         closed.chmod(0o700)
     assert output.startswith("OperationalError ")
     assert "deep/app.db cannot be reached: Permission denied; let this user enter " in output
-    assert f"the directory {closed}, or correct the URL" in output  # and not the one below
+    assert f"the directory {closed}, or correct the URL" in output  # not the directory below it
     assert list((closed / "deep").iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Several processes on one file: they write one after the other, and the dead hold up nobody."""
+"""Several processes on one file: they write one after the other, and killed ones block no other."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_busy_process_does_not_keep_the_turn_to_itself(
             busy.tell("stop")
             await asyncio.to_thread(busy.ended)
     print(sorted(counts))  # noqa: T201 - for pytest -s
-    assert sorted(counts)[26] <= 2  # nine of ten; the machine may stand still for the others
+    assert sorted(counts)[26] <= 2  # nine of ten; the machine may stall for the others
 
 
 @DOORS
@@ -292,7 +292,7 @@ async def test_cancellations_at_any_moment_leave_nothing_behind(
                     written += 1
             await asyncio.to_thread(child.hear)
             await asyncio.wait_for(write(own), AT_ONCE)
-            # A commit that was sent when the cancellation came is done, and not counted here.
+            # A commit that was already sent when cancelled is done, but is not counted here.
             assert 120 + written + 1 <= await amount(own) <= 120 + 120 + 1
 
 

@@ -20,14 +20,14 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def code_blocks(heading: str) -> list[str]:
-    """The Python blocks of a section of the README."""
+    """Return the Python blocks of a section of the README."""
     section = README.read_text().split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """The README's FastAPI example behind uvicorn, in a process of its own."""
+    """Serve the README's FastAPI example with uvicorn, in a separate process."""
     (block,) = code_blocks("FastAPI")
     (tmp_path / "notes.py").write_text(block)
     with socket.socket() as free:

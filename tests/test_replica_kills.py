@@ -1,4 +1,4 @@
-"""Readers of sessions are killed; ``python -m tests.replica_kills`` goes on for longer."""
+"""Readers of sessions are killed; ``python -m tests.replica_kills`` runs longer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = 60
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[str]:
-    """An empty database."""
+    """Provide an empty database."""
     for driver in DRIVERS:
         pytest.importorskip(driver)
     cluster.primary.sql("CREATE DATABASE replica_kills")
@@ -25,7 +25,7 @@ def database(cluster: Cluster) -> Iterator[str]:
     cluster.primary.sql("DROP DATABASE replica_kills WITH (FORCE)")
 
 
-# psycopg's way to say so of streams that are left open, as it does with stock sessions.
+# psycopg's warning about streams that are left open, which it also gives for stock sessions.
 @pytest.mark.filterwarnings("ignore:.*was deleted while still open")
 def test_no_outcome_is_wrong(cluster: Cluster, database: str) -> None:
     """The run raises for a write that fails; what a session was told is so on the primary."""

@@ -1,4 +1,4 @@
-"""What is printed of pools, turns and their like says how they stand."""
+"""The repr of pools, turns and similar objects shows their state."""
 
 from __future__ import annotations
 

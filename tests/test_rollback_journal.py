@@ -235,5 +235,5 @@ async def test_many_tasks_mixed(make_door: Any) -> None:
     errors = [r for r in results if isinstance(r, Exception)]
     assert errors == []
     total = await door.total()
-    assert done <= total <= done + 3  # a cancelled task does not learn of its COMMIT
+    assert done <= total <= done + 3  # a cancelled task does not learn whether it committed
     await until_free(Path(str(door.writer.url.database)))

@@ -1,7 +1,7 @@
-"""Without WAL a COMMIT waits for all readers, and new readers for the COMMIT.
+"""Without WAL, a COMMIT waits for all readers, and new readers wait for the COMMIT.
 
-A reader has a SHARED lock from its first statement to its end. A COMMIT takes PENDING, which keeps
-new readers out, waits until nobody reads, and writes (https://www.sqlite.org/lockingv3.html).
+A reader holds a SHARED lock from its first statement to its end. A COMMIT takes PENDING, which
+blocks new readers, waits for all readers, and writes (https://www.sqlite.org/lockingv3.html).
 
     Reader            | Writer              | New reader
     BEGIN; SELECT     |                     |
@@ -105,7 +105,7 @@ async def test_autocommit_waits_as_a_commit_does(make_door: Any) -> None:
     async with door.read() as reader:
         await reader.scalar(READ)
 
-        async def write() -> None:  # in a task of its own: the reader's would wait for itself
+        async def write() -> None:  # in a separate task: the reader's would wait for itself
             async with door.writer.connect() as connection:
                 autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await autocommit.execute(UPDATE_FIRST)

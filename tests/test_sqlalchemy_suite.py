@@ -1,4 +1,4 @@
-"""The runner of ``make test-sqlalchemy-suite``, on a small suite that stands for SQLAlchemy's."""
+"""The runner of ``make test-sqlalchemy-suite``, on a small suite in place of SQLAlchemy's."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def name(test: str) -> str:
 
 
 def run(pool: str, source: Path, tmp_path: Path, file: str) -> tuple[Outcomes, list[str]]:
-    """Run one file of that source; return the outcomes and what was told meanwhile."""
+    """Run one file of that source; return the outcomes and the progress messages."""
     told: list[str] = []
     outcomes = run_all(
         Settings(source, pool, test_timeout=4),

@@ -1,4 +1,4 @@
-"""Processes that start at the same instant on a file that is not there yet."""
+"""Processes that start at the same instant on a file that does not exist yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOORS = ("facade", "swap-in", "pools")
 def test_many_processes_start_on_a_new_file(tmp_path: Path, round_: int) -> None:
     """Each opens it, switches it to WAL, creates the tables and writes; nobody is refused."""
     path = tmp_path / "new.db"
-    gate, ours = Pipe(duplex=False)  # all wait at one pipe, whose end is closed for all at once
+    gate, ours = Pipe(duplex=False)  # all wait on one pipe; closing its end releases all at once
     with contextlib.ExitStack() as stack, gate, ours:
         children = [
             stack.enter_context(Child(startup.start, DOORS[(n + round_) % len(DOORS)], path, gate))

@@ -1,4 +1,4 @@
-"""Whatever makes the tasks, and whichever loop runs them, a program does what it should."""
+"""A program works correctly whichever factory creates its tasks, and whichever loop runs them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.helpers import ENDLESS, Item, create_items, turn_of, until, until_fre
 Work = Coroutine[Any, Any, Any]
 
 
-# -- loops, and what makes their tasks ------------------------------------------------------------
+# -- loops, and their task factories --------------------------------------------------------------
 
 
 def debug() -> asyncio.AbstractEventLoop:
@@ -74,7 +74,7 @@ def own_tasks() -> asyncio.AbstractEventLoop:
 
 
 class Wrapped(asyncio.Future[Any]):
-    """A future that stands for a task, as some factories return it."""
+    """A future that represents a task, as returned by some factories."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Work) -> None:
         super().__init__(loop=loop)
@@ -93,7 +93,7 @@ class Wrapped(asyncio.Future[Any]):
         return self._task.cancel()
 
     def set_name(self, name: object) -> None:
-        """``loop.create_task()`` of Python 3.13 asks for it."""
+        """Do nothing; ``loop.create_task()`` of Python 3.13 requires it."""
         self._task.set_name(name)
 
 
@@ -108,7 +108,7 @@ LOOPS = [asyncio.new_event_loop, debug, eager, uvloop, uvloop_debug, own_tasks, 
 
 @pytest.fixture(params=LOOPS, ids=lambda make: str(make.__name__))
 def run(request: pytest.FixtureRequest) -> Callable[[Work], Any]:
-    """``run(coroutine)``: to its end, within half a minute, in a loop of that kind."""
+    """Provide ``run(coroutine)``, which completes within half a minute, in a loop of that kind."""
 
     loop: asyncio.AbstractEventLoop = request.param()
 
@@ -127,7 +127,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Work], Any]:
 
 
 async def use_engine(engine: AsyncEngine) -> None:
-    """Writes one after the other and at once, reads, streams, a cancelled statement."""
+    """Run sequential and concurrent writes, reads, streams, and a cancelled statement."""
 
     async def bump() -> None:
         async with engine.begin() as connection:
@@ -147,7 +147,7 @@ async def use_engine(engine: AsyncEngine) -> None:
 
 
 async def use_sessions(make: async_sessionmaker[AsyncSession]) -> None:
-    """A session that reads and writes, and one that is left in the middle."""
+    """Use a session that reads and writes, and one that is abandoned in the middle."""
 
     async def add(key: int) -> None:
         async with make() as session, session.begin():
@@ -202,7 +202,7 @@ def fail(connection: Connection) -> None:
 
 
 async def use_functions(db: SQLiteDatabase) -> None:
-    """Alone, in groups, one that fails, one that is cancelled, in line behind a session."""
+    """Run functions alone and in groups: failing, cancelled, and in line behind a session."""
     assert await db.run_write(add, 20) == 20
     keys = [*range(21, 30)]
     assert await asyncio.gather(*(db.run_write(add, key) for key in keys)) == keys
@@ -221,7 +221,7 @@ async def use_functions(db: SQLiteDatabase) -> None:
 
 
 async def outgrow(db: SQLiteDatabase) -> None:
-    """The log is kept small by a task of its own."""
+    """Outgrow the log's limits: a separate task keeps the log small."""
     async with db.write() as session:
         await session.execute(text("CREATE TABLE blobs (data BLOB)"))
         await session.execute(text("INSERT INTO blobs VALUES (zeroblob(500000))"))
@@ -324,7 +324,7 @@ def test_a_task_that_a_listener_starts(path: Path, run: Callable[[Work], Any]) -
 
 @pytest.fixture(params=["imported", "installed"])
 def names(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """This package's, or SQLAlchemy's with what ``install()`` does to them."""
+    """Provide this package's names, or SQLAlchemy's as modified by ``install()``."""
     if request.param == "imported":
         yield sa_sqlite_pool
     else:
@@ -351,7 +351,7 @@ def test_engines_that_reuse_greenlets(path: Path, run: Callable[[Work], Any], na
 
 
 async def use_sessions_alone(make: async_sessionmaker[AsyncSession]) -> None:
-    """One after the other: it is the stock driver."""
+    """Use one session after the other, on the stock driver."""
     for key in range(40, 43):
         async with make.begin() as session:
             session.add(Item(id=key))

@@ -1,4 +1,4 @@
-"""What the public names are to a type checker: mypy runs over this file."""
+"""The types of the public names, as seen by a type checker: mypy runs over this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sketch of ``docs/upstream.md`` runs, and does what the page says of it."""
+"""The sketch in ``docs/upstream.md`` runs, and does what the page says."""
 
 from __future__ import annotations
 

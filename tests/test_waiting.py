@@ -1,4 +1,4 @@
-"""Waiting with a time limit: a cancellation is never lost, whenever it arrives."""
+"""Waits with a time limit: a cancellation is never lost, whenever it arrives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = range(8)  # of the loop; the work under test takes fewer
 
 
 async def cancelled_at(step: int, work: Coroutine[Any, Any, object]) -> bool:
-    """Cancel the task once, after so many steps; whether it was asked to end before its end."""
+    """Cancel the task once, after ``step`` laps; return whether that was before its end."""
     task = asyncio.ensure_future(work)
     for _ in range(step):
         await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def test_the_first_look_at_the_file_system(
 
     heard = await cancelled_at(step, write())
     assert heard or step > 3  # the thread may have done all of it between two laps
-    committed = bool(commits)  # a COMMIT that was sent is waited for
+    committed = bool(commits)  # a COMMIT that was sent is awaited
     assert committed or heard
     assert await amounts(engine) == [1 if committed else 0, 0, 0]
 
@@ -94,7 +94,7 @@ async def test_waiting_until_nothing_is_left(step: int) -> None:
         assert not emptied.awaited.done()
         left.discard(2)
         emptied.tell()
-        emptied.tell()  # another thread comes to it, too
+        emptied.tell()  # another thread calls it, too
 
     waiting = emptied.wait(30)
     asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, end)

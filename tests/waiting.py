@@ -1,4 +1,4 @@
-"""What tests of waiting tasks look at in the place of a clock."""
+"""Substitutes for a clock in tests of waiting tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sa_sqlite_pool.transactions import locks
 
 
 def put_forward(seconds: float) -> None:
-    """Put the clock of the running loop forward: its timers up to then are due."""
+    """Advance the clock of the running loop, so timers up to then are due."""
     loop = asyncio.get_running_loop()
     now = loop.time
     loop.time = lambda: now() + seconds  # type: ignore[method-assign]
@@ -28,7 +28,7 @@ class Pauses:
         self._pause = locks.pause
 
     async def pause(self) -> None:
-        """Count, and pause as long as ever."""
+        """Count, and pause as usual."""
         self.count += 1
         if self.count == 1 and self._first is not None:
             self._first()
@@ -37,7 +37,7 @@ class Pauses:
 
 @contextmanager
 def pauses(first: Callable[[], object] | None = None) -> Iterator[Pauses]:
-    """Count the pauses meanwhile, of all connections, and call ``first()`` in the first one."""
+    """Count the pauses of all connections during the block; call ``first()`` in the first one."""
     counted = Pauses(first)
     with pytest.MonkeyPatch.context() as patch:
         for module in (locks, grouping):

@@ -1,4 +1,4 @@
-"""Processes that write to the table ``items`` through a door of the package, as they are told."""
+"""Processes that write to the table ``items`` through a door of the package, on command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SET_AMOUNT = text("UPDATE items SET amount = :amount WHERE id = 1")
 
 @asynccontextmanager
 async def opened(name: str, path: Path, **options: Any) -> AsyncIterator[Door]:
-    """A door with its connections open, so that who writes asks for the turn at once."""
+    """Provide a door with its connections open, so a writer requests the turn at once."""
     door = Door(name, str(path), **options)
     try:
         await connect(door)
@@ -49,7 +49,7 @@ async def connect(door: Door) -> None:
 
 
 async def amount(door: Door) -> int:
-    """How often ``UPDATE_FIRST`` was committed."""
+    """Return how often ``UPDATE_FIRST`` was committed."""
     async with door.read() as reader:
         return int(await reader.scalar(_AMOUNT))
 
@@ -59,15 +59,15 @@ async def write(door: Door) -> None:
         await writer.execute(UPDATE_FIRST)
 
 
-# -- one transaction after the other, as it is told ------------------------------------------------
+# -- one transaction after the other, on command ---------------------------------------------------
 
 
 def obey(pipe: Connection, door: str, path: Path, options: dict[str, Any]) -> None:
-    """Say ``open``, and do what is heard.
+    """Send ``open``, and execute the commands received.
 
-    ``write``: a transaction; answers ``write`` when it is committed. ``queue``: the same, but says
-    ``queued`` first, when it stands in line, which must be taken. ``hold``: says ``holds`` in the
-    middle, and commits or rolls back as it is told then. Who waits in vain says why instead.
+    ``write``: run a transaction, and send ``write`` when it is committed. ``queue``: the same, but
+    send ``queued`` first, once it waits in line; the turn must be taken. ``hold``: send ``holds``
+    within a transaction, and commit or roll back on command. If a wait fails, the error is sent.
     """
     asyncio.run(_obey(pipe, door, path, options))
 
@@ -84,9 +84,9 @@ async def _obey(pipe: Connection, name: str, path: Path, options: dict[str, Any]
 
 
 async def in_line(door: Door) -> None:
-    """Until a task that has just been started to write stands in line, wherever that is.
+    """Wait until a writing task that has just been started waits in line, in either line.
 
-    It asks before it first awaits anything, or in a thread; a read is a hop to a thread and back.
+    It requests the turn before its first await, or in a thread; a read is a hop and back.
     """
     for _ in range(3):
         await amount(door)
@@ -117,7 +117,7 @@ async def _transaction(pipe: Connection, door: Door, word: str) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Nobody else is in such a block at the same time, in no process; or it raises."""
+    """Raise if another block of this kind runs at the same time, in any process."""
     mark = f"{path}-alone"
     os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
     try:
@@ -127,7 +127,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 async def read_modify_write(door: Door, path: Path, *, tasks: int, times: int) -> None:
-    """Add one to the amount, ``tasks`` times ``times``, each time from what was read before."""
+    """Add one to the amount, ``tasks`` times ``times``, each time to the value read before."""
 
     async def add() -> None:
         for _ in range(times):
@@ -142,7 +142,7 @@ async def read_modify_write(door: Door, path: Path, *, tasks: int, times: int) -
 
 @contextmanager
 def tries_counted() -> Iterator[list[sqlite3.Error]]:
-    """What SQLite's lock has made somebody of this process wait for, while the block runs."""
+    """Collect the errors for which tasks of this process waited for SQLite's lock in the block."""
     met: list[sqlite3.Error] = []
     wait = Patience.wait
 
@@ -156,7 +156,7 @@ def tries_counted() -> Iterator[list[sqlite3.Error]]:
 
 
 def write_beside_others(pipe: Connection, door: str, path: Path, tasks: int, times: int) -> None:
-    """Say ``open``, begin when told so, and say how often SQLite's lock was met."""
+    """Send ``open``, start on command, and send how often SQLite's lock was taken."""
 
     async def main() -> None:
         async with opened(door, path) as own:
@@ -170,7 +170,7 @@ def write_beside_others(pipe: Connection, door: str, path: Path, tasks: int, tim
 
 
 def hammer(pipe: Connection, door: str, path: Path, tasks: int) -> None:
-    """Say ``open``; write without a pause from being told so until told to stop."""
+    """Send ``open``; write without a pause from the command to start until the command to stop."""
 
     async def main() -> None:
         async with opened(door, path) as own:
@@ -190,7 +190,7 @@ def hammer(pipe: Connection, door: str, path: Path, tasks: int) -> None:
 
 
 class _Watched:
-    """The lock of the turn. Who waits for it is first in line, and counts who writes before."""
+    """The lock of the turn. A waiter is first in line, and counts the writes before its own."""
 
     def __init__(self, lock: LockFile, path: Path, counts: list[int]) -> None:
         self._path = path
@@ -214,9 +214,9 @@ class _Watched:
 
 @contextmanager
 def overtaken(path: Path) -> Iterator[list[int]]:
-    """How many wrote while this process was first in line, for each time that it was.
+    """Collect the number of writes during each time that this process was first in line.
 
-    For doors that are opened in the block.
+    This applies to doors that are opened in the block.
     """
     counts: list[int] = []
 
@@ -233,7 +233,7 @@ def overtaken(path: Path) -> Iterator[list[int]]:
 
 
 def fork_and_write(pipe: Connection, door: str, path: Path, tasks: int, times: int) -> None:
-    """Open, fork, and write beside the child; say how the child has ended, and the amount."""
+    """Open, fork, and write beside the child; send the child's exit code, and the amount."""
 
     async def work() -> None:
         await read_modify_write(own, path, tasks=tasks, times=times)
@@ -251,12 +251,12 @@ def fork_and_write(pipe: Connection, door: str, path: Path, tasks: int, times: i
 
 
 def hold_and_fork(pipe: Connection, door: str, path: Path) -> None:
-    """Have a child, that does nothing, in the middle of a write transaction."""
+    """Fork a child that does nothing in the middle of a write transaction."""
     _hold_and(pipe, door, path, lambda: fork(_wait_to_be_killed))
 
 
 def hold_and_start_program(pipe: Connection, door: str, path: Path) -> None:
-    """Start another program in the middle of a write transaction, and let it inherit all it may."""
+    """Start a program that inherits all it can in the middle of a write transaction."""
 
     def start() -> int:
         program = [sys.executable, "-c", "import signal; signal.alarm(20); signal.pause()"]
@@ -281,16 +281,16 @@ def _wait_to_be_killed() -> None:
         os.read(read, 1)
 
 
-# -- programs of their own: ``python -m tests.writers PROGRAM DOOR PATH`` --------------------------
+# -- separate programs: ``python -m tests.writers PROGRAM DOOR PATH`` ------------------------------
 
 
 def end_in_line(own: Door) -> None:
-    """Come to an end while a task stands in line, which must be taken. It is cancelled."""
+    """End while a task waits in line for the turn, which must be taken. The task is cancelled."""
     asyncio.run(_stand_in_line(own))
 
 
 def exit_in_line(own: Door) -> None:
-    """The same, with a task that never runs again, in a loop that nobody closes."""
+    """Do the same with a task that never runs again, in a loop that is never closed."""
     loop = asyncio.new_event_loop()
     waiting = loop.run_until_complete(_stand_in_line(own))
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Processes that write one file, through every door."""
+"""Processes that write to one file, through every door."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.writers import (
     amount,
 )
 
-AT_ONCE = 10.0  # seconds; far less than any time-out, far more than a turn takes
+AT_ONCE = 10.0  # seconds; far less than any time-out, and far more than a turn takes
 
 
-SHORT = 0.5  # write_timeout of who shall wait in vain
+SHORT = 0.5  # the write_timeout of a writer that is to time out
 
 
-# The door here, and that of the other process.
+# The door here, and the door of the other process.
 DOORS = pytest.mark.parametrize(
     ("door", "other"), [("facade", "swap-in"), ("swap-in", "pools"), ("pools", "facade")]
 )
@@ -36,26 +36,26 @@ DOORS = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 async def items(path: Path, writer: AsyncEngine) -> None:
-    """The table, in a file that nobody has open."""
+    """Create the table, in a file that is not open anywhere."""
     await create_items(writer)
     await writer.dispose()
 
 
 def writing(door: str, path: Path, **options: Any) -> Child:
-    """A process that does what it is told: see :func:`tests.writers.obey`."""
+    """Return a process that executes commands: see :func:`tests.writers.obey`."""
     child = Child(writers.obey, door, path, options)
     assert child.hear() == "open"
     return child
 
 
 async def told(child: Child, word: str) -> Any:
-    """What it answers, while the loop goes on."""
+    """Send a command and return the response, without blocking the loop."""
     return await asyncio.to_thread(child.ask, word)
 
 
 @asynccontextmanager
 async def going_on(door: Door) -> AsyncIterator[None]:
-    """Reads are served and the loop is not held up while the block runs."""
+    """Check that reads are served and the loop is not blocked during the block."""
     reads = 0
 
     async def read() -> None:
@@ -76,7 +76,7 @@ async def going_on(door: Door) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def refused_after(seconds: float, match: str) -> AsyncIterator[None]:
-    """The block waits in vain: not shorter, and not much longer."""
+    """Check that the block times out after ``seconds``: not earlier, and not much later."""
     since = time.monotonic()
     with pytest.raises(WriteTimeout, match=match):
         yield

@@ -1,5 +1,5 @@
-"""What was asked of this package under the loads of ``python -m benchmarks``.
+"""The targets of this package under the loads of ``python -m benchmarks``.
 
-loads.py  throughput and latency, beside the other contenders
-cores.py  processor time, and beside ``asyncio.to_thread``
+loads.py  throughput and latency, compared to the other contenders
+cores.py  processor time, and comparison to ``asyncio.to_thread``
 """

@@ -1,6 +1,6 @@
-"""What was asked of this package in processor time, and beside `asyncio.to_thread`.
+"""The targets of this package for processor time, and compared to `asyncio.to_thread`.
 
-On one core and on all: threads cost the more the more cores fight for the interpreter lock.
+On one core and on all: threads cost more, the more cores compete for the interpreter lock.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ PROCESS_TIME = {
     ("one-row-writes", RUN_WRITE_CORE): 1.1,
     ("session-writes", RUN_WRITE): 1.2,
 }
-"""On one core, for one of synchronous SQLAlchemy's, which does the same without asyncio."""
+"""On one core, as a multiple of synchronous SQLAlchemy's, which does the same without asyncio."""
 
 _BESIDE_THREADS = {
     ("point-reads", ENGINES): 1.0,
     ("point-reads", RUN_READ_CORE): 1.15,
     ("one-row-writes", RUN_WRITE_CORE): 1.15,
 }
-"""Throughput."""
+"""Throughput as a multiple of that of threads."""
 
 _DOORS = (SWAP_IN, ENGINES, FACADE, "closures", "closures, Core")
 
 
 def asked_of_cores(results: Sequence[LoadResult]) -> list[Asked]:
-    """Of each load that ran, on each number of cores that it ran on."""
+    """Return the targets for each load that ran, on each number of cores that it ran on."""
     return [
         *_of_process_time(with_cores(results, 1)),
         *(
@@ -101,6 +101,6 @@ _LATE: dict[str, Callable[[Run], float]] = {
 def _compared(
     loads: Loads, load: str, contender: str, other: str, figure: Callable[[Run], float]
 ) -> float | None:
-    """None where the load was not asked for, or did not have both."""
+    """Return None if the load was not run, or did not have both contenders."""
     runs, others = (runs_of(loads, load, name) for name in (contender, other))
     return ratio(runs, others, figure) if runs and others else None

@@ -1,6 +1,6 @@
-"""What was asked of this package under the loads of ``python -m benchmarks``.
+"""The targets of this package under the loads of ``python -m benchmarks``.
 
-Each is a ratio of runs of the same round, and the median over the rounds counts.
+Each is a ratio between runs of the same round, and the median over the rounds counts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Ratio = Callable[[Summary], float | None]
 
 
 def asked_of_loads(results: Sequence[LoadResult]) -> list[Asked]:
-    """Of the loads that ran, on all cores."""
+    """Return the targets for the loads that ran, on all cores."""
     loads = with_cores(results, None)
     return [*_of_reads(loads), *_of_writes(loads), *_of_mixed(loads), *_of_others(loads)]
 
 
 def with_cores(results: Sequence[LoadResult], cores: Cores) -> Loads:
-    """The loads that ran on so many cores, by their names."""
+    """Return the loads that ran on that number of cores, by name."""
     return {result.load: result for result in results if result.cores == cores}
 
 
@@ -64,7 +64,7 @@ def _of_writes(loads: Loads) -> Iterator[Asked]:
         yield from least(loads, normal, engine, "for one of stock's", _to_stock, 5)
         yield from most(loads, normal, engine, "p99, share of stock's", _p99, 0.1)
     yield from least(loads, normal, SWAP_IN, "for one of stock's", _to_stock, 4)
-    # With a Session against Core, and each against its like.
+    # Closures with a Session compared to Core, and each compared to its own kind.
     like = ((normal, RUN_WRITE), (normal, RUN_WRITE_CORE), (sessions, RUN_WRITE))
     for load, closures in like:
         yield from least(loads, load, closures, "for one of stock's", _to_stock, 10)
@@ -93,7 +93,7 @@ def _of_others(loads: Loads) -> Iterator[Asked]:
 
 
 def runs_of(loads: Loads, load: str, contender: str) -> Sequence[Run]:
-    """None at all where the load was not asked for, or did not have the contender."""
+    """Return the runs; none if the load was not run, or did not have the contender."""
     return loads[load].runs_of(contender) if load in loads else []
 
 
@@ -104,7 +104,7 @@ def _throughput(runs: Sequence[Run], others: Sequence[Run]) -> float | None:
 def least(
     loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
 ) -> Iterator[Asked]:
-    """``figure`` of ``contender`` is to be so much, or more."""
+    """Require ``figure`` of ``contender`` to be at least ``limit``."""
     found = _figure(loads, load, contender, figure)
     yield from asked_if(at_least, f"{load}: {contender}, {what}", limit, found)
 
@@ -112,13 +112,13 @@ def least(
 def most(
     loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
 ) -> Iterator[Asked]:
-    """``figure`` of ``contender`` is to be so much, or less."""
+    """Require ``figure`` of ``contender`` to be at most ``limit``."""
     found = _figure(loads, load, contender, figure)
     yield from asked_if(at_most, f"{load}: {contender}, {what}", limit, found)
 
 
 def _figure(loads: Loads, load: str, contender: str, figure: Ratio) -> float | None:
-    """None where the load was not asked for, or did not have the contender."""
+    """Return None if the load was not run, or did not have the contender."""
     summary = loads[load].summary(contender) if load in loads else None
     return None if summary is None else figure(summary)
 
@@ -129,6 +129,6 @@ def asked_if(
     limit: float,
     found: float | None,
 ) -> Iterator[Asked]:
-    """Nothing where nothing was found."""
+    """Yield the judged target; nothing if nothing was measured."""
     if found is not None:
         yield judge(what, limit, [found])

@@ -1,1 +1,1 @@
-"""What a copy to PostgreSQL takes: rows a second in each phase, and memory."""
+"""The cost of a copy to PostgreSQL: rows per second in each phase, and memory."""

@@ -43,7 +43,7 @@ def main(
         size = path.stat().st_size / _MIB
         took = time.perf_counter() - began
         out.print(f"{rows:,} rows, {size:,.0f} MiB, written in {took:.0f} s")
-        # The pages of the file are in memory by now; it is Python's that is measured.
+        # The pages of the file are in memory already; only Python's memory is measured.
         before = _memory()
         server = create_primary(Path(folder) / "server", shared_buffers="128MB", max_wal_size="4GB")
         try:

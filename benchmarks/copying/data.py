@@ -1,4 +1,4 @@
-"""The file that is copied: customers, and what they did, with columns of all common types."""
+"""The file that is copied: customers and their activity, with columns of all common types."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs\tünder
 
 
 def fill(path: Path, rows: int) -> None:
-    """Create the file with so many rows in all, one in eleven a customer."""
+    """Create the file with ``rows`` rows in total, of which one in eleven is a customer."""
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         for table in metadata.sorted_tables:

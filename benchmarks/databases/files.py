@@ -16,7 +16,7 @@ from ..ways.engines import synchronous
 
 
 def create(template: Path, fill: Callable[[Connection], None]) -> None:
-    """Fill a file that is in WAL mode already, as an application's is when it starts again."""
+    """Fill a file that is already in WAL mode, like that of an application that restarts."""
     engine = synchronous(template)
     try:
         with engine.begin() as connection:
@@ -26,7 +26,7 @@ def create(template: Path, fill: Callable[[Connection], None]) -> None:
 
 
 def copy(template: Path, directory: Path) -> Path:
-    """A file of its own for one run, on disk before the clock starts."""
+    """Return a separate file for one run, which is on disk before the clock starts."""
     database = Path(shutil.copyfile(template, directory / template.name))
     with database.open("rb+") as file:
         os.fsync(file.fileno())
@@ -34,20 +34,20 @@ def copy(template: Path, directory: Path) -> Path:
 
 
 def leave_wal(database: Path) -> None:
-    """Back to the journal that SQLite comes with."""
+    """Switch back to SQLite's default journal mode."""
     ask(database, "PRAGMA journal_mode = DELETE")
 
 
 def total(database: Path, column: str, table: str) -> int:
-    """The sum over all rows: the books of a run."""
+    """Return the sum over all rows: the books of a run."""
     found: int = ask(database, f"SELECT sum({column}) FROM {table}")
     return found
 
 
 def ask(database: Path, sql: str) -> Any:
-    """The one value of one row, asked with plain ``sqlite3``.
+    """Return the single value of a single row, queried with plain ``sqlite3``.
 
-    Only for files that nobody has open here: closing one drops SQLite's locks on it.
+    Only for files that are not open in this process: closing one drops SQLite's locks on it.
     """
     with closing(sqlite3.connect(database)) as connection:
         [(value,)] = connection.execute(sql)

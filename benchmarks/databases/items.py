@@ -39,7 +39,7 @@ class _Base(DeclarativeBase):
 
 
 class Item(_Base):
-    """The same for the ORM."""
+    """The same table for the ORM."""
 
     __table__ = ITEMS
 
@@ -49,7 +49,7 @@ class Item(_Base):
 
 
 def row(key: int) -> tuple[int, str, int]:
-    """What the table has for ``key``."""
+    """Return the row of ``key``."""
     return key, f"item number {key}", 7 * key
 
 
@@ -59,11 +59,11 @@ def fill(connection: Connection) -> None:
 
 
 def read(key: int) -> Steps:
-    """One row by its primary key."""
+    """Read one row by its primary key."""
     check_rows((yield Run(_BY_ID, {"key": key})), [row(key)])
 
 
 def get(key: int) -> Steps:
-    """The same as an object."""
+    """Read the same row as an object."""
     item = yield Get(Item, key)
     check_rows([(item.id, item.name, item.price)], [row(key)])

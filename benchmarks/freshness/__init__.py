@@ -1,1 +1,1 @@
-"""Reads right after writes, on replicas that lag: how many are stale, and what it costs."""
+"""Reads right after writes, on lagging replicas: the number of stale reads, and the cost."""

@@ -1,9 +1,9 @@
-"""Reads right after writes, on two replicas that lag: how many are stale, and what it costs.
+"""Reads right after writes, on two lagging replicas: the number of stale reads, and the cost.
 
-``python -m benchmarks.freshness --pairs 100000``: at each lag many clients write a row each and
-read it at once, with a token that they carry along, as a browser does by a cookie; half of the
-pairs through asyncpg, half through psycopg. A tenth as many run without tokens. Then one client
-alone times what ``fresh()`` adds to a write and to a read.
+``python -m benchmarks.freshness --pairs 100000``: at each lag, many clients each write a row and
+read it at once, with a token that they carry along, as a browser does with a cookie; half of the
+pairs run through asyncpg, half through psycopg. A tenth as many run without tokens. Then a single
+client measures what ``fresh()`` adds to a write and to a read.
 """
 
 from __future__ import annotations

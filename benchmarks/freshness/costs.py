@@ -1,4 +1,4 @@
-"""What ``fresh()`` costs one client alone: a write, and a read in each of its situations."""
+"""The cost of ``fresh()`` for a single client: a write, and a read in each of its situations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARM_UP = 20
 
 
 def measure_costs(servers: Servers, driver: str, operations: int) -> list[Cost]:
-    """Time each operation so often without a block and with one, in turns."""
+    """Time each operation ``operations`` times without a block and with one, alternating."""
     servers.primary.sql("DROP TABLE IF EXISTS pairs")
     servers.primary.sql(f"{CREATE}; {FILL.format(last=0)}")
     servers.set_lag(0)

@@ -1,4 +1,4 @@
-"""Many clients at once, each of which writes its row and reads it at once, again and again."""
+"""Many concurrent clients, each of which repeatedly writes its row and reads it at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Found:
 def measure_pairs(
     servers: Servers, lag_ms: int, driver: str, *, pairs: int, without: int, tasks: int
 ) -> PairsRun:
-    """Run ``pairs`` with tokens, and ``without`` of them without, on replicas that lag."""
+    """Run ``pairs`` pairs with tokens, and ``without`` pairs without, on lagging replicas."""
     servers.primary.sql("DROP TABLE IF EXISTS pairs")
     servers.primary.sql(f"{CREATE}; {FILL.format(last=tasks - 1)}")
     servers.set_lag(lag_ms)
@@ -64,7 +64,7 @@ async def _run(
     found = _Found(frozenset(replica.port for replica in servers.replicas))
     client = _with_tokens if with_tokens else _without
     shares = [pairs // tasks + (number < pairs % tasks) for number in range(tasks)]
-    sign = 1 if with_tokens else -1  # values that the other run has not written
+    sign = 1 if with_tokens else -1  # so the values differ from those of the other run
     await asyncio.gather(
         *(client(db, number, share, sign, found) for number, share in enumerate(shares))
     )
@@ -74,7 +74,7 @@ async def _run(
 async def _with_tokens(
     db: ServerDatabase, number: int, pairs: int, sign: int, found: _Found
 ) -> None:
-    """A client that carries its token from block to block, as a browser does by a cookie."""
+    """Run a client that carries its token from block to block, as a browser does with a cookie."""
     token: str | None = None
     for turn in range(1, pairs + 1):
         async with db.fresh(token) as seen:

@@ -1,4 +1,4 @@
-"""What is measured, and what is asked of it."""
+"""The measurements, and their targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..report.asked import Asked, at_most
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What figures mean nothing without."""
+    """The environment, without which figures have no meaning."""
 
     postgresql: str
     python: str
@@ -25,7 +25,7 @@ class Environment:
 
     @classmethod
     def of(cls, postgresql: str) -> Environment:
-        """The environment of this process, and servers of that version."""
+        """Return the environment of this process, with servers of that version."""
         return cls(
             postgresql=postgresql,
             python=platform.python_version(),
@@ -39,10 +39,10 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """Reads, each right after a write of the same client.
+    """Reads, each right after a write by the same client.
 
-    A stale one shows a value of before. ``by_replicas`` were served by a replica, the others by the
-    primary. Times are from asking for the session to having it given back.
+    A stale read returns an earlier value. ``by_replicas`` were served by a replica, the others by
+    the primary. Times are measured from requesting the session until it has been returned.
     """
 
     count: int
@@ -53,7 +53,7 @@ class Reads:
 
     @classmethod
     def of(cls, times_s: Sequence[float], *, stale: int, by_replicas: int) -> Reads:
-        """Summarise."""
+        """Return the summary of ``times_s``."""
         ordered = sorted(times_s)
         p50, p95 = (1000 * ordered[int((len(ordered) - 1) * share)] for share in (0.50, 0.95))
         return cls(len(ordered), stale, by_replicas, p50, p95)
@@ -72,7 +72,7 @@ class PairsRun:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The median of an operation without ``fresh()`` and with it, one client alone, no lag."""
+    """The median time of an operation without and with ``fresh()``: a single client, no lag."""
 
     driver: str
     operation: str
@@ -82,7 +82,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it."""
+    """All results."""
 
     environment: Environment
     tasks: int
@@ -98,7 +98,7 @@ class Report:
 
 
 def asked_of(runs: Sequence[PairsRun]) -> list[Asked]:
-    """No stale read at any lag."""
+    """Return the target: no stale read at any lag."""
     return [
         at_most(
             f"stale reads with tokens, {run.driver}, {run.lag_ms:,} ms", 0, [run.with_tokens.stale]

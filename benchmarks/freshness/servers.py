@@ -1,4 +1,4 @@
-"""A primary and two replicas, whose lag can be set."""
+"""A primary and two replicas with a configurable lag."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Servers:
     replicas: tuple[PostgreSQL, ...]
 
     def set_lag(self, lag_ms: int) -> None:
-        """Have the replicas show commits so much later; wait until they show all of before."""
+        """Delay commits on the replicas by ``lag_ms``; wait until earlier commits are visible."""
         for replica in self.replicas:
             replica.set(recovery_min_apply_delay=f"{lag_ms}ms")
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Wait until the replicas show all that the primary has."""
+        """Wait until the replicas have everything that the primary has."""
         wanted = self.primary.sql("SELECT pg_current_wal_insert_lsn()")
         end = time.monotonic() + _SECONDS_TO_CATCH_UP
         for replica in self.replicas:
@@ -46,7 +46,7 @@ class Servers:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def database(self, driver: str, **options: Any) -> ServerDatabase:
-        """Return a facade over them."""
+        """Return a facade over these servers."""
         return ServerDatabase(
             self.primary.url(driver), replicas=_urls(self.replicas, driver), **options
         )
@@ -58,7 +58,7 @@ def _urls(servers: tuple[PostgreSQL, ...], driver: str) -> list[URL]:
 
 @contextmanager
 def running() -> Iterator[Servers]:
-    """Start them in a folder of their own, and remove all at the end."""
+    """Start the servers in a folder of their own, and remove everything at the end."""
     with TemporaryDirectory(prefix="benchmarks-") as directory, ExitStack() as started:
         folder = Path(directory)
         folder.chmod(0o711)  # as root, servers run as another user
@@ -68,14 +68,14 @@ def running() -> Iterator[Servers]:
         for number in range(REPLICAS):
             replicas.append(create_replica(primary, folder / f"replica{number + 1}"))
             started.callback(replicas[-1].remove)
-            # Under a load without a pause a replica that lags never catches up, and gives reads up
-            # at once in favour of what it replays: the 30 s that it waits are long over. The
-            # feedback is of connections that are there already.
+            # Under a continuous load, a lagging replica never catches up, and cancels reads at once
+            # in favour of replay: its grace period of 30 s expired long ago. The feedback comes
+            # from connections that are already open.
             replicas[-1].set(hot_standby_feedback="on", max_standby_streaming_delay="-1")
         servers = Servers(primary, tuple(replicas))
         try:
             yield servers
-        except Exception:  # the logs go with the servers
+        except Exception:  # the logs are removed with the servers
             for server in (primary, *replicas):
                 console().print(f"{server!r} says:", server.log[-2000:], sep="\n", markup=False)
             raise

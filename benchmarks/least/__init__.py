@@ -1,12 +1,12 @@
-"""The least that any package could do behind SQLAlchemy's interface, beside synchronous and ours.
+"""The least work possible behind SQLAlchemy's interface, compared to synchronous and to ours.
 
-dialect.py   ``sqlite3`` called in place, on the event loop
-pools.py     pools that keep what is open
+dialect.py   ``sqlite3`` called directly, on the event loop
+pools.py     pools that keep connections open
 engines.py   engines and sessions over both
 threads.py   a thread with one connection of synchronous SQLAlchemy
-prepared.py  a statement that SQLAlchemy has compiled, and rows made by it
-kinds.py     what is compared with what
+prepared.py  a statement compiled by SQLAlchemy, and rows made by it
+kinds.py     the contenders that are compared with each other
 results.py   figures
 
-Nothing of this package's own is in them, but the reused greenlets of its drop-in imports.
+They use nothing of this package, except the reused greenlets of its drop-in imports.
 """

@@ -1,7 +1,7 @@
 """The least process time that any package could have behind SQLAlchemy's interface, on one core.
 
-``python -m benchmarks.least``: for each process time that was asked of this package, beside
-synchronous SQLAlchemy and what it is for one of that: the least contender, and ours.
+``python -m benchmarks.least``: for each target for this package's process time, given as a multiple
+of synchronous SQLAlchemy's: the least contender, and ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .kinds import loads
 from .results import LeastReport, figures, table_of
 
 _CORES: Cores = 1 if sys.platform == "linux" else None
-"""Elsewhere nothing pins a process."""
+"""Elsewhere, a process cannot be pinned."""
 
 
 def main(
@@ -32,7 +32,7 @@ def main(
     json_file: JsonOption = None,
 ) -> None:
     """Compare the least process time that is possible with what was asked, and with ours."""
-    gc.freeze()  # collections before runs need not look at what was imported
+    gc.freeze()  # collections before runs need not traverse the imported modules
     effort = Effort(rounds, seconds, cores=(_CORES,))
     with TemporaryDirectory(prefix="benchmarks-") as directory:
         environment = Environment.of(Path(directory))

@@ -1,4 +1,4 @@
-"""``sqlite3`` called in place, without a thread: the least that a driver for asyncio could do."""
+"""``sqlite3`` called directly, without a thread: the least that a driver for asyncio could do."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.util import await_only
 
 READS, WRITES = "sqlite+least_reads", "sqlite+least_writes"
-"""Without any BEGIN, and with BEGIN IMMEDIATE."""
+"""Dialects without any BEGIN, and with BEGIN IMMEDIATE."""
 
 THREAD_READS, THREAD_WRITES = "sqlite+least_thread_reads", "sqlite+least_thread_writes"
-"""With BEGIN and BEGIN IMMEDIATE, for synchronous engines."""
+"""Dialects with BEGIN and with BEGIN IMMEDIATE, for synchronous engines."""
 
 
 async def _nothing() -> None:
-    """Awaited and done at once."""
+    """Complete immediately when awaited."""
 
 
 class _Cursor(sqlite3.Cursor):
     async def _async_soft_close(self) -> None:
-        """SQLAlchemy awaits this for each result whose rows are not fetched yet."""
+        """Do nothing: SQLAlchemy awaits this for each result whose rows are not fetched yet."""
 
 
 class _Connection(sqlite3.Connection):
@@ -32,10 +32,10 @@ class _Connection(sqlite3.Connection):
 
 
 class _Least(SQLiteDialect_pysqlite):
-    """``begin`` is what a transaction begins with; nothing where it is empty.
+    """A dialect whose transactions start with the statement ``begin``, or none if it is empty.
 
-    :param awaits: whether executing a statement awaits something, which is done at once. The
-        asyncio classes of SQLAlchemy raise an error otherwise; those of this package do not.
+    :param awaits: whether executing a statement awaits something, which completes at once.
+        Otherwise, SQLAlchemy's asyncio classes raise an error; those of this package do not.
     """
 
     supports_statement_cache = True
@@ -48,7 +48,7 @@ class _Least(SQLiteDialect_pysqlite):
 
     def create_connect_args(self, url: Any) -> Any:
         arguments, options = super().create_connect_args(url)
-        # Python's sqlite3 would begin transactions by itself.
+        # By default, Python's sqlite3 begins transactions implicitly.
         return arguments, {**options, "isolation_level": None, "factory": _Connection}
 
     def do_begin(self, dbapi_connection: Any) -> None:

@@ -1,6 +1,6 @@
-"""Engines over ``sqlite3`` in place, of SQLAlchemy's asyncio classes and of those of this package.
+"""Engines over direct ``sqlite3``, of SQLAlchemy's asyncio classes and of those of this package.
 
-The latter are SQLAlchemy's, too, but their greenlets are used again.
+The latter are SQLAlchemy's, too, but reuse their greenlets.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ writes_of_sqlalchemy = partial(_engine, WRITES, False)
 
 
 class InLaps(Connections):
-    """Reads, each of which lets all other tasks go on for one lap of the event loop.
+    """Reads, each of which lets all other tasks run for one lap of the event loop.
 
-    Here, and not behind the interface: it costs the least before a greenlet has begun.
+    This is done here, not behind the interface: it costs least before a greenlet has begun.
     """
 
     async def read(self, operation: Operation, key: int) -> None:
@@ -56,7 +56,7 @@ class InLaps(Connections):
 
 
 class SessionsInLaps(Sessions):
-    """The same with a session of SQLAlchemy's asyncio classes."""
+    """The same, with a session of SQLAlchemy's asyncio classes."""
 
     async def read(self, operation: Operation, key: int) -> None:
         await asyncio.sleep(0)
@@ -64,7 +64,7 @@ class SessionsInLaps(Sessions):
 
 
 class LeanSessionsInLaps(SessionsInLaps):
-    """The same whose greenlets are used again."""
+    """The same, with reused greenlets."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
@@ -75,7 +75,7 @@ class LeanSessionsInLaps(SessionsInLaps):
 
 
 class InTurn(Connections):
-    """Writes, one after the other. Each takes a lap of the loop, also if the lock is free."""
+    """Writes, one after the other. Each takes one lap of the loop, even if the lock is free."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
@@ -95,7 +95,7 @@ class InTurn(Connections):
 
 
 def in_thread(driver: str, database: Path, pragmas: Pragmas) -> Engine:
-    """Of synchronous SQLAlchemy, for the one thread that uses it."""
+    """Return a synchronous engine for the one thread that uses it."""
     engine = create_engine(
         URL.create(driver, database=str(database)),
         poolclass=StaticPool,

@@ -1,4 +1,4 @@
-"""What is compared: a door of this package, and the least that could be behind it."""
+"""The pairs that are compared: a door of this package, and the least work possible behind it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _LEAST: Mapping[str, tuple[Contender, ...]] = {
     ),
     "session-writes": (Concurrent(_THREAD, threads.session_writes),),
 }
-"""By the load."""
+"""The contenders, by load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``least`` and ``ours`` are names of contenders of ``load``."""
+    """One comparison; ``least`` and ``ours`` are names of contenders of ``load``."""
 
     name: str
     load: str
@@ -52,7 +52,7 @@ class Kind:
 
     @property
     def asked(self) -> float | None:
-        """The process time that was asked for, for one of synchronous's; None where none was."""
+        """The target for process time, as a multiple of synchronous's; None if there is none."""
         return PROCESS_TIME.get((self.load, self.ours))
 
 
@@ -73,11 +73,11 @@ KINDS: tuple[Kind, ...] = (
     Kind("run_write_core, told at once", "one-row-writes", _AT_ONCE, catalogue.RUN_WRITE_CORE),
     Kind("run_write", "session-writes", _THREAD, catalogue.RUN_WRITE),
 )
-"""Each whose process time was asked for, and what SQLAlchemy's own asyncio classes could have."""
+"""Each door with a target for process time, and the least with SQLAlchemy's asyncio classes."""
 
 
 def loads() -> list[Load]:
-    """The loads of all kinds; in each round synchronous, the least and ours take turns."""
+    """Return the loads of all kinds; in each round, synchronous, the least and ours take turns."""
     return [_load(name, least) for name, least in _LEAST.items()]
 
 
@@ -85,5 +85,5 @@ def _load(name: str, least: tuple[Contender, ...]) -> Load:
     [load] = LOADS[name](Plan())
     wanted = {SYNCHRONOUS, *(kind.ours for kind in KINDS if kind.load == name)}
     ours = [one for one in load.contenders if one.name in wanted]
-    ours.sort(key=lambda one: one.name != SYNCHRONOUS)  # it is what all are compared with
+    ours.sort(key=lambda one: one.name != SYNCHRONOUS)  # the baseline of all comparisons
     return replace(load, contenders=(*ours, *least))

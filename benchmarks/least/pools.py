@@ -1,4 +1,4 @@
-"""A pool that keeps what is open, and does nothing else: no limit, no wait, no check."""
+"""A pool that keeps connections open, and does nothing else: no limit, no wait, no check."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, StaticPool
 
 
 class Kept(StaticPool):
-    """A pool whose checkout gets a connection at rest, or a new one.
+    """A pool whose checkout returns a connection at rest, or a new one.
 
-    A block of this package's classes gives the connection back in place, so that there is one in
-    all. One of SQLAlchemy's own does it in a task, a lap of the loop later: there is one for each
-    task that reads, since to wait for another one's would be more than the least.
+    A block of this package's classes returns its connection immediately, so one connection is
+    enough. A block of SQLAlchemy's own returns it in a task, one lap of the loop later: there is
+    one connection for each task that reads, since waiting for another task's is not the least.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -1,6 +1,6 @@
-"""A statement that SQLAlchemy has compiled, run by ``sqlite3`` in place; its rows are SQLAlchemy's.
+"""A statement compiled by SQLAlchemy and run directly by ``sqlite3``; its rows are SQLAlchemy's.
 
-One lap of the event loop for each, so that other tasks go on.
+Each run takes one lap of the event loop, so other tasks can run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..ways.steps import Operation, Parameters, Run, Step, drive_async
 
 
 class _Statement:
-    """What SQLAlchemy knows when it has compiled ``core`` and executed it once."""
+    """The state that SQLAlchemy has after it has compiled ``core`` and executed it once."""
 
     def __init__(self, core: Executable, engine: Engine, parameters: Mapping[str, Any]) -> None:
         assert isinstance(core, ClauseElement)
@@ -33,7 +33,7 @@ class _Statement:
         self._names = tuple(compiled.positiontup or ())
         with engine.connect() as connection:
             metadata: Any = connection.execute(core, parameters)._metadata
-        # What a result makes rows with.
+        # The arguments with which a result makes rows.
         self._of_rows = metadata, metadata._effective_processors, metadata._key_to_index
 
     def run(self, connection: sqlite3.Connection, parameters: Mapping[str, Any]) -> list[Row[Any]]:
@@ -83,7 +83,7 @@ class _Prepared:
 
 @asynccontextmanager
 async def reads(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Each statement is prepared when it is first run."""
+    """Open a way that prepares each statement at its first run."""
     prepared = _Prepared(synchronous(database, pragmas))
     try:
         yield prepared

@@ -1,4 +1,4 @@
-"""Figures of the least, beside what was asked and what is measured of this package."""
+"""Figures of the least, compared to this package's targets and measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .kinds import KINDS, Kind
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Process time of an operation, for one of synchronous's in the same round: medians."""
+    """Process time of an operation as a multiple of synchronous's in the same round: medians."""
 
     kind: str
     load: str
@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class LeastReport:
-    """Everything that a call of ``python -m benchmarks.least`` found out."""
+    """All results of a run of ``python -m benchmarks.least``."""
 
     environment: Environment
     rounds: int
@@ -38,13 +38,13 @@ class LeastReport:
 
     @property
     def right(self) -> bool:
-        """Whether every read had its rows, and every write is in the file."""
+        """Whether every read returned its rows, and every write is in the file."""
         summaries = [one for load in self.loads for one in load.summaries]
         return not any(one.unbalanced_runs or one.errors for one in summaries)
 
 
 def figures(results: Sequence[LoadResult]) -> list[Figure]:
-    """One for each kind."""
+    """Return one figure for each kind."""
     by_name = {result.load: result for result in results}
     return [_figure(kind, by_name[kind.load]) for kind in KINDS]
 
@@ -61,7 +61,7 @@ def _ratio(result: LoadResult, contender: str) -> float | None:
 
 
 def table_of(report: LeastReport, cores: Cores) -> Table:
-    """One line for each kind."""
+    """Return a table with one line for each kind."""
     made = table(
         f"process time on {named(cores)}, for one of {SYNCHRONOUS}'s",
         "kind",

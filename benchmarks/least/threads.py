@@ -1,6 +1,6 @@
 """Functions in a thread with one connection of synchronous SQLAlchemy: a queue, and no more.
 
-Each call is a transaction of its own, since each has a snapshot of its own, or commits by itself.
+Each call is a separate transaction, since each has its own snapshot, or commits separately.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 def read(connection: Connection, operation: Operation, key: int) -> None:
-    """Between BEGIN and ROLLBACK."""
+    """Run the operation between BEGIN and ROLLBACK."""
     try:
         drive(operation(key), partial(execute, connection))
     finally:
@@ -40,35 +40,35 @@ def read(connection: Connection, operation: Operation, key: int) -> None:
 
 
 def write(connection: Connection, operation: Operation, key: int) -> None:
-    """Between BEGIN IMMEDIATE and COMMIT."""
+    """Run the operation between BEGIN IMMEDIATE and COMMIT."""
     with connection.begin():
         drive(operation(key), partial(execute, connection))
 
 
 def read_with_session(connection: Connection, operation: Operation, key: int) -> None:
-    """The same through a session of its own."""
+    """Do the same through a new session."""
     with Session(connection) as session:
         drive(operation(key), partial(execute, session))
 
 
 def write_with_session(connection: Connection, operation: Operation, key: int) -> None:
-    """The same through a session of its own."""
+    """Do the same through a new session."""
     with Session(connection) as session, session.begin():
         drive(operation(key), partial(execute, session))
 
 
 def _settings(connection: Connection) -> Settings:
     found = settings_of(connection)
-    connection.rollback()  # what has asked for them
+    connection.rollback()  # end the transaction of these queries
     return found
 
 
 class Thread:
-    """Tasks put calls into a queue; one wake-up of the loop tells all outcomes there are.
+    """A thread with a queue of calls; one wake-up of the loop delivers all available outcomes.
 
-    :param at_once: the loop is woken when a call has ended, unless it has been woken already; if
-        not, when no call waits any more. That costs far less, since a thread that is woken wants
-        the interpreter lock, and the first of many calls is told as late as the last of them.
+    :param at_once: wake the loop when a call has ended, unless it has already been woken.
+        Otherwise, wake it when the queue is empty. That costs far less, since a thread that is
+        woken competes for the interpreter lock, but the first outcome arrives as late as the last.
     """
 
     def __init__(self, engine: Engine, do: _Do, at_once: bool) -> None:
@@ -89,13 +89,13 @@ class Thread:
     write = read
 
     async def settings(self, *, writes: bool) -> Settings:
-        del writes  # one connection for what there is
+        del writes  # there is only one connection
         done: asyncio.Future[Settings] = self._loop.create_future()
         self._calls.put((done, _settings, ()))
         return await done
 
     def end(self) -> None:
-        """When no call waits or runs any more."""
+        """End the thread once no call waits or runs any more."""
         self._calls.put(None)
         self._thread.join()
         self._engine.dispose()

@@ -1,4 +1,4 @@
-"""The loads by name. A further load is one more module and one more line here."""
+"""The loads by name. Adding a load takes one module and one line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a load consists of."""
+"""The parts of a load."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _QUICK_TASKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the command was asked for.
+    """The options of the command.
 
-    :param quick: everything once, for a moment, by a handful of tasks: does it run?
-    :param large: files of gigabytes, too
-    :param scale: how large a share of the published numbers of rows there is
+    :param quick: everything once, briefly, by a handful of tasks, to check that it runs
+    :param large: also use files of gigabytes
+    :param scale: the share of the published numbers of rows to create
     """
 
     quick: bool = False
@@ -32,14 +32,14 @@ class Plan:
 class Load:
     """The same work for several contenders.
 
-    :param parts: what is done at once
+    :param parts: the parts that run concurrently
     :param fill: creates and fills the tables, once
-    :param effects: how many writing operations have left their mark in the file
-    :param may_lose: contenders whose books need not balance: that they do not is the result
-    :param times: how many times as long as others it runs: its operations are long
-    :param synchronous: the PRAGMA, of all contenders
-    :param in_line: the clock starts when each task has done one operation
-    :param shared: all use the same file, which nobody writes: it is too large for copies
+    :param effects: returns the number of writing operations whose effect is in the file
+    :param may_lose: contenders whose books need not balance: the difference is the result
+    :param times: the factor by which it runs longer than others, if its operations are long
+    :param synchronous: the PRAGMA, for all contenders
+    :param in_line: start the clock when each task has done one operation
+    :param shared: all contenders read the same file, which is too large to copy
     """
 
     name: str
@@ -55,16 +55,16 @@ class Load:
     shared: bool = False
 
     def shrunk(self) -> Load:
-        """For a plan that is quick."""
+        """Return the load for a quick plan."""
         parts = (replace(part, tasks=min(part.tasks, _QUICK_TASKS)) for part in self.parts)
         return replace(self, parts=tuple(parts), times=1)
 
     def among(self, names: Collection[str]) -> Load:
-        """The load with these contenders, the baseline and the synchronous one."""
+        """Return the load with these contenders, the baseline and the synchronous one."""
         first, *others = self.contenders
         wanted = {SYNCHRONOUS, *names}
         return replace(self, contenders=(first, *(one for one in others if one.name in wanted)))
 
 
 Loads = Callable[[Plan], list[Load]]
-"""What one name on the command line stands for."""
+"""The loads that one name on the command line stands for."""

@@ -42,5 +42,5 @@ _PART = Part(
 
 
 def loads(_plan: Plan) -> list[Load]:
-    """What a hop costs is divided by a thousand here."""
+    """Return the load, in which a thousand rows share the cost of a hop."""
     return [Load("bulk-inserts", (_PART,), items.fill, catalogue.WRITING, _transactions)]

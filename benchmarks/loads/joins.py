@@ -1,4 +1,4 @@
-"""A hundred rows of two tables: what fetching takes."""
+"""A hundred rows of two tables: the cost of fetching."""
 
 from __future__ import annotations
 

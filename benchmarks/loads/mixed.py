@@ -1,4 +1,4 @@
-"""A web application's day: short reads, short writes, and a report that takes its time."""
+"""The day of a web application: short reads, short writes, and a slow report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .point_reads import READS
 
 _TIMES = 20
 _TIMES_QUICK = 1
-"""How often the scan goes through the items: a quarter of a second, and none at all."""
+"""The number of passes over the items in a scan, which take 250 ms, and almost no time."""
 
 _RUN_TIMES = 5
 
@@ -32,13 +32,13 @@ _PRICES = 7 * items.ROWS * (items.ROWS + 1) // 2
 
 
 def scan(times: int, _key: int) -> Steps:
-    """All items, so many times."""
+    """Scan all items ``times`` times."""
     expected = _PRICES * times * (times + 1) // 2
     check_rows((yield Run(_SCAN, {"times": times})), [(expected,)])
 
 
 def fill(connection: Connection) -> None:
-    """Items to read, and counters to write."""
+    """Create items to read, and counters to write."""
     items.fill(connection)
     fill_counters(connection)
 

@@ -1,4 +1,4 @@
-"""One UPDATE of one row, each in a transaction of its own, and every one accounted for."""
+"""One UPDATE of one row, each in a separate transaction, and each accounted for."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def fill(connection: Connection) -> None:
 
 
 def write(key: int) -> Steps:
-    """One row."""
+    """Update one row."""
     check_count((yield Run(_ADD_ONE, {"key": key})))
 
 
 def moved(database: Path) -> int:
-    """By how much the counters have grown."""
+    """Return the amount by which the counters have grown."""
     return total(database, "v", "t")
 
 
@@ -66,19 +66,19 @@ WRITES = Part(
 
 
 def normal(_plan: Plan) -> list[Load]:
-    """Commits that do not wait for the disk."""
+    """Return the load with commits that do not wait for the disk."""
     contenders = (*catalogue.WRITING, *catalogue.OTHER_STOCK_POOLS)
     return [Load("one-row-writes", (WRITES,), fill, contenders, moved)]
 
 
 def through_sessions(_plan: Plan) -> list[Load]:
-    """The same UPDATE in the transaction of an ORM session."""
+    """Return the load with the same UPDATE in the transaction of an ORM session."""
     writes = replace(WRITES, title="UPDATE of one row in the transaction of an ORM session")
     return [Load("session-writes", (writes,), fill, catalogue.WRITING_SESSIONS, moved)]
 
 
 def full(_plan: Plan) -> list[Load]:
-    """Commits that do."""
+    """Return the load with commits that wait for the disk."""
     contenders = (*catalogue.WRITING, catalogue.stock_as_it_comes)
     return [
         Load(

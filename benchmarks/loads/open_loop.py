@@ -1,4 +1,4 @@
-"""A server's hour in seconds: requests at random moments, and a report now and then."""
+"""An hour of a server in seconds: requests at random moments, and occasional reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPEN_LOOP = "open-loop"
 
 _TIMES = 10
 _TIMES_QUICK = 1
-"""How often the scan goes through the items: 50-100 ms, and none at all."""
+"""The number of passes over the items in a scan, which take 50-100 ms, and almost no time."""
 
 _RUN_TIMES = 10
 

@@ -1,4 +1,4 @@
-"""One row by its primary key, one connection or session a read, as web requests do."""
+"""One row by its primary key, with one connection or session per read, as in web requests."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _GETS = Part(
 
 
 def in_core(_plan: Plan) -> list[Load]:
-    """In Core, and without SQLAlchemy."""
+    """Return the load in Core, and without SQLAlchemy."""
     contenders = (*catalogue.READING, catalogue.prepared_reads, *catalogue.OTHER_STOCK_POOLS)
     return [Load("point-reads", (READS,), items.fill, contenders)]
 
 
 def through_sessions(_plan: Plan) -> list[Load]:
-    """Through ORM sessions."""
+    """Return the load through ORM sessions."""
     return [Load("orm-get", (_GETS,), items.fill, catalogue.GETTING)]

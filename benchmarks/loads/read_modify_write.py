@@ -1,6 +1,6 @@
-"""SELECT, then UPDATE with what was read, in one transaction: who loses updates?
+"""SELECT, then UPDATE with the value read, in one transaction: which contenders lose updates?
 
-Fifty tasks share a few rows, so that two often read the same one.
+Fifty tasks share a few rows, so two of them often read the same row.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ _CONTENDERS: tuple[Contender, ...] = (
 
 
 def loads(_plan: Plan) -> list[Load]:
-    """Stock sends no BEGIN before a SELECT, and so may lose updates, which its books show."""
+    """Return the load. Stock sends no BEGIN before a SELECT and may lose updates: see its books."""
     may_lose = frozenset({STOCK})
     return [Load("read-modify-write", (_PART,), fill, _CONTENDERS, moved, may_lose=may_lose)]

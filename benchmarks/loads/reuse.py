@@ -1,4 +1,4 @@
-"""What it costs to open a connection for each read instead of keeping it."""
+"""The cost of opening a connection for each read instead of keeping one open."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ _CONTENDERS: tuple[Contender, ...] = (
 
 
 def by_schema(plan: Plan) -> list[Load]:
-    """SQLite parses the whole schema when a connection needs it for the first time."""
+    """Return the loads by schema: SQLite parses all of it when a connection first needs it."""
     objects = (10, 100) if plan.quick else (10, 100, 1_000)
     points = [Point(OPEN_OR_REUSE, "schema objects", number) for number in objects]
     return [_load(_ONE_TASK, partial(_fill_schema, point.x), point) for point in points]
 
 
 def by_size(plan: Plan) -> list[Load]:
-    """A new connection begins with an empty page cache."""
+    """Return the loads by file size: a new connection starts with an empty page cache."""
     sizes = (1,) if plan.quick else (1, 100, _LARGE_MIB) if plan.large else (1, 100)
     return [
         _load(
@@ -87,7 +87,7 @@ def _load(part: Part, fill: Callable[[Connection], None], point: Point) -> Load:
 
 
 def _fill_schema(objects: int, connection: Connection) -> None:
-    """A table and an index make two."""
+    """Create ``objects`` schema objects; a table and its index count as two."""
     items.fill(connection)
     for number in range(objects // 2):
         connection.exec_driver_sql(

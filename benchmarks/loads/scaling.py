@@ -1,4 +1,4 @@
-"""The same with more and more tasks: who stands in line pays for it, or not."""
+"""The same with more and more tasks, to see whether waiting in line has a cost."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def writes_by_tasks(plan: Plan) -> list[Load]:
 
 
 def turns(_plan: Plan) -> list[Load]:
-    """One turn after the other, with a short line and with a very long one.
+    """Return the loads with one turn after the other, in a short line and in a very long one.
 
-    From when all stand in line, and for so long that each has about one more turn.
+    The clock starts once all tasks are in line, and runs until each has had about one more turn.
     """
     loads = _by_tasks(TURNS, WRITES, fill, _IN_LINE, moved, (FEW, MANY))
     return [replace(load, times=_TURNS_TIMES, in_line=True) for load in loads]

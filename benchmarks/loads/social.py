@@ -1,9 +1,9 @@
-"""The load that aiosqlitepool's README publishes figures of: posts, their comments and likes.
+"""The load for which aiosqlitepool's README publishes figures: posts, their comments and likes.
 
 There: 1.2 million users, 120,000 posts, 6 million comments, 12 million likes; 100 workers; a pool
-of 100. A request asks for one post with its author, and for how many comments and likes it has, by
-one query that joins both. Here the numbers of rows are scaled; a post has 50 comments and 100 likes
-at any scale, so that a request is the same work.
+of 100. A request reads one post with its author and the numbers of its comments and likes, with
+one query that joins both. Here, the numbers of rows are scaled; a post has 50 comments and 100
+likes at any scale, so the work of a request is the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ POOL_OF_100 = f"{catalogue.POOLED}, {CONNECTIONS} connections"
 _USERS, _POSTS = 1_200_000, 120_000
 _COMMENTS_A_POST, _LIKES_A_POST = 50, 100
 _LEAST_POSTS = 20
-"""Of which there are ten times as many users."""
+"""The smallest number of posts; there are ten times as many users."""
 
 _METADATA = MetaData()
 _USER = Table(
@@ -69,7 +69,7 @@ _LIKE = Table(
     UniqueConstraint("post_id", "user_id"),
 )
 
-# The rows of a post lie all over the table, as they do where people comment as time goes by.
+# The rows of a post are scattered over the table, as when comments arrive over time.
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT :count) "
 _FILL = (
     "INSERT INTO users SELECT i + 1, 'user ' || (i + 1) FROM n",
@@ -80,7 +80,7 @@ _FILL = (
 
 
 def _joined() -> Select[tuple[int, str, str, int, int]]:
-    """As there: each comment meets each like, and so both counts are their product."""
+    """Return the published query: each comment joins each like, so both counts are the product."""
     return (
         select(
             _POST.c.id,
@@ -98,7 +98,7 @@ def _joined() -> Select[tuple[int, str, str, int, int]]:
 
 
 def _counted() -> Select[tuple[int, str, str, int, int]]:
-    """What such a page wants: both counted by themselves."""
+    """Return the query that such a page needs, which counts both separately."""
     comments = select(func.count()).where(_COMMENT.c.post_id == _POST.c.id)
     likes = select(func.count()).where(_LIKE.c.post_id == _POST.c.id)
     return (
@@ -130,7 +130,7 @@ def _fill(plan: Plan, connection: Connection) -> None:
     users, posts = _users(plan), _posts(plan)
     counts = (users, posts, posts * _COMMENTS_A_POST, posts * _LIKES_A_POST)
     for count, insert in zip(counts, _FILL, strict=True):
-        # The driver takes names that the statement does not have.
+        # The driver accepts parameters that the statement does not use.
         connection.exec_driver_sql(
             _NUMBERS + insert, {"count": count, "users": users, "posts": posts}
         )
@@ -161,13 +161,13 @@ _CONTENDERS: tuple[Contender, ...] = (
 
 
 def joined(plan: Plan) -> list[Load]:
-    """The query as it was published."""
+    """Return the load with the published query."""
     product = _COMMENTS_A_POST * _LIKES_A_POST
     return [_load(plan, "social", "comments and likes joined", _JOINED, (product, product))]
 
 
 def counted(plan: Plan) -> list[Load]:
-    """The same page by a query whose counts are right, and thirty times cheaper."""
+    """Return the load of the same page with a correct query, which is thirty times cheaper."""
     counts = (_COMMENTS_A_POST, _LIKES_A_POST)
     return [_load(plan, "social-counts", "comments and likes counted", _COUNTED, counts)]
 

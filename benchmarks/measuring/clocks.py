@@ -17,13 +17,13 @@ from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 NAP_S = 0.001
-"""How long the probe of the loop asks to sleep."""
+"""The time for which the probe of the loop asks to sleep."""
 
 _SHOWN_CHARACTERS = 100
 
 
 class WrongAnswerError(Exception):
-    """A statement succeeded and its result is not what the file holds."""
+    """A statement succeeded, but its result does not match the file."""
 
 
 _REFUSALS = (
@@ -36,10 +36,10 @@ _REFUSALS = (
 
 
 class Tally:
-    """Every operation of one run: how long it took, and how it ended.
+    """All operations of one run, with their durations and outcomes.
 
-    The time of a failed operation counts as that of any other: an engine that gives up after
-    30 seconds must not look fast.
+    The time of a failed operation counts like any other: an engine that gives up after 30 seconds
+    must not look fast.
     """
 
     __slots__ = ("acknowledged_at", "errors", "latencies_s")
@@ -54,7 +54,7 @@ class Tally:
         return len(self.acknowledged_at)
 
     def take_over(self, other: Tally) -> None:
-        """All that ``other`` has counted so far is counted here, and not there."""
+        """Move everything that ``other`` has counted so far to this tally."""
         self.acknowledged_at += other.acknowledged_at
         self.errors += other.errors
         self.latencies_s += other.latencies_s
@@ -62,15 +62,15 @@ class Tally:
             counted.clear()
 
     def operation(self, since: float | None = None) -> Timed:
-        """Time the block; what the database refuses is counted and not raised.
+        """Time the block; errors of the database are counted instead of raised.
 
-        ``since`` is when it should have begun, where that was not now.
+        ``since`` is the time at which the block should have begun, if that is not now.
         """
         return Timed(self, since)
 
 
 class Timed:
-    """A block that is timed. A generator would take a part of the time of short ones."""
+    """A timed block. A generator would take a noticeable part of the time of short blocks."""
 
     __slots__ = ("_started", "_tally")
 
@@ -79,7 +79,7 @@ class Timed:
         self._started = perf_counter() if since is None else since
 
     def __enter__(self) -> None:
-        """The clock runs already."""
+        """Do nothing: the clock is already running."""
 
     def __exit__(self, type_: object, error: BaseException | None, _traceback: object) -> bool:
         ended, tally = perf_counter(), self._tally
@@ -95,10 +95,10 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the whole process has used while ``operations`` were done.
+    """The resources that the whole process used during ``operations`` operations.
 
     :param process_s: processor time of all its threads
-    :param elapsed_s: time by the clock
+    :param elapsed_s: elapsed time
     """
 
     process_s: float
@@ -107,22 +107,22 @@ class Usage:
 
 
 class Meter:
-    """Reads both clocks when it is started, and once more for the answer."""
+    """Reads both clocks when it is started, and again to return the usage."""
 
     __slots__ = ("_elapsed", "_process")
 
     def start(self) -> None:
-        """Begin, or begin anew."""
+        """Start, or restart."""
         self._elapsed, self._process = perf_counter(), process_time()
 
     def usage(self, tallies: Iterable[Tally]) -> Usage:
-        """Since the start; ``tallies`` have every operation since then."""
+        """Return the usage since the start; ``tallies`` contain all operations since then."""
         process_s, elapsed_s = process_time() - self._process, perf_counter() - self._elapsed
         return Usage(process_s, elapsed_s, sum(len(one.latencies_s) for one in tallies))
 
 
 def _reason(error: Exception) -> str:
-    """One line that is the same for the same cause, without the SQL and its parameters."""
+    """Return one line that is equal for equal causes, without the SQL and its parameters."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     first_line = (str(cause).splitlines() or [""])[0]
     return f"{type(cause).__name__}: {first_line}"[:_SHOWN_CHARACTERS]
@@ -130,13 +130,13 @@ def _reason(error: Exception) -> str:
 
 @asynccontextmanager
 async def loop_lag(nap_s: float = NAP_S) -> AsyncIterator[list[float]]:
-    """How much later than asked a task wakes that sleeps for ``nap_s``, while the block runs.
+    """Measure, during the block, how late a task wakes that sleeps for ``nap_s``, in seconds.
 
-    In seconds. This is what every other request of a server waits in addition, whatever it does.
+    Every other request of a server waits this much longer, whatever it does.
     """
     overshoots_s: list[float] = []
     probe = asyncio.create_task(_probe(overshoots_s, nap_s))
-    await asyncio.sleep(0)  # it is asleep, or what keeps the loop for all the block would go unseen
+    await asyncio.sleep(0)  # let it fall asleep, or a block that never yields would go unnoticed
     try:
         yield overshoots_s
     finally:
@@ -152,14 +152,14 @@ async def _probe(overshoots_s: list[float], nap_s: float) -> None:
             await asyncio.sleep(nap_s)
         finally:
             overshoot = perf_counter() - started - nap_s
-            if overshoot > 0:  # or it is cancelled before its time
+            if overshoot > 0:  # otherwise, it was cancelled early
                 overshoots_s.append(overshoot)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest of ``values`` that at least ``percent`` % of them do not exceed.
+    """Return the smallest of ``values`` that at least ``percent`` % of them do not exceed.
 
-    A value that was measured, never one between two of them.
+    The result is always a measured value, never an interpolated one.
     """
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -1,6 +1,6 @@
-"""How many cores a run may use: all, or the first of them.
+"""The number of cores that a run may use: all, or the first of them.
 
-On one core no two threads fight for the interpreter lock, on two they do: figures differ.
+On one core, threads do not compete for the interpreter lock; on two, they do: figures differ.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from contextlib import contextmanager
 import typer
 
 Cores = int | None
-"""A number of them; None for all."""
+"""A number of cores; None for all."""
 
 ALL = "all"
 
 
 def parse(text: str) -> Cores:
-    """The value of ``--cores``; raises :class:`typer.BadParameter` where there are not so many."""
+    """Parse the value of ``--cores``; raise :class:`typer.BadParameter` if there are too few."""
     if text == ALL:
         return None
     if not text.isdecimal() or not int(text):
@@ -37,13 +37,13 @@ def parse(text: str) -> Cores:
 
 
 def named(cores: Cores) -> str:
-    """As titles of tables have it."""
+    """Return the number of cores as text for the titles of tables."""
     return "all cores" if cores is None else "one core" if cores == 1 else f"{cores} cores"
 
 
 @contextmanager
 def limited(cores: Cores) -> Iterator[None]:
-    """Run the block on so many cores, with all threads and processes that it starts."""
+    """Run the block on ``cores`` cores, with all threads and processes that it starts."""
     if cores is None or sys.platform != "linux":
         yield
         return
@@ -58,11 +58,11 @@ def limited(cores: Cores) -> Iterator[None]:
 if sys.platform == "linux":
 
     def _pin(cores: Set[int]) -> None:
-        """Each thread that runs: a mask is one thread's, and is handed on to what it starts.
+        """Pin each running thread: a mask belongs to one thread, and is inherited by its children.
 
         https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html
         """
         for thread in threading.enumerate():
             if thread.native_id is not None:
-                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                with contextlib.suppress(ProcessLookupError):  # the thread has ended meanwhile
                     os.sched_setaffinity(thread.native_id, cores)

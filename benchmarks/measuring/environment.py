@@ -1,4 +1,4 @@
-"""What every contender of a run shares: versions, machine, file system."""
+"""The environment that all contenders of a run share: versions, machine, file system."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Recorded once. ``load_average`` is that of the minute before: a busy machine shows.
+    """The environment, recorded once. ``load_average`` covers the minute before: other load shows.
 
-    ``beside`` is how many processes that never rest were started beside the runs.
+    ``beside`` is the number of busy processes that were started beside the runs.
     """
 
     sqlite: str
@@ -33,7 +33,7 @@ class Environment:
 
     @classmethod
     def of(cls, directory: Path, event_loop: str = "asyncio", beside: int = 0) -> Environment:
-        """The environment of databases in ``directory``."""
+        """Return the environment of databases in ``directory``."""
         return cls(
             sqlite=sqlite3.sqlite_version,
             python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -52,14 +52,14 @@ class Environment:
 
 
 def _cpus() -> int:
-    """Those that this process may use, where the system tells."""
+    """Return the number of cores that this process may use, if the system reports it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _file_system(directory: Path) -> str:
-    """Its type, such as ext4; "unknown" where there is no /proc."""
+    """Return the type of the file system, such as ext4; "unknown" if there is no /proc."""
     mounts = Path("/proc/self/mountinfo")
     if not mounts.exists():
         return "unknown"

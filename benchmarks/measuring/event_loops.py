@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class RunLoop(Protocol):
-    """``asyncio.run``, or what does the same on another loop."""
+    """``asyncio.run``, or a function that does the same on another loop."""
 
     def __call__(self, main: Coroutine[Any, Any, T], /) -> T: ...
 
 
 def run_loop(*, uvloop: bool) -> RunLoop:
-    """Raises :class:`typer.BadParameter` where uvloop is wanted and missing."""
+    """Return the runner; raise :class:`typer.BadParameter` if uvloop is requested but missing."""
     if not uvloop:
         return asyncio.run
     try:
@@ -32,5 +32,5 @@ def run_loop(*, uvloop: bool) -> RunLoop:
 
 
 def named(*, uvloop: bool) -> str:
-    """The loop and its version; asyncio's is Python's."""
+    """Return the name of the loop and its version; asyncio's version is Python's."""
     return f"uvloop {version('uvloop')}" if uvloop else "asyncio"

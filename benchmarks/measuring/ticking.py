@@ -1,8 +1,8 @@
-"""A process that writes a byte when each of some moments has come: the outside of an open loop.
+"""A process that writes one byte at each of a list of times: the outside of an open loop.
 
-Timers of the loop that is measured would not do: its selector rounds them up to milliseconds
+Timers of the measured loop would not do: its selector rounds them up to milliseconds
 (https://man7.org/linux/man-pages/man2/epoll_wait.2.html), and a request is an event of a socket.
-Run by its path, so that it imports nothing else; the moments come over its standard input, as
+It is run by its path, so it imports nothing else. It reads the times from standard input, as
 doubles on the clock of :func:`time.perf_counter`, which all processes of a system share.
 """
 
@@ -14,7 +14,7 @@ BYTE = b"."
 
 
 def main() -> None:
-    """Say that it runs, with a byte; then one at each moment."""
+    """Write a byte to report the start; then write one at each of the times."""
     sys.stdout.buffer.write(BYTE)
     sys.stdout.buffer.flush()
     moments = array("d")

@@ -1,11 +1,11 @@
 """The parts of ``python -m benchmarks.plots``: docs/benchmarks.md and its pictures, from a report.
 
 markdown.py    tables
-answers.py     what the figures say, in words
+answers.py     the conclusions from the figures, in words
 finding.py     loads of a report
-blocks.py      which part of the page has which
+blocks.py      the parts of the page, and the function that writes each
 style.py       colours, and how pictures are saved
-cores.py       one core and all, and why they differ
+cores.py       one core and all cores, and why they differ
 open_loop.py   requests at random moments
 pythons.py     several Pythons and event loops
 bars.py        throughput and latency of the contenders of a load

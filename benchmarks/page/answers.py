@@ -1,4 +1,4 @@
-"""What the figures say about reuse, threads and the journal."""
+"""The conclusions from the figures about reuse, threads and the journal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..ways.contenders import STOCK, SYNCHRONOUS
 from .finding import load, series, summary
 
 _SHARE = 0.01
-"""Of the time, from which on something is called a cost."""
+"""The share of the time from which something counts as a cost."""
 
 
 def answers(report: Report) -> str:
-    """One paragraph each."""
+    """Return one paragraph for each conclusion."""
     return "\n\n".join((_reuse(report), _threads(report), _journal(report)))
 
 
@@ -44,7 +44,7 @@ def _cost_of_opening(found: LoadResult) -> str:
 
 
 def _threads(report: Report) -> str:
-    """One task has nobody to wait for: what is left is the way to SQLite and back."""
+    """Compare a single task, which waits for no other: only the way to SQLite and back is left."""
     alone, many = load(report, f"{READS_BY_TASKS} 1"), load(report, "point-reads")
     bare_us = summary(many, SYNCHRONOUS).p50_ms.median * 1000
     parts = (
@@ -59,7 +59,7 @@ def _threads(report: Report) -> str:
 
 
 def _journal(report: Report) -> str:
-    """Who does not set it, has none of WAL."""
+    """Compare the contender that does not set the journal mode, and so does not use WAL."""
     full = load(report, "one-row-writes-full")
     as_it_comes, stock = summary(full, AS_IT_COMES), summary(full, STOCK)
     return paragraph(
@@ -78,5 +78,5 @@ def _writes(one: Summary) -> str:
 
 
 def paragraph(text: str) -> str:
-    """In lines that a diff shows."""
+    """Return the text wrapped into lines, so a diff shows changes."""
     return fill(text, width=100, break_on_hyphens=False)

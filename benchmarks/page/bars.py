@@ -1,6 +1,6 @@
-"""Throughput, process time and latency of each contender, with the least and most of all rounds.
+"""Throughput, process time and latency of each contender, with minimum and maximum of all rounds.
 
-What was measured on all cores; a diamond is the median on one.
+The bars show all cores; a diamond is the median on one core.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIDTH_INCHES = 14.5
 _BAR_INCHES = 0.26
 _PANEL_INCHES = 1.0
 _AROUND_INCHES = 0.7
-"""For the title and the legend."""
+"""The space for the title and the legend."""
 
 _TWO_DECADES = 100
 
@@ -41,7 +41,7 @@ _DIAMOND: dict[str, Any] = {
 def draw(
     loads: Sequence[tuple[LoadResult, LoadResult | None]], title: str, directory: Path, name: str
 ) -> None:
-    """Each of ``loads``, on all cores and on one if it ran there, one below the other."""
+    """Draw ``loads`` below one another, on all cores, and on one core if it ran there."""
     heights = [_PANEL_INCHES + _BAR_INCHES * len(load.summaries) for load, _ in loads]
     size = (_WIDTH_INCHES, sum(heights) + _AROUND_INCHES)
     drawn = Figure(figsize=size, layout="constrained")
@@ -87,7 +87,7 @@ def _latency(axes: Axes, load: LoadResult, on_one: LoadResult | None) -> None:
 def _figures(
     load: LoadResult, on_one: LoadResult | None, figure: Callable[[Summary], Spread | None]
 ) -> tuple[list[Spread], list[float]]:
-    """On all cores, and the medians on one; none where it did not run there."""
+    """Return the figures on all cores, and the medians on one core, if it ran there."""
     free, one = (
         [found for summary in of.summaries if (found := figure(summary))] if of else []
         for of in (load, on_one)
@@ -113,7 +113,7 @@ def _finish(axes: Axes, spreads: Sequence[Spread], marks: Sequence[float]) -> No
 def _bars(
     axes: Axes, spreads: Sequence[Spread], marks: Sequence[float], colors: Sequence[str]
 ) -> None:
-    """From zero."""
+    """Draw bars that start at zero."""
     medians = [spread.median for spread in spreads]
     axes.barh(
         range(len(spreads)),
@@ -131,7 +131,7 @@ def _bars(
 def _dots(
     axes: Axes, spreads: Sequence[Spread], marks: Sequence[float], colors: Sequence[str]
 ) -> None:
-    """A logarithmic axis has no zero where a bar could begin."""
+    """Draw dots: a logarithmic axis has no zero at which a bar could start."""
     medians = [spread.median for spread in spreads]
     axes.scatter(medians, range(len(spreads)), s=60, c=colors, zorder=3)
     axes.errorbar(
@@ -163,5 +163,5 @@ def _annotate(axes: Axes, place: int, figure: float, beyond: float) -> None:
 
 
 def _short(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Return three digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"(<!-- from the report: (.+?) -->\n)(?:.*?\n)??(<!-- end --
 
 
 def write(page: str, report: Report) -> str:
-    """``page`` with every block written anew."""
+    """Return ``page`` with all blocks rewritten."""
     return _BLOCK.sub(lambda found: f"{found[1]}\n{_block(report, found[2])}\n\n{found[3]}", page)
 
 

@@ -26,7 +26,7 @@ _WHY = (
 
 
 def one_core_and_all(report: Report) -> str:
-    """The reason, the figures that show it best, and a table for each load."""
+    """Return the reason, the figures that show it best, and a table for each load."""
     tables = (_table(load(report, name), pinned(report, name, _ONE)) for name in _LOADS)
     return "\n\n".join((paragraph(f"{_WHY} {_shown(report)}"), *tables))
 

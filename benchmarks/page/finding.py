@@ -7,11 +7,11 @@ from ..report.results import LoadResult, Report, Summary
 
 
 class MissingError(Exception):
-    """The page wants something that the report does not have."""
+    """The page needs something that is missing from the report."""
 
 
 def load(report: Report, name: str) -> LoadResult:
-    """The load of that name, on all cores."""
+    """Return the load of that name, on all cores."""
     found = pinned(report, name, None)
     if found is None:
         raise MissingError(name)
@@ -19,19 +19,19 @@ def load(report: Report, name: str) -> LoadResult:
 
 
 def pinned(report: Report, name: str, cores: Cores) -> LoadResult | None:
-    """The same on so many; None where it did not run on them."""
+    """Return the load on that number of cores; None if it did not run on them."""
     found = (one for one in report.loads if (one.load, one.cores) == (name, cores))
     return next(found, None)
 
 
 def with_all_cores(report: Report, name: str) -> list[LoadResult]:
-    """The load of that name on all cores, and on each other number of them."""
+    """Return the load of that name on all cores, and on each other number of cores."""
     first = load(report, name)
     return [first, *(one for one in report.loads if one.load == name and one is not first)]
 
 
 def series(report: Report, name: str) -> list[LoadResult]:
-    """The loads of a series, in their order, on all cores."""
+    """Return the loads of a series, in their order, on all cores."""
     found = _series_by_cores(report, name).get(None)
     if not found:
         raise MissingError(name)
@@ -39,7 +39,7 @@ def series(report: Report, name: str) -> list[LoadResult]:
 
 
 def series_with_all_cores(report: Report, name: str) -> list[list[LoadResult]]:
-    """The same on all cores, and on each other number of them."""
+    """Return the series on all cores, and on each other number of cores."""
     first = series(report, name)
     others = _series_by_cores(report, name).items()
     return [first, *(found for cores, found in others if cores is not None)]
@@ -54,7 +54,7 @@ def _series_by_cores(report: Report, name: str) -> dict[Cores, list[LoadResult]]
 
 
 def summary(of: LoadResult, contender: str) -> Summary:
-    """That contender's."""
+    """Return the summary of ``contender``."""
     found = of.summary(contender)
     if found is None:
         raise MissingError(f"{contender} in {of.load}")

@@ -1,4 +1,4 @@
-"""A line for each contender, over the number in which the loads of a series differ."""
+"""A line for each contender, plotted over the number in which the loads of a series differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .style import LOOKS, save, settings_of, tidy
 
 _PANEL_INCHES = (5.75, 3.6)
 _AROUND_INCHES = 0.8
-"""For the title and the legend."""
+"""The space for the title and the legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Panel:
 
 
 def draw(rows: Sequence[Sequence[Panel]], title: str, directory: Path, name: str) -> None:
-    """Panels in rows; a contender looks the same in all of them."""
+    """Draw the panels in rows; a contender looks the same in all of them."""
     width, height = _PANEL_INCHES
     size = (width * len(rows[0]), height * len(rows) + _AROUND_INCHES)
     drawn = Figure(figsize=size, layout="constrained")
@@ -49,7 +49,7 @@ def draw(rows: Sequence[Sequence[Panel]], title: str, directory: Path, name: str
 
 
 def _legend(drawn: Figure) -> dict[str, Artist]:
-    """Contenders that look the same, since none of them is in the other's panel, are one."""
+    """Return the legend, in which contenders that look the same, in separate panels, are merged."""
     names: dict[tuple[str, str], dict[str, Artist]] = {}
     for axes in drawn.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -22,7 +22,7 @@ Cell = Callable[[Summary], str]
 
 
 def load_table(load: LoadResult) -> str:
-    """All contenders of a load, under a line that says what it is."""
+    """Return a table of all contenders of a load, below a line that describes the load."""
     title = (
         f"*{load.load}, {named(load.cores)}*: {load.title}; {pace(load)}; "
         f"{journal(load.summaries[0])}. Runs of {load.seconds:g} s."
@@ -69,7 +69,7 @@ def _row(load: LoadResult, one: Summary) -> Iterator[str]:
 
 
 def series_table(series: Sequence[LoadResult], what: str, cell: Cell) -> str:
-    """A line for each contender, a column for each load of the series."""
+    """Return a table with a line for each contender and a column for each load of the series."""
     first = series[0]
     of = first.point.of if first.point else ""
     title = (
@@ -85,7 +85,7 @@ def series_table(series: Sequence[LoadResult], what: str, cell: Cell) -> str:
 
 
 def asked_table(asked: Sequence[Asked]) -> str:
-    """What was asked, and whether it is so; a dash where nothing was."""
+    """Return a table of the targets and whether they are met; a dash if there are none."""
     rows = (
         (one.what, f"{one.limit:g}", f"{one.measured:.2f}", "yes" if one.kept else "**no**")
         for one in asked
@@ -94,12 +94,12 @@ def asked_table(asked: Sequence[Asked]) -> str:
 
 
 def environment(report: Report) -> str:
-    """Versions and machine."""
+    """Return the versions and the machine."""
     return environment_line(report.environment, report.rounds).replace("\n", "\n\n")
 
 
 def settings(report: Report) -> str:
-    """As the connections themselves reported them."""
+    """Return the settings, as reported by the connections themselves."""
     rows = (
         (", ".join(f"“{name}”" for name in names), f"`{line}`")
         for line, names in settings_by_contender(report.loads).items()
@@ -110,7 +110,7 @@ def settings(report: Report) -> str:
 def table(
     headings: Sequence[str], rows: Iterator[Sequence[str] | Iterator[str]], *, figures: bool = True
 ) -> str:
-    """In Markdown; ``figures`` stand at the right of their columns."""
+    """Return a Markdown table; ``figures`` are right-aligned."""
     ruler = ["---", *(["---:" if figures else "---"] * (len(headings) - 1))]
     lines = [headings, ruler, *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

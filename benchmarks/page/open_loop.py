@@ -1,4 +1,4 @@
-"""The open loop, with all that is asked of it in one table for each number of cores."""
+"""The open loop, with all its targets in one table for each number of cores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADINGS = (
 
 
 def open_loop(report: Report) -> str:
-    """A table for all cores, and one for each other number of them."""
+    """Return a table for all cores, and one for each other number of cores."""
     parts = (
         with_all_cores(report, f"{OPEN_LOOP}: {part}") for part in ("reads", "writes", "scans")
     )

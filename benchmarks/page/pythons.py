@@ -16,13 +16,13 @@ _NOTHING = "-"
 
 
 def tables(reports: Sequence[Report]) -> str:
-    """Of the loads of the first report: a line for each report and number of cores."""
+    """Return tables of the first report's loads: one line for each report and number of cores."""
     loads = {load.load: load for load in reports[0].loads}
     return "\n\n".join(_table(reports, load) for load in loads.values())
 
 
 def write(page: str, made: str) -> str:
-    """``page`` with ``made`` between its markers."""
+    """Return ``page`` with ``made`` between its markers."""
     return _BLOCK.sub(lambda found: f"{found[1]}\n{made}\n\n{found[2]}", page)
 
 

@@ -1,4 +1,4 @@
-"""What all pictures have in common."""
+"""The common style of all pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..report.results import LoadResult
 from ..report.tables import journal
 
 OURS, STOCK, SYNCHRONOUS, OTHERS = "#0072B2", "#D55E00", "#4D4D4D", "#B5B5B5"
-"""Of the palette of Okabe and Ito, which people who see no red or no green can tell apart."""
+"""Colours of the palette of Okabe and Ito, which people with colour blindness can distinguish."""
 
 KINDS = {
     "this package": OURS,
@@ -37,14 +37,14 @@ LOOKS = {
 }
 """The colour and the marker of a contender's line, the same in all pictures.
 
-Synchronous SQLAlchemy has none: one thread has no tasks to be drawn over.
+Synchronous SQLAlchemy has none: a single thread has no number of tasks to plot over.
 """
 
 _DOTS_AN_INCH = 110
 
 
 def color(contender: str) -> str:
-    """By the kind of contender; the names of stock's tell its settings, too."""
+    """Return the colour of the kind of contender; the names of stock also contain its settings."""
     if contender.startswith("stock"):
         return STOCK
     if contender.startswith(("synchronous", "asyncio.to_thread")):
@@ -53,22 +53,22 @@ def color(contender: str) -> str:
 
 
 def settings_of(load: LoadResult) -> str:
-    """The journal mode and ``synchronous``, which a picture says in its title."""
+    """Return the journal mode and ``synchronous``, for the title of a picture."""
     return journal(load.summaries[0])
 
 
 def tidy(axes: Axes, grid: str) -> None:
-    """No more lines than are read."""
+    """Remove lines that do not help the reader."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="x" if grid == "x" else "y", color="#DDDDDD", linewidth=0.7)
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
-    """As PNG and as SVG, the same each time."""
-    # SVG has ids and a date of its own otherwise, and a repository a change each time.
+    """Save the figure as PNG and as SVG, with the same bytes each time."""
+    # Otherwise, an SVG contains random ids and the date, and each run changes the repository.
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # places are found once, not for each format
+    figure.set_layout_engine("none")  # the layout is computed once, not for each format
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
     figure.savefig(directory / f"{name}.png", dpi=_DOTS_AN_INCH)

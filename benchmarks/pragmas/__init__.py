@@ -1,1 +1,1 @@
-"""What ``temp_store`` and ``mmap_size`` make of reads."""
+"""The effect of ``temp_store`` and ``mmap_size`` on reads."""

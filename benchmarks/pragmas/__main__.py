@@ -1,4 +1,4 @@
-"""What ``temp_store`` and ``mmap_size`` make of reads, on a small file and on a large one.
+"""The effect of ``temp_store`` and ``mmap_size`` on reads, with a small file and a large one.
 
 ``python -m benchmarks.pragmas``.
 """

@@ -1,6 +1,6 @@
-"""Reads under other settings, each in a process of its own, through ``run_read_core()``.
+"""Reads with different settings, each in a separate process, through ``run_read_core()``.
 
-Settings take turns, and the one that is the default comes first.
+The settings take turns, and the default comes first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sa_sqlite_pool.settings import PragmaValue
 
 MIB = 2**20
 _PAYLOAD = 1000
-_BYTES_A_ROW = 1150  # with its key, its number and its share of a page
+_BYTES_A_ROW = 1150  # including its key, its number and its share of the page overhead
 _SORTED_ROWS = 400_000
 _READS = 20_000
 
@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, Mapping[str, PragmaValue]] = {
     "mmap_size = 256 MiB": {"mmap_size": 256 * MIB},
     "mmap_size = 8 GiB": {"mmap_size": 8192 * MIB},
 }
-"""Names, and what is set beside this package's defaults."""
+"""Names, and the settings in addition to this package's defaults."""
 
 _READ = text("SELECT n FROM things WHERE id = :id")
 _SCAN = text("SELECT sum(length(payload)) FROM things")
@@ -71,7 +71,7 @@ LOADS: Mapping[str, Callable[[Connection, int], None]] = {
 
 
 class Cost(NamedTuple):
-    """What one run took: seconds of process time and by the clock, bytes of memory at most."""
+    """The cost of one run: process time and elapsed time in seconds, peak memory in bytes."""
 
     cpu: float
     wall: float
@@ -79,7 +79,7 @@ class Cost(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Medians of one setting under one load; ``ratio`` is process time by that of the default."""
+    """Medians of one setting under one load; ``ratio`` is its process time over the default's."""
 
     file: str
     load: str
@@ -89,7 +89,7 @@ class Figure(NamedTuple):
 
 
 def fill(path: Path, mebibytes: int) -> int:
-    """Create a file of about that size, in WAL mode; return its number of rows."""
+    """Create a file of approximately that size, in WAL mode; return its number of rows."""
     rows = max(1, mebibytes * MIB // _BYTES_A_ROW)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -103,7 +103,7 @@ def fill(path: Path, mebibytes: int) -> int:
 
 
 def measure(mebibytes: Sequence[int], rounds: int) -> list[Figure]:
-    """Return the medians of ``rounds`` rounds, after one that does not count."""
+    """Return the medians of ``rounds`` rounds, after one that is not counted."""
     with TemporaryDirectory(prefix="benchmarks-") as directory:
         return [
             figure for size in mebibytes for figure in _on_a_file(Path(directory), size, rounds)

@@ -1,7 +1,7 @@
 """The parts of ``python -m benchmarks.processes``.
 
-doors.py       who opens the database, and how
-work.py        what one process does
-running.py     all processes of a run, from the same instant on
-results.py     figures, and what was asked of them
+doors.py       the doors through which the database is opened
+work.py        the work of one process
+running.py     all processes of a run, started at the same instant
+results.py     figures, and their targets
 """

@@ -13,7 +13,7 @@ from sa_sqlite_pool import SQLiteDatabase
 from ..ways import engines
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""A session whose transaction is committed at the end of the block."""
+"""Open a session whose transaction is committed at the end of the block."""
 
 Door = Callable[[Path], AbstractAsyncContextManager[Begin]]
 

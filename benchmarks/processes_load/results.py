@@ -1,4 +1,4 @@
-"""Figures of processes that write the same file, and what was asked of them."""
+"""Figures of processes that write to the same file, and their targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .work import Share
 
 @dataclass(frozen=True, slots=True)
 class ProcessFigures:
-    """One process of a run."""
+    """The figures of one process of a run."""
 
     door: str
     transactions: int
@@ -40,10 +40,10 @@ class ProcessFigures:
 
 @dataclass(frozen=True, slots=True)
 class ProcessesRun:
-    """One contender in one round; times are those of all transactions of all processes.
+    """One contender in one round; times cover all transactions of all processes.
 
-    ``evenness`` is how many transactions the process with the least has for one of that with the
-    most. ``settings`` are those of each door.
+    ``evenness`` is the smallest number of transactions of a process divided by the largest.
+    ``settings`` contains the settings of each door.
     """
 
     contender: str
@@ -71,7 +71,7 @@ class ProcessesRun:
         seconds: float,
         found: int,
     ) -> ProcessesRun:
-        """The figures of ``shares``; ``found`` is how many transactions the file has."""
+        """Return the figures of ``shares``; ``found`` is the number of transactions in the file."""
         latencies_s = [latency for share in shares for latency in share.measured.latencies_s]
         counts = [share.in_time for share in shares]
         processes = [ProcessFigures.of(share) for share in shares]
@@ -116,11 +116,11 @@ class ProcessesSummary:
     loop_lag_p99_ms: Spread
     errors: dict[str, int]
     most_errors: int
-    """Of one run."""
+    """The largest number in a run."""
 
     @classmethod
     def of(cls, runs: Sequence[ProcessesRun], stock: Sequence[ProcessesRun]) -> ProcessesSummary:
-        """``runs`` and ``stock`` are one contender's each, in the order of rounds."""
+        """Return the summary; ``runs`` and ``stock`` are one contender's each, ordered by round."""
         return cls(
             contender=runs[0].contender,
             throughput=Spread.of([run.throughput for run in runs]),
@@ -146,7 +146,7 @@ def _ratio(
 
 
 def asked_alone(one: ProcessesSummary) -> list[Asked]:
-    """What was asked of processes that all use this package. The worst round counts."""
+    """Return the targets for processes that all use this package. The worst round counts."""
     name = one.contender
     return [
         at_most(f"{name}: p99 of a transaction, ms", 110, [one.p99_ms.most]),
@@ -158,7 +158,7 @@ def asked_alone(one: ProcessesSummary) -> list[Asked]:
 
 
 def asked_with_outsider(one: ProcessesSummary) -> list[Asked]:
-    """What was asked where one process uses a stock engine; its errors count, too."""
+    """Return the targets if one process uses a stock engine; its errors count, too."""
     name = one.contender
     return [
         at_least(f"{name}: least/most transactions of a process", 0.5, [one.evenness.least]),
@@ -168,7 +168,7 @@ def asked_with_outsider(one: ProcessesSummary) -> list[Asked]:
 
 @dataclass(frozen=True, slots=True)
 class ProcessesReport:
-    """Everything that a call of ``python -m benchmarks.processes`` found out."""
+    """All results of a run of ``python -m benchmarks.processes``."""
 
     environment: Environment
     rounds: int

@@ -1,4 +1,4 @@
-"""All processes of a run, from the same instant on."""
+"""All processes of a run, started at the same instant."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from .work import Load, Share, work
 
 _MEET_SECONDS = 120
-"""For all processes to open the database; one that fails must not keep the others."""
+"""Time for all processes to open the database; one that fails must not block the others."""
 
 _barriers: list[Barrier] = []
-"""The one of this process, where that works for a run."""
+"""The barrier of this process, if it works for a run."""
 
 
 def run_processes(database: Path, doors: Sequence[str], load: Load, round_: int) -> list[Share]:
-    """One process for each of ``doors``, and what each has done. Raises what one of them raises."""
-    # Forked from a server that has imported everything, where the system has one.
+    """Run a process for each of ``doors``; return their shares, or raise the error of a process."""
+    # Forked from a server that has imported everything, if the system supports that.
     known = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     context.set_forkserver_preload(["__main__", __name__])

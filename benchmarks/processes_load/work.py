@@ -1,4 +1,4 @@
-"""What one process does: tasks that write in a closed loop, from the same instant as all others."""
+"""The work of one process: tasks that write in a closed loop, started together with all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .doors import DOORS, Begin
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Each of ``tasks`` writes one row a transaction and sleeps before the commit."""
+    """The load: each of ``tasks`` writes one row per transaction, and sleeps before the commit."""
 
     tasks: int
     hold_s: float
@@ -31,7 +31,7 @@ class Load:
 
 @dataclass(slots=True)
 class Share:
-    """What one process has done. ``in_time`` transactions were committed before the time was up."""
+    """The work done by one process; ``in_time`` transactions were committed before time was up."""
 
     door: str
     settings: Settings
@@ -42,7 +42,7 @@ class Share:
 
 
 def work(database: Path, door: str, load: Load, seed: str, meet: Callable[[], object]) -> Share:
-    """Open ``database``, call ``meet()``, which returns in all processes at once, and write."""
+    """Open ``database``, call ``meet()``, which returns in all processes together, and write."""
     return asyncio.run(_work(database, door, load, random.Random(seed), meet))
 
 
@@ -53,7 +53,7 @@ async def _work(
         share = Share(door, await _settings(begin))
         await asyncio.gather(
             *(_write(begin, load, rng, share.warm_up) for _ in range(load.tasks))
-        )  # connections open, statements are compiled
+        )  # opens connections, and compiles statements
         gc.collect()
         meet()
         end = perf_counter() + load.seconds
@@ -75,7 +75,7 @@ async def _repeat(begin: Begin, load: Load, rng: random.Random, share: Share, en
 
 
 async def _write(begin: Begin, load: Load, rng: random.Random, tally: Tally) -> bool:
-    """One transaction, timed from asking for the session to the end of the commit."""
+    """Run one transaction, timed from the request for the session to the end of the commit."""
     key, before = rng.randint(1, ROWS), tally.errors.total()
     with tally.operation():
         async with begin() as session:

@@ -1,8 +1,8 @@
-"""Figures, and what is said of them.
+"""Figures, and their presentation.
 
-asked.py    what was asked of this package, beside what was measured
-results.py  figures of runs, and what several rounds of them say
-reports.py  what was written as JSON, read again
+asked.py    the targets of this package, compared to measurements
+results.py  figures of runs, and their summaries over several rounds
+reports.py  reading of reports written as JSON
 output.py   a console, and a file if one is asked for
-tables.py   what ``python -m benchmarks`` prints
+tables.py   the output of ``python -m benchmarks``
 """

@@ -1,4 +1,4 @@
-"""What was asked of this package, beside what was measured."""
+"""The targets of this package, compared to measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .output import table
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One thing asked, as ``what`` says it, and whether what was ``measured`` is within it."""
+    """One target, described by ``what``, and whether the value ``measured`` meets it."""
 
     what: str
     limit: float
@@ -21,19 +21,19 @@ class Asked:
 
 
 def at_most(what: str, limit: float, measured: Sequence[float]) -> Asked:
-    """The worst of ``measured`` counts."""
+    """Return the target; the worst value of ``measured`` counts."""
     worst = max(measured)
     return Asked(what, limit, worst, worst <= limit)
 
 
 def at_least(what: str, limit: float, measured: Sequence[float]) -> Asked:
-    """The worst of ``measured`` counts."""
+    """Return the target; the worst value of ``measured`` counts."""
     worst = min(measured)
     return Asked(f"{what} (at least)", limit, worst, worst >= limit)
 
 
 def asked_table(title: str, all_asked: Iterable[Asked]) -> Table:
-    """One line for each."""
+    """Return a table with one line for each target."""
     made = table(title, "", "asked", "measured", "kept")
     for one in all_asked:
         made.add_row(

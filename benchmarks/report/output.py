@@ -1,4 +1,4 @@
-"""Where figures go: a console, and a file if one is asked for."""
+"""The output of figures: to a console, and to a file if requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _PIPED_WIDTH = 230
-"""Columns of the tables where there is no terminal to ask."""
+"""The width of tables in columns if the output is no terminal."""
 
 JsonOption = Annotated[
     typer.FileTextWrite | None,
@@ -24,12 +24,12 @@ JsonOption = Annotated[
 
 
 def console() -> Console:
-    """As wide as the terminal, or as tables need where there is none."""
+    """Return a console as wide as the terminal, or as the tables need if there is none."""
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def table(title: str, name: str, *figures: str) -> Table:
-    """An empty table: a column of names, and figures to the right of it."""
+    """Return an empty table: a column of names, followed by columns of figures."""
     made = Table(title=title, title_justify="left", title_style="bold")
     made.add_column(name, no_wrap=True)
     for heading in figures:
@@ -38,6 +38,6 @@ def table(title: str, name: str, *figures: str) -> Table:
 
 
 def write_json(report: DataclassInstance, file: typer.FileTextWrite | None) -> None:
-    """Everything of ``report``; nothing without a file."""
+    """Write all of ``report`` to ``file``; do nothing without a file."""
     if file is not None:
         json.dump(asdict(report), file, indent=2)

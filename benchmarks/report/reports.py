@@ -1,4 +1,4 @@
-"""What ``python -m benchmarks --json`` wrote, read again."""
+"""Reading of reports written by ``python -m benchmarks --json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .results import Report
 
 
 def read(file: Path) -> Report:
-    """Raises :class:`typer.BadParameter` where it is something else."""
+    """Return the report in ``file``; raise :class:`typer.BadParameter` if it contains none."""
     try:
         return TypeAdapter(Report).validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:

@@ -1,4 +1,4 @@
-"""Figures of runs, and what several rounds of them say."""
+"""Figures of runs, and their summaries over several rounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .asked import Asked
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Operations that were acknowledged, the warm-up's too, and those found in the file."""
+    """The number of acknowledged operations, including the warm-up, and of those in the file."""
 
     acknowledged: int
     found: int
@@ -28,11 +28,11 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contender in one round. ``place`` is when in the round it ran, from 0.
+    """One contender in one round. ``place`` is its position in the round, from 0.
 
-    ``acknowledged`` includes what came after the time was up, ``throughput`` does not.
-    ``process_us`` is the processor time of the whole process by operation, those of the load's
-    other parts included, and ``cores_used`` the same time by that of the clock.
+    ``acknowledged`` includes operations that ended after the time was up, ``throughput`` does not.
+    ``process_us`` is the processor time of the whole process per operation, counting operations of
+    the load's other parts, too, and ``cores_used`` the processor time over the elapsed time.
     """
 
     contender: str
@@ -55,7 +55,7 @@ class Run:
     def of(
         cls, contender: str, round_: int, place: int, measurement: Measurement, found: int | None
     ) -> Run:
-        """The figures of ``measurement``; ``found`` is how many effects the file has."""
+        """Return the figures of ``measurement``; ``found`` is the number of effects in the file."""
         tally, warm_up = measurement.measured, measurement.warm_up
         overshoots_s = measurement.overshoots_s
         usage = measurement.usage
@@ -98,10 +98,10 @@ class Spread:
 class Summary:
     """One contender over all rounds.
 
-    A ratio compares with the baseline's run of the same round, where the machine was in the same
-    mood, and is the median over the rounds; None where the baseline has nothing to show.
-    ``synchronous_ratio`` is that of throughput to synchronous SQLAlchemy's, and ``process_ratio``
-    that of process time by operation.
+    A ratio compares with the baseline's run of the same round, when the machine was in the same
+    state, and is the median over the rounds; None if the baseline has no figure.
+    ``synchronous_ratio`` is the ratio of throughput to synchronous SQLAlchemy's, ``process_ratio``
+    the ratio of process time per operation.
     """
 
     contender: str
@@ -121,11 +121,11 @@ class Summary:
     errors: dict[str, int]
     unbalanced_runs: int
     may_lose: bool
-    """Whether its books need not balance: that they do not is a result."""
+    """Whether its books need not balance, since the difference is a result."""
     lost: Spread | None
-    """Acknowledged operations that are not in the file, of one run."""
+    """Acknowledged operations that are missing from the file, per run."""
     settings: list[Settings]
-    """Each that was seen: one, unless something is wrong."""
+    """All settings that were seen: one, unless something is wrong."""
 
     @classmethod
     def of(
@@ -136,7 +136,7 @@ class Summary:
         *,
         may_lose: bool = False,
     ) -> Summary:
-        """``runs`` and those compared with are one contender's each, in the order of rounds."""
+        """Return the summary; all runs are each of one contender, ordered by round."""
         books = [run.books for run in runs if run.books is not None]
         return cls(
             contender=runs[0].contender,
@@ -170,14 +170,14 @@ class Summary:
 def ratio(
     runs: Sequence[Run], baseline: Sequence[Run], figure: Callable[[Run], float]
 ) -> float | None:
-    """The median over the rounds; None where the baseline has nothing to show in any of them."""
+    """Return the median over the rounds; None if the baseline has no figure in any of them."""
     pairs = [(figure(run), figure(base)) for run, base in zip(runs, baseline, strict=True)]
     ratios = [ours / theirs for ours, theirs in pairs if theirs]
     return statistics.median(ratios) if ratios else None
 
 
 def _spread(figures: Iterable[float | None]) -> Spread | None:
-    """None where no run has the figure."""
+    """Return the spread; None if no run has the figure."""
     known = [one for one in figures if one is not None]
     return Spread.of(known) if known else None
 
@@ -188,7 +188,7 @@ def _distinct(settings: Sequence[Settings]) -> list[Settings]:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a load stands among those of a series: they differ in one number, ``x``, of ``of``."""
+    """The place of a load in a series, whose loads differ in one number: ``x``, of ``of``."""
 
     series: str
     of: str
@@ -197,9 +197,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """All contenders of one part of one load, on so many cores; None for all.
+    """All contenders of one part of one load, on a number of ``cores`` (None: all).
 
-    ``baseline`` is whom the ratios refer to. ``a_second`` is how often it was asked for, in an open
+    Ratios refer to the contender ``baseline``. ``a_second`` is the rate of requests in an open
     loop.
     """
 
@@ -216,17 +216,17 @@ class LoadResult:
     a_second: float | None = None
 
     def runs_of(self, contender: str) -> list[Run]:
-        """In the order of rounds."""
+        """Return the runs, ordered by round."""
         return [run for run in self.runs if run.contender == contender]
 
     def summary(self, contender: str) -> Summary | None:
-        """None if it did not take part."""
+        """Return the summary of ``contender``; None if it did not take part."""
         return next((one for one in self.summaries if one.contender == contender), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that a call of ``python -m benchmarks`` found out."""
+    """All results of a run of ``python -m benchmarks``."""
 
     environment: Environment
     rounds: int

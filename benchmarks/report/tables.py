@@ -1,4 +1,4 @@
-"""What the command prints."""
+"""The output of the command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = "-"
 
 
 def print_report(console: Console, report: Report) -> None:
-    """A table a load, its errors and settings, and at the end what all loads share."""
+    """Print a table for each load, its errors and settings, and finally what all loads share."""
     for load in report.loads:
         console.print(_table(load))
         print_problems(console, load.summaries, _unexpected(load))
@@ -34,13 +34,13 @@ def print_report(console: Console, report: Report) -> None:
 
 
 def _unexpected(load: LoadResult) -> list[Run]:
-    """Runs whose books must balance; where they need not, the table has a column for it."""
+    """Return the runs whose books must balance; for others, the table has a column."""
     may_lose = {summary.contender for summary in load.summaries if summary.may_lose}
     return [run for run in load.runs if run.contender not in may_lose]
 
 
 def print_environment(console: Console, environment: Environment, rounds: int) -> None:
-    """What figures mean nothing without."""
+    """Print the environment, without which figures have no meaning."""
     line = environment_line(environment, rounds)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -73,18 +73,18 @@ def _table(load: LoadResult) -> Table:
 
 
 def pace(load: LoadResult) -> str:
-    """How many ask, or how often in an open loop."""
+    """Return the number of tasks, or the rate of requests in an open loop."""
     return f"{load.tasks:,} tasks" if load.a_second is None else f"{load.a_second:,.3g} a second"
 
 
 def journal(summary: Summary) -> str:
-    """The two PRAGMAs that durability and waiting depend on."""
+    """Return the two PRAGMAs on which durability and waiting depend."""
     mode, synchronous = _journal(summary)
     return f"{mode}, synchronous={synchronous}"
 
 
 def label(load: LoadResult, summary: Summary) -> str:
-    """Its name, and those PRAGMAs where they are not those of the others."""
+    """Return its name, followed by these PRAGMAs if they differ from those of the others."""
     own = _journal(summary)
     same = own == _journal(load.summaries[0])
     return summary.contender if same else f"{summary.contender} ({', '.join(own)})"
@@ -96,7 +96,7 @@ def _journal(summary: Summary) -> tuple[str, str]:
 
 
 def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
-    """One line."""
+    """Yield the cells of one line."""
     yield label(load, summary)
     yield with_spread(summary.throughput, decimals=0)
     yield show_ratio(summary.throughput_ratio)
@@ -114,7 +114,7 @@ def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
 
 
 def with_spread(spread: Spread, *, decimals: int) -> str:
-    """Its median, least and most."""
+    """Return the median, minimum and maximum as text."""
     middle, least, most = (
         f"{value:,.{decimals}f}" for value in (spread.median, spread.least, spread.most)
     )
@@ -122,17 +122,17 @@ def with_spread(spread: Spread, *, decimals: int) -> str:
 
 
 def show_ratio(ratio: float | None) -> str:
-    """Two decimals; a dash where there was nothing to compare with."""
+    """Return two decimals; a dash if there was nothing to compare with."""
     return _NOTHING if ratio is None else f"{ratio:.2f}"
 
 
 def median(spread: Spread | None, *, decimals: int) -> str:
-    """A dash where nothing was measured."""
+    """Return the median as text; a dash if nothing was measured."""
     return _NOTHING if spread is None else f"{spread.median:,.{decimals}f}"
 
 
 def worst(spread: Spread | None, *, decimals: int) -> str:
-    """A dash where nothing was measured."""
+    """Return the worst value as text; a dash if nothing was measured."""
     return _NOTHING if spread is None else f"{spread.most:,.{decimals}f}"
 
 
@@ -155,7 +155,7 @@ class _WithBooks(Protocol):
 def print_problems(
     console: Console, summaries: Iterable[_WithErrors], runs: Iterable[_WithBooks] = ()
 ) -> None:
-    """What nobody should overlook."""
+    """Print the problems that must not be overlooked."""
     errors = (line for summary in summaries for line in _error_lines(summary))
     books = (line for run in runs for line in _book_lines(run))
     for line in (*errors, *books):
@@ -163,13 +163,13 @@ def print_problems(
 
 
 def _error_lines(summary: _WithErrors) -> Iterator[str]:
-    """One for each reason."""
+    """Yield one line for each reason."""
     for reason, count in summary.errors.items():
         yield f"{summary.contender}: {count:,} times {reason}"
 
 
 def _book_lines(run: _WithBooks) -> Iterator[str]:
-    """One where the books of a run do not balance."""
+    """Yield a line if the books of a run do not balance."""
     books = run.books
     if books is not None and not books.balance:
         yield (
@@ -179,7 +179,7 @@ def _book_lines(run: _WithBooks) -> Iterator[str]:
 
 
 def settings_by_contender(loads: Iterable[LoadResult]) -> dict[str, dict[str, None]]:
-    """Each line of settings once, with the names of all that ran with it, in their order."""
+    """Return each line of settings once, with the names of the contenders that ran with it."""
     names: dict[str, dict[str, None]] = {}
     for load in loads:
         for summary in load.summaries:
@@ -189,7 +189,7 @@ def settings_by_contender(loads: Iterable[LoadResult]) -> dict[str, dict[str, No
 
 
 def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
-    """What each contender ran with."""
+    """Print the settings with which each contender ran."""
     for summary in summaries:
         for settings in summary.settings:
             line = f"{summary.contender}: {settings_line(settings)}"
@@ -203,7 +203,7 @@ def settings_line(settings: Settings) -> str:
 
 
 def environment_line(environment: Environment, rounds: int) -> str:
-    """Two lines: versions, and the machine."""
+    """Return two lines: the versions, and the machine."""
     load = environment.load_average
     busy = "" if load is None else f" (load average {load:.1f} at the start)"
     if environment.beside:

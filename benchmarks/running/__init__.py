@@ -1,1 +1,1 @@
-"""How contenders take turns."""
+"""The turns of contenders."""

@@ -1,8 +1,8 @@
-"""Who runs when, and on which file.
+"""The order in which contenders run, and the files on which they run.
 
-What else goes on in a machine changes from minute to minute. So the contenders take turns: each
-runs once in every round, and who is first moves on from round to round, so that nobody always
-has the best place.
+Other load on a machine changes from minute to minute. So the contenders take turns: each runs once
+in every round, and each round starts with another contender, so that none always has the best
+place.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done: ``rounds`` runs of each contender, ``seconds`` each, and on what.
+    """The amount of work: ``rounds`` runs of each contender, ``seconds`` each, and the conditions.
 
-    :param cores: a run in each round with each of these numbers of cores
+    :param cores: each round has a run with each of these numbers of cores
     :param run: runs the event loop
-    :param beside: processes on the same cores that never rest
+    :param beside: the number of busy processes on the same cores
     """
 
     rounds: int
@@ -48,10 +48,10 @@ class Effort:
 def run_loads(
     loads: Sequence[Load], effort: Effort, directory: Path, on_run: Callable[[str], None]
 ) -> list[LoadResult]:
-    """All rounds of ``loads``, on files in ``directory``; ``on_run`` hears who runs next.
+    """Run all rounds of ``loads``, on files in ``directory``; ``on_run`` is called before each run.
 
-    Loads of a series are compared with each other, and so take turns, too, as numbers of cores do.
-    There is one result for each part of each load and each number of cores.
+    Loads of a series are compared with each other and therefore take turns, too, as do numbers of
+    cores. There is one result for each part of each load and each number of cores.
     """
     runs: dict[tuple[str, str, Cores], list[Run]] = defaultdict(list)
     with TemporaryDirectory(dir=directory) as place:
@@ -87,7 +87,7 @@ def _round(
 
 
 def rotated(contenders: Sequence[T], by: int) -> list[T]:
-    """``contenders``, beginning with another one in each round."""
+    """Return ``contenders``, starting with another one in each round."""
     first = by % len(contenders)
     return [*contenders[first:], *contenders[:first]]
 

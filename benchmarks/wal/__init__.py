@@ -1,5 +1,5 @@
-"""What becomes of the log file, and what keeping it small costs.
+"""The growth of the log file, and the cost of keeping it small.
 
 Three commands, one floor up, use it: ``wal_growth``, and ``checkpoint_latency`` and ``wal_hour``,
-which have folders of their own here.
+which have their own folders here.
 """

@@ -1,4 +1,4 @@
-"""A stock engine and the facade behind the same methods, so that the same work runs on both."""
+"""A stock engine and the facade behind the same methods, so the same work runs on both."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BEGIN = text("BEGIN")
 
 
 class Door(Protocol):
-    """What a load needs of a database; ``SQLiteDatabase`` has it."""
+    """The interface that a load needs; ``SQLiteDatabase`` provides it."""
 
     def write(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session whose transaction is committed at the end of the block."""
+        """Open a session whose transaction is committed at the end of the block."""
 
     def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session that sees one snapshot from its first statement to the end of the block."""
+        """Open a session that sees one snapshot from its first statement until the block ends."""
 
 
 Opened = AbstractAsyncContextManager[Door]
@@ -32,13 +32,13 @@ Make = Callable[[Path], Opened]
 
 
 def facade(database: Path) -> SQLiteDatabase:
-    """This package's, with its own defaults and the PRAGMAs of all contenders."""
+    """Return this package's facade, with its own defaults and the PRAGMAs of all contenders."""
     return SQLiteDatabase(database, pragmas=engines.PRAGMAS)
 
 
 @asynccontextmanager
 async def stock(database: Path) -> AsyncIterator[Stock]:
-    """SQLAlchemy's own engine."""
+    """Open SQLAlchemy's own engine."""
     engine = engines.stock(database)
     try:
         yield Stock(async_sessionmaker(engine))
@@ -49,7 +49,7 @@ async def stock(database: Path) -> AsyncIterator[Stock]:
 class Stock:
     """Sessions of one engine.
 
-    Python's ``sqlite3`` begins no transaction for a SELECT: who wants a snapshot sends BEGIN.
+    Python's ``sqlite3`` begins no transaction for a SELECT: a snapshot requires an explicit BEGIN.
     """
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
@@ -60,7 +60,7 @@ class Stock:
 
     @asynccontextmanager
     async def read(self, *, long: bool = False) -> AsyncIterator[AsyncSession]:
-        del long  # nobody there to be told
+        del long  # a stock engine has no use for it
         async with self._sessions() as session:
             await session.execute(_BEGIN)
             yield session

@@ -1,4 +1,4 @@
-"""A writer that never rests beside readers whose snapshots always overlap."""
+"""A writer that never pauses beside readers whose snapshots always overlap."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one run gave. ``waits_s`` are the readers', until their first SELECT has its answer."""
+    """The result of one run. ``waits_s`` are the readers' waits for their first SELECT's result."""
 
     seconds: float
     warm_up: Tally
@@ -35,7 +35,7 @@ class Growth:
 
 
 async def grow(make: Make, database: Path, *, readers: int, seconds: float, seed: int) -> Growth:
-    """Write for ``seconds`` beside so many readers, then leave the database idle for a second."""
+    """Write for ``seconds`` beside ``readers``, then leave the database idle for one second."""
     async with make(database) as door:
         transactions = batches(seed)
         warm_up, writes, reads = Tally(), Tally(), Tally()

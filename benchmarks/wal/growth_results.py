@@ -1,4 +1,4 @@
-"""Figures of the growth of the log, and what was asked of them."""
+"""Figures of the growth of the log, and their targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .log_size import MIB
 
 @dataclass(frozen=True, slots=True)
 class GrowthRun:
-    """One contender in one round. Waits are None where nobody read."""
+    """One contender in one round. Waits are None if there were no readers."""
 
     contender: str
     round: int
@@ -34,7 +34,7 @@ class GrowthRun:
 
     @classmethod
     def of(cls, contender: str, round_: int, growth: Growth, found: int) -> GrowthRun:
-        """The figures of ``growth``; ``found`` is how many transactions the file has."""
+        """Return the figures of ``growth``; ``found`` is the number of transactions in the file."""
         waits = growth.waits_s
         written = growth.warm_up.acknowledged + growth.writes.acknowledged
         return cls(
@@ -55,7 +55,7 @@ class GrowthRun:
 
 @dataclass(frozen=True, slots=True)
 class GrowthSummary:
-    """One contender over all rounds; errors are of all of them together."""
+    """One contender over all rounds; errors are summed over them."""
 
     contender: str
     transactions_a_second: Spread
@@ -69,7 +69,7 @@ class GrowthSummary:
 
     @classmethod
     def of(cls, runs: Sequence[GrowthRun]) -> GrowthSummary:
-        """``runs`` are one contender's."""
+        """Return the summary of ``runs``, all of one contender."""
         return cls(
             contender=runs[0].contender,
             transactions_a_second=Spread.of([run.transactions_a_second for run in runs]),
@@ -91,7 +91,7 @@ def _spread(
 
 
 def asked(ours: Sequence[GrowthRun], alone: Sequence[GrowthRun]) -> list[Asked]:
-    """What was asked beside what was measured, with readers and for the writer alone.
+    """Return the targets and measurements, with readers and for the writer alone.
 
     The worst round counts, except for the median of a ratio.
     """
@@ -110,7 +110,7 @@ def asked(ours: Sequence[GrowthRun], alone: Sequence[GrowthRun]) -> list[Asked]:
 
 @dataclass(frozen=True, slots=True)
 class GrowthReport:
-    """Everything that a call of ``python -m benchmarks.wal_growth`` found out."""
+    """All results of a run of ``python -m benchmarks.wal_growth``."""
 
     environment: Environment
     rounds: int

@@ -1,7 +1,7 @@
-"""How large the log file is, from outside.
+"""The size of the log file, measured from outside.
 
-It is asked for with ``stat`` alone: whoever opens and closes a file of a database drops the locks
-that SQLite has on it in this process.
+It is measured with ``stat`` alone: opening and closing a file of a database drops the locks that
+SQLite has on it in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INTERVAL_S = 0.02
 
 
 def log_size(database: Path) -> int:
-    """Bytes of the ``-wal`` file; 0 where there is none."""
+    """Return the size of the ``-wal`` file in bytes; 0 if there is none."""
     try:
         return database.with_name(f"{database.name}-wal").stat().st_size
     except FileNotFoundError:
@@ -27,9 +27,9 @@ def log_size(database: Path) -> int:
 
 @contextmanager
 def sampled(database: Path) -> Iterator[list[tuple[float, int]]]:
-    """When (``perf_counter()``) and how large, every 20 ms while the block runs.
+    """Record pairs of time (``perf_counter()``) and size every 20 ms while the block runs.
 
-    A thread asks, since a busy event loop would miss the peaks.
+    A thread measures them, since a busy event loop would miss the peaks.
     """
     samples: list[tuple[float, int]] = []
     done = threading.Event()

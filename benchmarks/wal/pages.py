@@ -1,4 +1,4 @@
-"""A table of about four rows a page: who updates 500 random rows writes 2 MiB into the log."""
+"""A table with about four rows per page: an update of 500 random rows writes 2 MiB to the log."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _SUM = select(func.sum(_PAGES.c.v)).where(_PAGES.c.id <= 100)
 
 
 def fill(connection: Connection) -> None:
-    """Some 60 MiB."""
+    """Create the table, of about 60 MiB."""
     _PAGES.create(connection)
     connection.execute(_FILL, {"rows": ROWS})
 
 
 def batches(seed: int) -> Iterator[Sequence[int]]:
-    """The rows of one transaction after the other, without end."""
+    """Yield the rows of one transaction after the other, endlessly."""
     chooser = random.Random(seed)
     while True:
         yield chooser.sample(range(1, ROWS + 1), ROWS_A_TRANSACTION)
@@ -63,16 +63,16 @@ async def update_rows(session: AsyncSession, keys: Sequence[int]) -> None:
 
 
 async def add_rows(session: AsyncSession) -> None:
-    """Half a MiB of further rows, in one ``executemany``; only for runs that keep no books."""
+    """Add half a MiB of rows, in one ``executemany``; only for runs that keep no books."""
     await session.execute(_ADD_ROW, [{"v": 0, "body": _BODY}] * ROWS_A_TRANSACTION)
 
 
 async def look(session: AsyncSession) -> int:
-    """What a session sees: a number that most transactions change."""
+    """Return what the session sees: a number that most transactions change."""
     seen: int = (await session.execute(_SUM)).scalar_one()
     return seen
 
 
 def transactions(database: Path) -> int:
-    """How many have left their mark in the file."""
+    """Return the number of transactions whose effect is in the file."""
     return total(database, "v", "pages") // ROWS_A_TRANSACTION

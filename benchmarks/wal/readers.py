@@ -1,4 +1,4 @@
-"""Read transactions that stay for a while."""
+"""Read transactions that stay open for a while."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .pages import look
 READERS = 4
 
 HOLD_S = 0.4
-"""How long each of them keeps a snapshot."""
+"""The time for which each reader keeps a snapshot."""
 
 STAGGER_S = 0.1
-"""How long after one another they start, so that there is never a moment without one."""
+"""The interval between their starts, so there is always at least one."""
 
 
 async def read(door: Door, hold: float, *, long: bool = False) -> float:
-    """Look twice at one snapshot; how long the first look took, from asking for a session."""
+    """Look twice at one snapshot; return the time of the first look, from the session's request."""
     asked = perf_counter()
     async with door.read(long=long) as session:
         first = await look(session)
@@ -33,7 +33,7 @@ async def read(door: Door, hold: float, *, long: bool = False) -> float:
 async def overlap(
     door: Door, until: float, tally: Tally, waits_s: list[float], *, readers: int = READERS
 ) -> None:
-    """So many readers, each with one snapshot after the other."""
+    """Run overlapping readers, each with one snapshot after the other."""
 
     async def keep_reading(delay: float) -> None:
         await asyncio.sleep(delay)

@@ -1,4 +1,4 @@
-"""Work that arrives by the clock, whatever becomes of the work before it."""
+"""Work that arrives on a fixed schedule, whether or not earlier work has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import perf_counter
 
 
 async def arrivals(started: float, seconds: float, count: int) -> AsyncIterator[float]:
-    """``count`` moments, evenly spread, each when it has come; at once where it is over."""
+    """Yield ``count`` evenly spread times, each when it arrives, or at once if it has passed."""
     for number in range(count):
         due = started + number * seconds / count
         await asyncio.sleep(max(0.0, due - perf_counter()))

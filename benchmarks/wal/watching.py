@@ -1,4 +1,4 @@
-"""What the package's own statistics tell of the log while something runs."""
+"""Observation of the log through the package's own statistics while something runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .doors import Door
 _INTERVAL_S = 0.02
 
 FRAME_SIZE = 4096 + 24
-"""Bytes that a page takes in the log."""
+"""The size of a page in the log, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """At one moment: ``in_use`` is in bytes."""
+    """The state at one moment; ``in_use`` is in bytes."""
 
     at: float
     in_use: int
@@ -31,7 +31,7 @@ class Sight:
 
 @asynccontextmanager
 async def watched(door: Door) -> AsyncIterator[list[Sight]]:
-    """A look every 20 ms while the block runs; none at an engine that has no statistics."""
+    """Look every 20 ms while the block runs; never if the engine has no statistics."""
     sights: list[Sight] = []
     if not isinstance(door, SQLiteDatabase):
         yield sights
@@ -60,6 +60,6 @@ def _look(db: SQLiteDatabase) -> Sight:
 
 
 def checkpoints(sights: Sequence[Sight]) -> int:
-    """How many ended meanwhile; they are much rarer than looks."""
+    """Return the number of checkpoints that ended; they are much rarer than looks."""
     lasts = [sight.last_checkpoint for sight in sights]
     return sum(one is not other for one, other in pairwise(lasts))

@@ -20,7 +20,7 @@ Make = Callable[[Path, Pragmas], AsyncEngine]
 
 
 async def execute(on: AsyncConnection | AsyncSession, step: Step) -> object:
-    """As application code does it: await the result, then take the rows."""
+    """Execute as application code does: await the result, then fetch the rows."""
     if isinstance(step, Get):
         assert isinstance(on, AsyncSession)
         return await on.get(step.entity, step.key)
@@ -41,7 +41,7 @@ class _Engine:
 
 
 class Connections(_Engine):
-    """Core: a connection is checked out for each operation and given back."""
+    """Core: a connection is checked out for each operation and returned."""
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._engine.connect() as connection:
@@ -69,7 +69,7 @@ class Sessions(_Engine):
 
 
 def through(way: Callable[[AsyncEngine], Way], make: Make) -> Open:
-    """``way`` over the engine that ``make`` makes."""
+    """Return ``way`` over the engine that ``make`` creates."""
 
     @asynccontextmanager
     async def opened(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:

@@ -1,4 +1,4 @@
-"""What a way of getting at a database is."""
+"""The interface of a way of accessing a database."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from .steps import Operation
 
 
 class Way(Protocol):
-    """An open database; any number of tasks use it at once."""
+    """An open database, used by any number of tasks concurrently."""
 
     async def read(self, operation: Operation, key: int) -> None:
-        """Do ``operation``, as who only reads does it."""
+        """Run ``operation`` as a read."""
 
     async def write(self, operation: Operation, key: int) -> None:
-        """Do ``operation`` in a transaction, and commit it."""
+        """Run ``operation`` in a transaction, and commit it."""
 
     async def settings(self, *, writes: bool) -> Settings:
-        """What the connections of those who write run with, or of those who read."""
+        """Return the settings of the connections for writes, or for reads."""
 
 
 class SyncWay(Protocol):
-    """The same without an event loop, for one thread."""
+    """The same interface without an event loop, for one thread."""
 
     def read(self, operation: Operation, key: int) -> None:
-        """Do ``operation``, as who only reads does it."""
+        """Run ``operation`` as a read."""
 
     def write(self, operation: Operation, key: int) -> None:
-        """Do ``operation`` in a transaction, and commit it."""
+        """Run ``operation`` in a transaction, and commit it."""
 
     def settings(self) -> Settings:
-        """What its connections run with."""
+        """Return the settings of its connections."""
 
 
 Open = Callable[[Path, Pragmas], AbstractAsyncContextManager[Way]]

@@ -1,4 +1,4 @@
-"""All ways, by the names that tables have for them."""
+"""All ways, by their names in tables."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ READING: tuple[Contender, ...] = (
     in_threads,
     *DRIVERS,
 )
-"""For reads in Core. Stock is the first, and so the one the others are compared with."""
+"""For reads in Core. Stock is first, and therefore the baseline of the others."""
 
 WRITING: tuple[Contender, ...] = (
     stock,

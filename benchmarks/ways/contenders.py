@@ -1,4 +1,4 @@
-"""Contenders: a way of getting at a database, and who does the work: tasks of a loop, or a thread.
+"""Contenders: a way of accessing a database, and what runs the work: tasks of a loop, or a thread.
 
 A further *kind* of contender is one more class with a ``name`` and a ``run()``.
 """
@@ -24,20 +24,20 @@ from .settings import Settings
 from .steps import Operation
 
 STOCK = "stock"
-"""Whom all others are compared with."""
+"""The baseline of all comparisons."""
 
 SYNCHRONOUS = "synchronous"
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Requests that come ``a_second``, at random moments or evenly. The first comes at once."""
+    """The rate of requests, at random intervals or evenly spread. The first arrives at once."""
 
     a_second: float
     evenly: bool = False
 
     def moments(self, seconds: float, chooser: random.Random) -> Iterator[float]:
-        """In seconds after the start."""
+        """Yield the times of requests, in seconds after the start."""
         at = 0.0
         while at < seconds:
             yield at
@@ -45,21 +45,21 @@ class Pace:
 
 
 _KEYS = 10_000
-"""Which are drawn for a part; then they come again."""
+"""The number of keys drawn for a part; then they repeat."""
 
 _WARM_UP = 250
-"""Operations of a part at the most: a thousand tasks need no thousand connections."""
+"""The maximum of operations for a part: a thousand tasks do not need a thousand connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What some tasks do, again and again, until the time is up.
+    """The work that some tasks repeat until the time is up.
 
-    :param unit: what is counted a second
-    :param rows: each operation gets a random key from 1 to this one
-    :param writes: whether it is done in a transaction that is committed
-    :param pace: how often it is asked for in an open loop, whatever has become of what was asked
-        for before; there, ``tasks`` is the number of tasks in the warm-up
+    :param unit: the unit that is counted per second
+    :param rows: each operation receives a random key from 1 to this number
+    :param writes: whether it runs in a transaction that is committed
+    :param pace: the rate of requests in an open loop, whether or not earlier requests have ended;
+        there, ``tasks`` is the number of tasks in the warm-up
     """
 
     name: str
@@ -74,12 +74,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one run consists of: all ``parts`` at once.
+    """The work of one run: all ``parts`` concurrently.
 
-    :param warm_up_per_task: operations before the clock starts: connections open, caches fill,
-        statements are compiled
-    :param in_line: each task has done one operation before the clock starts: what is measured is
-        not how so many come, but how they wait
+    :param warm_up_per_task: operations before the clock starts, which open connections, fill caches
+        and compile statements
+    :param in_line: start the clock when each task has done one operation: the wait is measured,
+        not the arrival of so many tasks
     :param run: runs the event loop
     """
 
@@ -96,13 +96,13 @@ class Work:
         return any(part.writes for part in self.parts)
 
     def warm_up(self, part: Part) -> int:
-        """Operations of ``part`` before the clock starts."""
+        """Return the number of operations of ``part`` before the clock starts."""
         return min(self.warm_up_per_task * part.tasks, _WARM_UP)
 
     def keys(self, part: Part) -> Iterator[int]:
-        """The same random rows for all contenders of a round, without end.
+        """Return an endless sequence of random rows, the same for all contenders of a round.
 
-        Drawn beforehand: that would be time of what is measured.
+        It is drawn in advance: drawing would take a part of the measured time.
         """
         chooser = random.Random(f"{self.seed} {part.name}")
         return cycle(chooser.choices(range(1, part.rows + 1), k=_KEYS))
@@ -110,12 +110,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one run of one contender gave, for one part of the work.
+    """The result of one run of one contender, for one part of the work.
 
-    ``seconds`` is the time in which ``in_time`` operations were acknowledged; None for all.
-    ``overshoots_s`` is how late the event loop woke its probe each time; None where there is no
-    loop. The times of the warm-up are thrown away; its effects are in the file. It is all that has
-    ended when the clock starts. ``usage`` is that of all parts together: a process has one clock.
+    ``in_time`` operations (None: all) were acknowledged within ``seconds``. ``overshoots_s`` are
+    the delays with which the event loop woke its probe; None if there is no loop. The warm-up is
+    everything that has ended when the clock starts; its times are discarded, its effects are in the
+    file. ``usage`` covers all parts: a process has one clock.
     """
 
     settings: Settings
@@ -128,7 +128,7 @@ class Measurement:
 
 
 Measurements = Mapping[str, Measurement]
-"""By the name of the part."""
+"""Measurements by the name of the part."""
 
 
 class Contender(Protocol):
@@ -136,23 +136,23 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The name in tables."""
 
     @property
     def without_wal(self) -> bool:
-        """Whether it wants a file as SQLite makes it by itself."""
+        """Whether it needs a file in SQLite's default journal mode."""
 
     def run(self, database: Path, work: Work) -> Measurements:
-        """Do ``work`` on a file that nobody else has open, and let go of the file."""
+        """Run ``work`` on a file that is not open anywhere else, and close the file."""
 
 
 class _Window:
-    """The time that counts: from when all tasks are at work; ``on_open`` is called then.
+    """The measured time. It starts, and calls ``on_open``, when all tasks are at work.
 
-    Until then, who has begun goes on, so that those who begin last find a line.
+    Until then, tasks that have begun continue, so the last tasks to begin find a line.
 
-    A task begins nothing new when it is over. What is under way then is awaited: its time counts,
-    since who waits longest must not be left out, and it does not count as done in time.
+    When the time is over, tasks begin nothing new. Operations in progress are awaited: their time
+    counts, since the longest waits must not be left out, but they do not count as done in time.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class _Window:
         self._ends = math.inf
 
     def enter(self) -> None:
-        """Called by each task once."""
+        """Register a task; each task calls this once."""
         self._missing -= 1
         if not self._missing:
             self._on_open()
@@ -175,7 +175,7 @@ class _Window:
         return perf_counter() < self._ends
 
     def count(self, tally: Tally) -> int:
-        """How many operations were acknowledged meanwhile."""
+        """Return the number of operations acknowledged within the time."""
         started = self._ends - self._seconds
         return sum(started <= at < self._ends for at in tally.acknowledged_at)
 
@@ -231,7 +231,7 @@ class Concurrent:
 
 
 async def prepare(way: Way, part: Part, count: int, keys: Iterator[int], tally: Tally) -> None:
-    """Do ``count`` operations of ``part``, which is its warm-up."""
+    """Run ``count`` operations of ``part`` as its warm-up."""
     remaining = iter(range(count))
     operate = doing(way, part)
 
@@ -263,7 +263,7 @@ async def _repeat(
 
 
 def doing(way: Way, part: Part) -> Callable[[Operation, int], Awaitable[None]]:
-    """How ``way`` does what ``part`` is."""
+    """Return the method of ``way`` that runs ``part``."""
     return way.write if part.writes else way.read
 
 
@@ -271,7 +271,7 @@ def doing(way: Way, part: Part) -> Callable[[Operation, int], Awaitable[None]]:
 class OneThread:
     """One operation after the other, without an event loop: for reference.
 
-    Nobody waits for anybody here, so its latencies are those of the operation alone.
+    Operations do not wait for each other here, so latencies are those of the operation alone.
     """
 
     name: str

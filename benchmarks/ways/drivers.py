@@ -1,4 +1,4 @@
-"""aiosqlite, aiosqlitepool and apsw as their own pages show them: SQL as text, rows as tuples."""
+"""aiosqlite, aiosqlitepool and apsw as in their documentation: SQL as text, rows as tuples."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def _read(connection: aiosqlite.Connection, operation: Operation, key: int
 
 async def _write(connection: aiosqlite.Connection, operation: Operation, key: int) -> None:
     async def execute(step: Step) -> object:
-        # Python's sqlite3 begins by itself, but not for a SELECT: what that reads would not stay
-        # true until it is written.
+        # Python's sqlite3 begins transactions implicitly, but not for a SELECT: what that reads
+        # might no longer be true when it is written.
         if as_run(step).statement.returns_rows and not connection.in_transaction:
             await connection.execute("BEGIN IMMEDIATE")
         return await _execute(connection, step)
@@ -69,7 +69,7 @@ async def _settings(connection: aiosqlite.Connection, pool: str, size: int) -> S
 
 
 class OneConnection:
-    """All tasks share a connection; who writes has it alone, since it has one transaction."""
+    """All tasks share a connection; a writer uses it alone, since it has one transaction."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
@@ -88,7 +88,7 @@ class OneConnection:
 
 
 class ConnectEachTime:
-    """A connection is opened for each operation, and closed."""
+    """A connection is opened for each operation, and closed afterwards."""
 
     def __init__(self, database: Path, pragmas: Pragmas) -> None:
         self._database = database
@@ -111,7 +111,7 @@ class ConnectEachTime:
             await _write(connection, operation, key)
 
     async def settings(self, *, writes: bool) -> Settings:
-        del writes  # all alike
+        del writes  # all connections are alike
         async with self._connected() as connection:
             return await _settings(connection, "a connection each time", 0)
 
@@ -138,9 +138,9 @@ class Pooled:
 
 
 class Apsw:
-    """apsw's own asyncio connections: one for all tasks, and who writes has it alone.
+    """apsw's own asyncio connections: one for all tasks, which a writer uses alone.
 
-    It has a SQLite of its own, which need not be the version that Python has.
+    It contains its own SQLite, whose version may differ from Python's.
     """
 
     def __init__(self, connection: apsw.AsyncConnection) -> None:
@@ -153,7 +153,7 @@ class Apsw:
             await self._connection.executemany(statement.sql, parameters)
             return None
         cursor = await self._connection.execute(statement.sql, parameters)
-        # Its cursors have no number of changed rows, and asking the connection is a hop.
+        # Its cursors do not count changed rows, and asking the connection would be a hop.
         return await cursor.fetchall() if statement.returns_rows else None
 
     async def read(self, operation: Operation, key: int) -> None:
@@ -181,7 +181,7 @@ class Apsw:
 
 @asynccontextmanager
 async def one_connection(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """aiosqlite, one connection for all."""
+    """Open aiosqlite with one connection for all."""
     connection = await _connect(database, pragmas)
     try:
         yield OneConnection(connection)
@@ -191,12 +191,12 @@ async def one_connection(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]
 
 @asynccontextmanager
 async def connect_each_time(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """aiosqlite, a connection an operation."""
+    """Open aiosqlite with one connection per operation."""
     yield ConnectEachTime(database, pragmas)
 
 
 def pooled(size: int = POOL_SIZE) -> Open:
-    """aiosqlitepool with so many connections."""
+    """Return aiosqlitepool with ``size`` connections."""
 
     @asynccontextmanager
     async def opened(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
@@ -210,7 +210,7 @@ def pooled(size: int = POOL_SIZE) -> Open:
 
 @asynccontextmanager
 async def of_apsw(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """apsw, one connection for all."""
+    """Open apsw with one connection for all."""
     connection = await apsw.Connection.as_async(str(database))
     async with contextlib.aclosing(connection):
         for name, value in pragmas.items():

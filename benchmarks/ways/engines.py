@@ -1,7 +1,7 @@
 """The engines that are compared, each a function of the database file.
 
-All but one get the same PRAGMAs, so that pools and drivers are compared and not SQLite's settings.
-Pool sizes are each engine's own defaults where the name says nothing else: that is what people run.
+All but one use the same PRAGMAs, to compare pools and drivers instead of SQLite's settings. Pool
+sizes are each engine's own defaults unless the name says otherwise: that is what people run.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ PRAGMAS: Pragmas = {
 
 
 def stock(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> AsyncEngine:
-    """SQLAlchemy's own, as its documentation and many blog posts advise to configure it."""
+    """Return SQLAlchemy's own engine, configured as its documentation and many blogs advise."""
     return _stock(database, pragmas, connect_args={"timeout": BUSY_TIMEOUT_S}, **options)
 
 
 def stock_with_null_pool(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same with a connection that is opened for each checkout, and closed."""
+    """Return the same, with a connection that is opened for each checkout, and closed."""
     return stock(database, pragmas, poolclass=NullPool)
 
 
 def stock_with_one_connection(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same with one connection, for which all tasks wait."""
+    """Return the same, with one connection, for which all tasks wait."""
     return stock(database, pragmas, pool_size=1, max_overflow=0)
 
 
 def stock_with_large_pool(size: int) -> Callable[[Path, Pragmas], AsyncEngine]:
-    """The same with so many connections."""
+    """Return the same, with ``size`` connections."""
     return partial(stock, pool_size=size, max_overflow=0)
 
 
 def stock_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same with a BEGIN IMMEDIATE for each transaction: for those that read first."""
+    """Return the same, with a BEGIN IMMEDIATE for each transaction: for those that read first."""
     engine = stock(database, pragmas)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
 
 
 def stock_with_its_own_timeout(database: Path) -> AsyncEngine:
-    """Stock with the busy time-out that Python's ``sqlite3`` comes with: 5 seconds."""
+    """Return stock with the default busy time-out of Python's ``sqlite3``: 5 seconds."""
     return _stock(database, PRAGMAS)
 
 
 def stock_as_it_comes(database: Path, _pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """``create_async_engine`` and nothing else: SQLite's own settings."""
+    """Return a bare ``create_async_engine()``, with SQLite's own settings."""
     return create_async_engine(_url("sqlite+aiosqlite", database))
 
 
@@ -74,7 +74,7 @@ def _stock(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
 
 
 def synchronous(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> Engine:
-    """The same without asyncio: what SQLAlchemy and SQLite take by themselves."""
+    """Return the same without asyncio: the cost of SQLAlchemy and SQLite alone."""
     connect_args = {"timeout": BUSY_TIMEOUT_S}
     engine = create_engine(_url("sqlite", database), connect_args=connect_args, **options)
     event.listen(engine, "connect", setting(pragmas))
@@ -82,40 +82,40 @@ def synchronous(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> E
 
 
 def synchronous_with_null_pool(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
-    """The same with a connection that is opened for each checkout, and closed."""
+    """Return the same, with a connection that is opened for each checkout, and closed."""
     return synchronous(database, pragmas, poolclass=NullPool)
 
 
 def synchronous_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
-    """And with BEGIN IMMEDIATE."""
+    """Return a synchronous engine with BEGIN IMMEDIATE."""
     engine = synchronous(database, pragmas)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
 def readers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The reader engine of this package."""
+    """Return the reader engine of this package."""
     return _of_this_package(database, pragmas, poolclass=ReaderPool)
 
 
 def writer(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The writer engine of this package."""
+    """Return the writer engine of this package."""
     return _of_this_package(database, pragmas, poolclass=WriterPool)
 
 
 def swap_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The one engine for everything of this package."""
+    """Return this package's single engine for everything."""
     return _of_this_package(database, pragmas, poolclass=SQLitePool)
 
 
 def drop_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same by this package's ``create_async_engine``, which reuses greenlets."""
+    """Return the same from this package's ``create_async_engine``, which reuses greenlets."""
     url = _url("sqlite+aiosqlite", database)
     return sa_sqlite_pool.create_async_engine(url, pragmas=pragmas)
 
 
 def swap_in_for_writers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same where all transactions take the turn at once: those that read first."""
+    """Return the same, with transactions that take the turn at once: for those that read first."""
     return swap_in(database, pragmas).execution_options(sqlite_role="writer")
 
 
@@ -128,7 +128,7 @@ def _url(driver: str, database: Path) -> URL:
 
 
 def setting(pragmas: Pragmas) -> Callable[[Any, object], None]:
-    """A listener for a pool's ``connect`` that sets them."""
+    """Return a listener for a pool's ``connect`` event that sets ``pragmas``."""
 
     def set_pragmas(connection: Any, _record: object) -> None:
         cursor = connection.cursor()

@@ -55,7 +55,7 @@ class Blocks(_Facade):
 
 
 class Closures(_Facade):
-    """``db.run_read(fn)`` and ``db.run_write(fn)``, whose functions get a ``Session``."""
+    """``db.run_read(fn)`` and ``db.run_write(fn)``, whose functions receive a ``Session``."""
 
     async def read(self, operation: Operation, key: int) -> None:
         await self._db.run_read(_do, operation, key)
@@ -65,7 +65,7 @@ class Closures(_Facade):
 
 
 class CoreClosures(_Facade):
-    """The same with a ``Connection``."""
+    """The same, with a ``Connection``."""
 
     async def read(self, operation: Operation, key: int) -> None:
         await self._db.run_read_core(_do, operation, key)
@@ -80,34 +80,34 @@ def _do(on: Session | Connection, operation: Operation, key: int) -> None:
 
 @asynccontextmanager
 async def engines(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Connections of the facade's engines."""
+    """Open the way through connections of the facade's engines."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield Engines(db)
 
 
 @asynccontextmanager
 async def blocks(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Sessions of the facade."""
+    """Open the way through sessions of the facade."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield Blocks(db)
 
 
 @asynccontextmanager
 async def closures(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Functions of a session."""
+    """Open the way through functions of a session."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield Closures(db)
 
 
 @asynccontextmanager
 async def core_closures(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Functions of a connection."""
+    """Open the way through functions of a connection."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield CoreClosures(db)
 
 
 class PreparedReads(Engines):
-    """``db.prepare(statement)``, once for each statement; writes as :class:`Engines`."""
+    """``db.prepare(statement)``, once for each statement; writes are as in :class:`Engines`."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
         super().__init__(db)
@@ -128,6 +128,6 @@ class PreparedReads(Engines):
 
 @asynccontextmanager
 async def prepared_reads(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Statements that were prepared."""
+    """Open the way through prepared statements."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield PreparedReads(db)

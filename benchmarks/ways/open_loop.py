@@ -1,8 +1,8 @@
-"""Requests that come when they come, as a server's do: an open loop.
+"""Requests that arrive independently of responses, like those of a server: an open loop.
 
-In a closed loop a task asks again when it has been answered, so a slow contender is asked less.
-Here another process says when each request arrives, at the same moments for all contenders, and
-what it waits until it is looked at is a part of its time.
+In a closed loop, a task sends its next request after a response, so a slow contender receives fewer
+requests. Here, another process signals the arrival of each request, at the same times for all
+contenders, and the wait until a request is noticed is part of its time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .base import Open, Way
 from .contenders import Concurrent, Measurement, Measurements, Part, Work, doing, prepare
 
 _LEAD_S = 0.05
-"""From when the other process is told the moments to the first of them."""
+"""The time between sending the times to the other process and the first of them."""
 
 _NAP_S = 0.005
-"""Of the probe of the loop: a loop that is mostly idle would be busy with a shorter one."""
+"""The interval of the loop's probe: a shorter one would keep a mostly idle loop busy."""
 
 
 class Arrival(NamedTuple):
@@ -39,7 +39,7 @@ class Arrival(NamedTuple):
 
 
 def schedule(work: Work) -> list[Arrival]:
-    """All requests of a run in their order, the same for all contenders of a round."""
+    """Return all requests of a run in their order, the same for all contenders of a round."""
     arrivals = [
         Arrival(after_s, part)
         for part in work.parts
@@ -53,7 +53,7 @@ def schedule(work: Work) -> list[Arrival]:
 
 @dataclass(frozen=True, slots=True)
 class OpenLoop:
-    """Each request has a task of its own, which begins when the loop sees that it has arrived."""
+    """Each request has its own task, which starts when the loop notices that it has arrived."""
 
     name: str
     open: Open
@@ -61,7 +61,7 @@ class OpenLoop:
 
     @classmethod
     def of(cls, contender: Concurrent) -> OpenLoop:
-        """The same way of getting at the database."""
+        """Return the same way of accessing the database, in an open loop."""
         return cls(contender.name, contender.open, contender.without_wal)
 
     def run(self, database: Path, work: Work) -> Measurements:
@@ -89,7 +89,7 @@ class OpenLoop:
 
 
 class _Requests:
-    """The requests for one part, and what has become of them."""
+    """The requests for one part, and their outcomes."""
 
     def __init__(self, way: Way, part: Part, work: Work) -> None:
         self.warm_up, self.measured = Tally(), Tally()
@@ -103,7 +103,7 @@ class _Requests:
         await prepare(self._way, self._part, self._count, self._keys, self.warm_up)
 
     async def serve(self, due: float) -> None:
-        """Do one of them; its time counts from when it was ``due``."""
+        """Serve one request; its time is measured from when it was ``due``."""
         with self.measured.operation(due):
             await self._operate(self._part.operation, next(self._keys))
 
@@ -111,7 +111,7 @@ class _Requests:
 async def _serve(
     outside: _Outside, arrivals: Sequence[Arrival], requests: dict[str, _Requests], meter: Meter
 ) -> float:
-    """Begin each request when it has arrived, and wait for all; returns when the time began."""
+    """Start each request when it arrives, wait for all, and return the time of the start."""
     expected, tasks = iter(arrivals), list[asyncio.Task[None]]()
 
     def on_arrival() -> None:
@@ -129,9 +129,9 @@ async def _serve(
 
 
 class _Outside(asyncio.SubprocessProtocol):
-    """The process that says when requests arrive; it runs, and waits for their moments.
+    """The process that signals the arrival of requests; it is running, and waits for their times.
 
-    ``on_arrival`` is called once for each of them, as a server's protocol is when there are bytes.
+    ``on_arrival`` is called once for each of them, like a server's protocol when bytes arrive.
     """
 
     def __init__(self) -> None:
@@ -141,13 +141,13 @@ class _Outside(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's have no base class in common with asyncio's.
+        # uvloop's transports share no base class with asyncio's.
         self._transport = cast("asyncio.SubprocessTransport", transport)
 
     @classmethod
     @asynccontextmanager
     async def running(cls) -> AsyncIterator[_Outside]:
-        """For as long as the block runs."""
+        """Run the process during the block."""
         loop = asyncio.get_running_loop()
         command = (sys.executable, "-I", ticking.__file__)
         transport, outside = await loop.subprocess_exec(cls, *command, stderr=None)
@@ -155,11 +155,11 @@ class _Outside(asyncio.SubprocessProtocol):
             await outside._runs
             yield outside
         finally:
-            transport.close()  # kills it where it has not ended
+            transport.close()  # kills the process if it has not ended
             await outside._ended
 
     def tell(self, after_s: Sequence[float]) -> float:
-        """Begin; returns when the first moment is."""
+        """Send the times, and return the time from which they count."""
         moments = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
         started = perf_counter() + _LEAD_S
         moments.write(array("d", [started + one for one in after_s]).tobytes())
@@ -167,7 +167,7 @@ class _Outside(asyncio.SubprocessProtocol):
         return started
 
     async def ended(self) -> None:
-        """All moments have come."""
+        """Wait until all times have passed."""
         await asyncio.shield(self._ended)
 
     def pipe_data_received(self, _fd: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a contender really runs with, asked from its own connection and pool."""
+"""The actual settings of a contender, queried from its own connection and pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PRAGMAS = (
     "wal_autocheckpoint",
 )
 
-# Numbers that SQLite answers where it takes words: https://www.sqlite.org/pragma.html
+# PRAGMAs that accept words and return numbers: https://www.sqlite.org/pragma.html
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "synchronous": ("OFF", "NORMAL", "FULL", "EXTRA"),
     "foreign_keys": ("OFF", "ON"),
@@ -35,7 +35,7 @@ _VERSION = "SELECT sqlite_version()"
 class Settings:
     """One connection's PRAGMAs in SQLite's own units (``busy_timeout`` in ms), and its pool.
 
-    ``max_overflow`` is how many connections the pool may open beyond ``pool_size``.
+    ``max_overflow`` is the number of connections that the pool may open beyond ``pool_size``.
     """
 
     pool: str
@@ -43,7 +43,7 @@ class Settings:
     max_overflow: int
     pragmas: dict[str, str]
     sqlite: str
-    """The version: a driver may have one of its own."""
+    """The version of SQLite: a driver may contain its own."""
 
 
 def settings_of(connection: Connection) -> Settings:
@@ -58,7 +58,7 @@ def settings_of(connection: Connection) -> Settings:
 async def settings_by(
     ask: Callable[[str], Awaitable[object]], pool: str, pool_size: int
 ) -> Settings:
-    """The same where there is no SQLAlchemy; ``ask`` returns the one value of one row."""
+    """Do the same without SQLAlchemy; ``ask`` returns the single value of a single row."""
     answers = {sql: await ask(sql) for sql in (_VERSION, *_questions())}
     return _settings(answers, pool, pool_size, 0)
 
@@ -85,4 +85,4 @@ def _sizes(pool: Pool) -> tuple[int, int]:
     if isinstance(pool, StaticPool):
         return 1, 0
     assert isinstance(pool, QueuePool)
-    return pool.size(), pool._max_overflow  # SQLAlchemy tells it nowhere else
+    return pool.size(), pool._max_overflow  # SQLAlchemy has no public name for it

@@ -1,6 +1,6 @@
-"""What an operation asks of a database, said once for every way of asking.
+"""The steps of an operation, defined once for all ways of accessing a database.
 
-An operation is a generator: it yields statements and is sent their results, and knows nothing of
+An operation is a generator: it yields statements and receives their results, independent of
 engines, sessions, drivers and threads. So all contenders do the same, and are checked alike.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from ..measuring.clocks import WrongAnswerError
 
 _NAMED = sqlite.dialect(paramstyle="named")
-"""``:name``, which every driver takes."""
+"""The parameter style ``:name``, which every driver accepts."""
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -31,7 +31,7 @@ class Statement:
 
     @classmethod
     def of(cls, core: Executable) -> Statement:
-        """A ``text()`` counts as one that returns rows."""
+        """Return the statement; a ``text()`` counts as one that returns rows."""
         assert isinstance(core, ClauseElement)
         compiled = core.compile(dialect=_NAMED)
         assert set(compiled.params.values()) <= {None}, "drivers are given no other values"
@@ -39,14 +39,14 @@ class Statement:
 
 
 class Run(NamedTuple):
-    """Answered with all rows; with the number of rows where the statement returns none."""
+    """Run a statement; the result is all rows, or the number of rows if it returns none."""
 
     statement: Statement
     parameters: Parameters
 
 
 class Get(NamedTuple):
-    """``session.get()``; answered with the object."""
+    """Call ``session.get()``; the result is the object."""
 
     entity: type
     key: int
@@ -59,7 +59,7 @@ Operation = Callable[[int], Steps]
 
 
 def drive(steps: Steps, execute: Callable[[Step], object]) -> None:
-    """Do all of ``steps``, each by ``execute``."""
+    """Run all of ``steps``, each with ``execute``."""
     try:
         step = next(steps)
         while True:
@@ -69,7 +69,7 @@ def drive(steps: Steps, execute: Callable[[Step], object]) -> None:
 
 
 async def drive_async(steps: Steps, execute: Callable[[Step], Awaitable[object]]) -> None:
-    """The same, awaiting each."""
+    """Do the same, awaiting each step."""
     try:
         step = next(steps)
         while True:
@@ -79,18 +79,18 @@ async def drive_async(steps: Steps, execute: Callable[[Step], Awaitable[object]]
 
 
 def as_run(step: Step) -> Run:
-    """For who has no session, and so cannot get objects."""
+    """Return the step for ways without a session, which cannot get objects."""
     assert isinstance(step, Run)
     return step
 
 
 def check_rows(found: Sequence[Any], expected: Sequence[tuple[Any, ...]]) -> None:
-    """Raises :class:`WrongAnswerError` where other rows came than are in the file."""
+    """Raise :class:`WrongAnswerError` if the rows differ from those in the file."""
     if [tuple(row) for row in found] != list(expected):
         raise WrongAnswerError("other rows than those asked for")
 
 
 def check_count(found: int | None, expected: int = 1) -> None:
-    """The same for a number of rows; None where the driver does not tell, and the books must."""
+    """Do the same for a number of rows; if the driver reports None, the books have to tell."""
     if found not in (None, expected):
         raise WrongAnswerError(f"{found} rows changed instead of {expected}")

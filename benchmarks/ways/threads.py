@@ -21,7 +21,7 @@ Make = Callable[[Path, Pragmas], Engine]
 
 
 def execute(on: Connection | Session, step: Step) -> object:
-    """The rows, or how many have changed; the object of a ``Get``."""
+    """Return the rows, or the number of changed rows; for a ``Get``, the object."""
     if isinstance(step, Get):
         assert isinstance(on, Session)
         return on.get(step.entity, step.key)
@@ -41,7 +41,7 @@ class _Engine:
 
 
 class Connections(_Engine):
-    """Core: a connection is checked out for each operation and given back."""
+    """Core: a connection is checked out for each operation and returned."""
 
     def read(self, operation: Operation, key: int) -> None:
         with self._engine.connect() as connection:
@@ -65,7 +65,7 @@ class Sessions(_Engine):
 
 
 class InThreads:
-    """``asyncio.to_thread``: what many web applications do with synchronous SQLAlchemy."""
+    """``asyncio.to_thread``, as many web applications use it with synchronous SQLAlchemy."""
 
     def __init__(self, way: SyncWay) -> None:
         self._way = way
@@ -82,7 +82,7 @@ class InThreads:
 
 
 def through(way: Callable[[Engine], SyncWay], make: Make = synchronous) -> OpenSync:
-    """``way`` over the engine that ``make`` makes."""
+    """Return ``way`` over the engine that ``make`` creates."""
 
     @contextmanager
     def opened(database: Path, pragmas: Pragmas) -> Iterator[SyncWay]:
@@ -96,7 +96,7 @@ def through(way: Callable[[Engine], SyncWay], make: Make = synchronous) -> OpenS
 
 
 def in_threads(open_: OpenSync) -> Open:
-    """The same in the threads of a pool."""
+    """Return the same, in the threads of a pool."""
 
     @asynccontextmanager
     async def opened(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:

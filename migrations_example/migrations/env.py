@@ -1,4 +1,4 @@
-"""Called by Alembic for every command."""
+"""The environment that Alembic runs for every command."""
 
 from models import Base
 

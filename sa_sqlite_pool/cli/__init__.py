@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 _EXTRA = frozenset({"typer", "rich"})
-_INTERRUPTED = 130  # as shells have it: output.ExitCode, which is not there yet
+_INTERRUPTED = 130  # as in shells; equals output.ExitCode, which is not imported yet
 
 
 def main() -> None:
-    """Run the command, or say what is missing for it."""
+    """Run the command, or report the package that is missing."""
     try:
         from .app import run  # noqa: PLC0415 - it needs what may not be installed
     except ModuleNotFoundError as error:
@@ -21,6 +21,6 @@ def main() -> None:
             "pip install 'sa-sqlite-pool[cli]'\n"
         )
         raise SystemExit(3) from None
-    except KeyboardInterrupt:  # imports take as long as it takes to see that one has mistyped
+    except KeyboardInterrupt:  # imports take long enough to notice a typo and press Ctrl-C
         raise SystemExit(_INTERRUPTED) from None
     run()

@@ -1,4 +1,4 @@
-"""The command, made of its sub-commands: each is a function in a file of its own."""
+"""The command and its sub-commands, each a function in its own file."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _options(
     """Options of the command itself."""
 
 
-# Its name differs from one version of Typer to the next: that of click, or of a copy of it.
+# Depending on the version of Typer, the class belongs to click or to a copy of click.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 def run() -> NoReturn:
-    """Run the command of this process, and exit. Errors are one line each, to stderr."""
+    """Run the command of this process, and exit. Each error is printed to stderr as one line."""
     write_any_text()
     try:
         code = app(standalone_mode=False, prog_name="sa-sqlite-pool")
@@ -64,7 +64,7 @@ def run() -> NoReturn:
         if "new thread" not in str(error):
             raise
         fail(f"{error}: this user has as many as it may (ulimit -u)", ExitCode.FAILED)
-    if code == ExitCode.INTERRUPTED:  # Typer may have met it first
+    if code == ExitCode.INTERRUPTED:  # Typer may have caught the interrupt first
         fail("interrupted", ExitCode.INTERRUPTED)
     raise SystemExit(code or 0)
 

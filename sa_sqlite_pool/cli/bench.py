@@ -82,7 +82,7 @@ async def _run(
 
 
 async def _first(contender: Contender, statement: str) -> int:
-    """Return the number of rows that one reads which refuses whatever can change a file."""
+    """Return the number of rows read by a contender that refuses statements that can write."""
     try:
         return await contender.once()
     except (ResourceClosedError, UnicodeEncodeError) as error:
@@ -103,7 +103,7 @@ async def _first(contender: Contender, statement: str) -> int:
 
 @contextlib.contextmanager
 def _left_as_found(file: Path) -> Iterator[None]:
-    """Remove the log and its index, if only the readers have made them: they may not."""
+    """Remove the log and its index if the readers, which cannot remove them, created them."""
     path = os.path.realpath(file)
     there = any(os.path.exists(f"{path}{side}") for side in ("-wal", "-shm"))
     try:
@@ -111,7 +111,7 @@ def _left_as_found(file: Path) -> Iterator[None]:
     finally:
         if not there and os.path.exists(f"{path}-shm"):
             # "When the last connection to a database closes, that connection does one last
-            # checkpoint and then deletes the WAL" (https://www.sqlite.org/wal.html), if it may.
+            # checkpoint and then deletes the WAL" (https://www.sqlite.org/wal.html), if it can.
             with (
                 contextlib.suppress(sqlite3.Error),
                 contextlib.closing(

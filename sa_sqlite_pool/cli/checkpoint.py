@@ -24,7 +24,7 @@ def _known(mode: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
-# No enum: the oldest versions of Typer cannot take its default.
+# Not an enum: the oldest versions of Typer do not accept an enum member as the default.
 ModeOption = Annotated[
     str,
     typer.Option(

@@ -1,4 +1,4 @@
-"""The ways in which ``bench`` reads: each runs one statement again and again."""
+"""The contenders of ``bench``: each runs one statement repeatedly, in its own way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .files import pragmas_of, url_of
 
 
 class Measured(NamedTuple):
-    """One round: operations a second, and microseconds of process time for each."""
+    """The result of one round: operations per second, and process time of each in microseconds."""
 
     per_second: float
     process_us: float
@@ -26,8 +26,8 @@ class Measured(NamedTuple):
 class Contender(NamedTuple):
     """One way to read: ``once`` executes the statement in a transaction of its own.
 
-    It returns the number of rows. A statement is executed as the driver takes it, without
-    parameters. A ``blocking`` one runs in one task, whatever their number.
+    It returns the number of rows. The statement is passed to the driver unchanged, without
+    parameters. A ``blocking`` contender runs in one task, whatever the number of tasks.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Contender(NamedTuple):
     blocking: bool = False
 
     async def measure(self, seconds: float, tasks: int) -> Measured:
-        """Execute it in so many tasks at once, for so many seconds, at least once in each."""
+        """Execute it in ``tasks`` tasks concurrently for ``seconds``, at least once in each."""
         began, used = time.perf_counter(), time.process_time()
         running = range(1 if self.blocking else tasks)
         counts = await asyncio.gather(*(self._until(began + seconds) for _ in running))
@@ -53,7 +53,7 @@ class Contender(NamedTuple):
 
 @asynccontextmanager
 async def contenders(file: Path, statement: str) -> AsyncIterator[list[Contender]]:
-    """Give all ways to read ``file``, in the order of the results; close them afterwards."""
+    """Yield all contenders for ``file``, in the order of the results; close them afterwards."""
     stock = create_async_engine(url_of(file, "ro"))
     synchronous = create_engine(url_of(file, "ro", "sqlite"))
 

@@ -82,7 +82,7 @@ async def _copy(
 
 
 def _target(text: str) -> URL:
-    """Return the URL, with a driver that is installed if it names none."""
+    """Return the URL, with an installed driver if the text names none."""
     try:
         return server_url(text)
     except ConfigurationError as error:
@@ -90,7 +90,7 @@ def _target(text: str) -> URL:
 
 
 def _metadata(name: str) -> MetaData:
-    """Import the metadata, from the current directory, too; a declarative base has one."""
+    """Import the metadata, also from the current directory; a declarative base is accepted, too."""
     module, _, path = name.partition(":")
     if not module or module.startswith(".") or not path:
         raise typer.BadParameter(f"{name!r} is not MODULE:OBJECT, as app.models:Base.metadata is")
@@ -98,7 +98,7 @@ def _metadata(name: str) -> MetaData:
     try:
         found: Any = reduce(getattr, path.split("."), importlib.import_module(module))
         found = getattr(found, "metadata", found)
-    except (Exception, SystemExit) as error:  # a module of the application's may raise anything
+    except (Exception, SystemExit) as error:  # a module of the application may raise anything
         raise typer.BadParameter(f"{name!r} cannot be imported: {_reason(error)}") from None
     if not isinstance(found, MetaData):
         raise typer.BadParameter(f"{name!r} is a {type(found).__name__}, and no MetaData")
@@ -106,14 +106,14 @@ def _metadata(name: str) -> MetaData:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an import has raised; a name that is not there speaks for itself."""
+    """Return the error of an import as text; the message alone is enough for a missing name."""
     if isinstance(error, (ImportError, AttributeError)):
         return str(error)
     return f"it raised {type(error).__name__}: {error}"
 
 
 class _Bars:
-    """A progress bar for each phase, one after the other."""
+    """Progress bars, one after the other, one for each phase."""
 
     def __init__(self, bars: ExitStack) -> None:
         self._bars = bars
@@ -156,7 +156,7 @@ def _misfits_json(group: Any) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON has, or its text: of infinity, a blob, bytes that are no UTF-8."""
+    """Return the value if JSON can represent it, else its repr: infinity, blobs, invalid UTF-8."""
     if isinstance(value, str):
         return value if unencodable(value) is None else repr(value)
     if value is None or (isinstance(value, (int, float)) and math.isfinite(value)):

@@ -1,4 +1,4 @@
-"""Databases that the sub-commands open: files that are there, in the journal mode they have."""
+"""The databases that sub-commands open: existing files, whose journal mode is kept."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The database
 
 
 def pragmas_of(path: Path) -> dict[str, PragmaValue]:
-    """Return what keeps the journal mode of the database ``path``; raise if it is none.
+    """Return pragmas that keep the journal mode of the database ``path``; raise if it is not one.
 
-    Raises, too, where SQLite would apply the log of another database to it.
+    Raise, too, if SQLite would apply the log of another database to it.
     """
     check_readable(str(path))
-    if path.stat().st_size == 0:  # a database without tables, for SQLite
+    if path.stat().st_size == 0:  # to SQLite, a database without tables
         return {"journal_mode": "DELETE"}
     subject = Subject(str(path), os.path.realpath(path))
     header = read_header(subject.file)
@@ -37,11 +37,11 @@ def pragmas_of(path: Path) -> dict[str, PragmaValue]:
 
 
 def url_of(path: Path, mode: str, driver: str = "sqlite+aiosqlite") -> URL:
-    """Return the URL of a file, which SQLite never creates."""
+    """Return the URL of a file, in a form with which SQLite never creates the file."""
     file = f"file:{quote(os.fsencode(os.path.realpath(path)))}"
     return URL.create(driver, database=file, query={"mode": mode, "uri": "true"})
 
 
 def existing_database(path: Path) -> SQLiteDatabase:
-    """Return the database at ``path``, which is there and stays as it is."""
+    """Return the existing database at ``path``; its journal mode is kept."""
     return SQLiteDatabase(url_of(path, "rw"), pragmas=pragmas_of(path))

@@ -1,4 +1,4 @@
-"""What the command prints: results to stdout, progress and errors to stderr."""
+"""The output of the command: results to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ JsonOption = Annotated[
 
 
 class ExitCode(enum.IntEnum):
-    """The exit codes of all sub-commands. 0 is for done, and for nothing to mend."""
+    """The exit codes of all sub-commands. 0 means success, or nothing to mend."""
 
     WARNING = 1
-    """A warning was found, or something was in the way of a checkpoint."""
+    """A warning was found, or something blocked a checkpoint."""
     ERROR = 2
     """An error was found."""
     FAILED = 3
-    """It could not be done, nor examined; stderr says why."""
+    """The operation or examination failed; stderr says why."""
     USAGE = 4
     """The command line is wrong."""
     INTERRUPTED = 130
-    """Ctrl-C, as shells have it."""
+    """Ctrl-C, as in shells."""
     UNREAD = 141
-    """The program that read the output has ended, ``head`` for example; as shells have it."""
+    """The program that read the output, for example ``head``, has exited; as in shells."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Have it raised: rich itself would exit with the code of a warning."""
+        """Raise BrokenPipeError: rich itself would exit with the code of a warning."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -57,10 +57,10 @@ console = _Console(highlight=False)
 
 
 def while_read(command: Callable[P, None]) -> Callable[P, None]:
-    """Return the sub-command, which ends quietly when nothing reads its output any more.
+    """Return a sub-command that exits quietly when nothing reads its output any more.
 
-    All of it is written when it returns. That is known here alone: Typer ends at a broken pipe with
-    the code of a warning, too.
+    All output is flushed before it returns. A broken pipe has to be handled here, since Typer, too,
+    would exit with the code of a warning.
     """
 
     @functools.wraps(command)
@@ -71,7 +71,7 @@ def while_read(command: Callable[P, None]) -> Callable[P, None]:
             finally:
                 console.file.flush()
         except BrokenPipeError:
-            # Or Python would meet it again at its exit, and say so:
+            # Otherwise, Python would hit the broken pipe again at exit, and report it:
             # https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.UNREAD) from None
@@ -80,10 +80,10 @@ def while_read(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def write_any_text() -> None:
-    """Have the standard output take names that its encoding does not have.
+    """Make standard output accept characters that its encoding cannot represent.
 
-    Of files whose names are not in the encoding of the system the bytes are written as they are,
-    so that a command with such a name can be copied; any other character is written as ``\\xe4``.
+    The bytes of file names that are invalid in the system's encoding are written unchanged, so a
+    command with such a name can be copied; any other character is written in the form ``\\xe4``.
     """
     codecs.register_error(_ANY_TEXT, _replaced)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -106,17 +106,17 @@ def write_json(command: str, result: Mapping[str, object], indent: int | None = 
 
 
 def write_line(text: str) -> None:
-    """Write one line as it is: a command in it can be copied, however narrow the terminal is."""
+    """Write one line unwrapped, so a command in it can be copied from a terminal of any width."""
     console.print(text_of(text), soft_wrap=True)
 
 
 def text_of(found: str) -> Text:
-    """Return a text, in which names of a database or a process may be, for the terminal."""
+    """Return terminal text for a string that may contain names of databases and processes."""
     return Text(_harmless(found))
 
 
 def _harmless(text: str) -> str:
-    """Return a text without what a terminal would obey."""
+    """Return the text with control characters escaped."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -125,9 +125,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @contextlib.contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr within the block, and nothing where that is no terminal.
+    """Show a progress bar on stderr during the block; show nothing if stderr is not a terminal.
 
-    Yields the function to call with what is done and what there is; until then it only moves.
+    Yield a function to call with the amounts done and in total; until then, the bar just pulses.
     """
     stderr = Console(stderr=True)
     if not stderr.is_terminal:
@@ -140,10 +140,10 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def sentence(error: Exception) -> str:
-    """Return what an error says, in one line, without the statement and links around it."""
+    """Return the message of an error on one line, without the statement and links around it."""
     text = str(error)
     if isinstance(error, (exc.TimeoutError, TurnAlreadyHeldError, CommitUnknownError)):
-        # who holds what, or what is not known, is in its own message
+        # the error's own message contains the holder, or what is unknown
         text = str(error.args[0])
     elif isinstance(error, exc.DBAPIError):
         text = str(error.orig)
@@ -152,6 +152,6 @@ def sentence(error: Exception) -> str:
 
 def fail(message: str, code: ExitCode) -> NoReturn:
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # nothing reads it, or the disk is full: the code tells
+        with contextlib.suppress(OSError):  # no reader, or disk full: the exit code still tells
             sys.stderr.write(f"sa-sqlite-pool: {_harmless(message)}\n")
     raise SystemExit(int(code))

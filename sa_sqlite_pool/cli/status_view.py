@@ -15,7 +15,7 @@ from ..publishing.asking import Answer
 from ..publishing.overview import Overview
 
 Numbers = Mapping[str, Any]
-"""A part of a document, which another release of the package may have written."""
+"""A part of a document, possibly written by another release of the package."""
 
 _MOST_HOLDERS = 12
 _MINUTE = 60  # seconds
@@ -24,7 +24,7 @@ _IN_ORDER = ("writes", "waits", "reads")
 
 
 def frame(overview: Overview, before: Overview | None = None) -> RenderableType:
-    """Return what is shown of ``overview``; rates are those since ``before``, if given."""
+    """Return the frame that shows ``overview``; rates are measured since ``before``, if given."""
     parts: list[RenderableType] = [_summary(overview)]
     if (processes := _processes(overview, before)).row_count:
         parts += [Text(), processes]
@@ -168,7 +168,7 @@ def _row(found: Numbers) -> Iterator[str]:
 
 
 def _rates(found: Numbers, last: Numbers | None) -> Iterator[str]:
-    """Yield statements and commits a second, since ``last`` or else since the opening."""
+    """Yield statements and commits per second, since ``last`` or else since the opening."""
     last = last or {}
     seconds = _number(found, "seconds") - _number(last, "seconds")
     for count in (_statements, _commits):
@@ -291,5 +291,5 @@ def _text(found: object) -> Text:
 
 
 def _clean(found: object) -> str:
-    """Return a text of another process without what a terminal would obey."""
+    """Return a text from another process as one line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(found)).split())

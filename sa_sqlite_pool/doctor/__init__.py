@@ -1,4 +1,4 @@
-"""What is wrong with a database, and what mends it: ``examine("app.db")``."""
+"""The diagnosis of a database, with a repair for each finding: ``examine("app.db")``."""
 
 from .examining import examine
 from .findings import Figures, Finding, HeldLock, Report, Severity

@@ -13,13 +13,13 @@ from .findings import Finding, Severity, Subject, as_written, plural
 
 _MOST_MESSAGES = 10
 
-# What PRAGMA integrity_check says where an index alone is wrong (https://www.sqlite.org/pragma.html
-# #pragma_integrity_check): it can be made anew from its table.
+# The output of PRAGMA integrity_check if only an index is wrong (https://www.sqlite.org/pragma.html
+# #pragma_integrity_check): the index can be rebuilt from its table.
 _OF_INDEX = re.compile(r"(?:row \d+ missing from index|wrong # of entries in index) (.+)")
 
 
 def tables_of(connection: sqlite3.Connection) -> list[str]:
-    """Return the tables that have rows of their own, in their order."""
+    """Return the tables that store rows themselves, in the order of the schema."""
     return [
         name
         for name, sql in rows(connection, "SELECT name, sql FROM sqlite_master WHERE type='table'")
@@ -30,7 +30,7 @@ def tables_of(connection: sqlite3.Connection) -> list[str]:
 def check_integrity(
     connection: sqlite3.Connection, subject: Subject, pragma: str
 ) -> Iterator[Finding]:
-    """Find what ``integrity_check`` or ``quick_check``, the ``pragma``, finds."""
+    """Find the errors that ``pragma``, ``integrity_check`` or ``quick_check``, reports."""
     messages = _messages(connection, pragma)
     if messages == ["ok"]:
         return
@@ -56,9 +56,9 @@ def check_integrity(
 
 
 def _messages(connection: sqlite3.Connection, pragma: str) -> list[str]:
-    """Return what the PRAGMA says, also where it stops in the middle with an error.
+    """Return the messages of the PRAGMA, also if it stops halfway with an error.
 
-    Values that a table does not allow leave room for what else it says, and each line comes once.
+    Messages about values that a table does not allow leave room for others, and are not repeated.
     """
     found: list[str] = []
     others = 0
@@ -79,7 +79,7 @@ def _messages(connection: sqlite3.Connection, pragma: str) -> list[str]:
 
 
 def damaged(subject: Subject, what: str, messages: list[str]) -> Finding:
-    """Return the finding for a file that SQLite cannot make sense of."""
+    """Return the finding for a file whose structure SQLite cannot interpret."""
     return Finding(
         "damaged",
         Severity.ERROR,
@@ -94,7 +94,7 @@ def _listed(messages: list[str]) -> str:
 
 
 def check_foreign_keys(connection: sqlite3.Connection, subject: Subject) -> Iterator[Finding]:
-    """Find rows whose parent is not there, and keys that no parent can have."""
+    """Find rows whose parent row is missing, and keys that cannot refer to any parent row."""
     for table in tables_of(connection):
         keys = rows(
             connection, 'SELECT DISTINCT id, "table" FROM pragma_foreign_key_list(?)', [table]

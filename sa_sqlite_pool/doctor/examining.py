@@ -1,11 +1,11 @@
 """An examination of a database, which changes nothing.
 
-A database is opened with ``mode=ro``. One in WAL mode that is closed has no log, though, and even
-a reader would create it, with its index, and leave both behind: "if the last connection to a
+A database is opened with ``mode=ro``. A closed database in WAL mode has no log, however, and even
+a reader would create the log and its index, and leave both behind: "if the last connection to a
 database … does not have write access, the WAL file is not deleted"
-(https://www.sqlite.org/wal.html#read_only_databases). So that one is opened as
-``immutable``, by which SQLite creates and locks nothing, and examined again if it has changed
-meanwhile:
+(https://www.sqlite.org/wal.html#read_only_databases). Such a database is therefore opened as
+``immutable``, in which case SQLite creates and locks nothing, and is examined again if it has
+changed in the meantime:
 
     Examination                       | Another process
     there is no log: immutable        |
@@ -47,19 +47,19 @@ from .processes import (
 from .space import check_space, figures_of
 
 BUSY_SECONDS = 5.0
-"""Seconds to wait for a process that keeps all others from reading."""
+"""Seconds to wait for a process that prevents all others from reading."""
 
 _TRIES = 3
 
-# SQLite calls a progress handler after so many of its instructions, a few milliseconds.
+# SQLite calls the progress handler after this many of its instructions: every few milliseconds.
 _INSTRUCTIONS = 100_000
 
-# What a connection without the application's functions, collations and extensions is told.
+# Errors on a connection that lacks the application's functions, collations and extensions.
 _OF_APPLICATION = re.compile(
     r"(no such|unknown) (collation sequence|function|module|tokenizer)", re.IGNORECASE
 )
 
-# Nothing of the content can be read then.
+# Findings that prevent any reading of the content.
 _UNREADABLE = frozenset({"exclusive-lock", "hot-journal", "foreign-log", "log-without-index"})
 
 OnProgress = Callable[[], object]
@@ -68,15 +68,15 @@ OnProgress = Callable[[], object]
 def examine(
     path: str | os.PathLike[str], *, quick: bool = False, on_progress: OnProgress | None = None
 ) -> Report:
-    """Examine the database ``path``, and change nothing.
+    """Examine the database ``path`` without changing anything.
 
-    :param quick: ``PRAGMA quick_check``, which does not compare indexes with their tables, in the
-        place of ``integrity_check``
-    :param on_progress: called now and then, in this thread; what it raises ends the examination
+    :param quick: run ``PRAGMA quick_check``, which does not compare indexes with their tables,
+        instead of ``integrity_check``
+    :param on_progress: called at intervals, in this thread; an exception ends the examination
 
-    Reads the whole file, so it takes as long as the disk does. Raise
-    :class:`~sa_sqlite_pool.DatabaseNotUsableError` if there is no such file, or it cannot be read,
-    and :class:`~sa_sqlite_pool.NotADatabaseError` if it is none or is encrypted.
+    The whole file is read, so the disk determines how long this takes. Raise
+    :class:`~sa_sqlite_pool.DatabaseNotUsableError` if the file does not exist or cannot be read,
+    and :class:`~sa_sqlite_pool.NotADatabaseError` if it is no database or is encrypted.
     """
     given = os.fspath(path)
     subject = Subject(given, os.path.realpath(given))
@@ -88,7 +88,7 @@ def examine(
 
 
 def _check_file(subject: Subject) -> Report | None:
-    """Return a report if there is no database, but files that belong to one."""
+    """Return a report if there is no database, but there are files that belong to one."""
     if not os.path.lexists(subject.file):
         found = [*check_beside_missing(subject), *check_replaced(subject)]
         if found:
@@ -114,7 +114,7 @@ def _report(subject: Subject, findings: list[Finding]) -> Report:
 
 @dataclass
 class _Content:
-    """What is found in the content, or why it could not be read."""
+    """The findings in the content, or the reason why it could not be read."""
 
     findings: list[Finding] = field(default_factory=list)
     figures: Figures | None = None
@@ -122,7 +122,7 @@ class _Content:
 
 
 class _Examination:
-    """One examination of a file that is there."""
+    """One examination of an existing file."""
 
     def __init__(
         self, subject: Subject, header: Header | None, quick: bool, on_progress: OnProgress | None
@@ -173,7 +173,7 @@ class _Examination:
         return self._header is not None and self._header.wal
 
     def _kept_out(self) -> list[Finding]:
-        """Find the process that has a log to itself, without an index, by ``locking_mode``."""
+        """Find a process that holds the log exclusively, without an index, by ``locking_mode``."""
         if self._is_closed() and (found := still_excluded_by(self._subject, BUSY_SECONDS)):
             return [_excluded(", ".join(found))]
         return []
@@ -181,7 +181,7 @@ class _Examination:
     # -- the content ----------------------------------------------------------------------------
 
     def _content(self) -> _Content:
-        """Examine the content, again if the file was changed where no lock kept it as it was."""
+        """Examine the content; examine it again if the file changed while no lock protected it."""
         content = _Content()
         for _ in range(_TRIES):
             closed = self._is_closed()
@@ -192,7 +192,7 @@ class _Examination:
         return content
 
     def _is_closed(self) -> bool:
-        """Return whether the database is in WAL mode, and no process has it open."""
+        """Return whether the database is in WAL mode and no process has it open."""
         if self._header is None or not self._header.wal:
             return False
         log = f"{self._subject.file}-wal"
@@ -231,16 +231,16 @@ class _Examination:
         if not any(finding.id == "own-functions" for finding in found):
             content.checked = self._pragma
         yield from found
-        if not is_doubtful(subject):  # where the other modes are the better choice
+        if not is_doubtful(subject):  # if it is, the other modes are the better choice
             yield from check_journal_mode(subject, figures.journal_mode)
         yield from check_space(connection, subject, figures)
-        if not any(finding.severity is Severity.ERROR for finding in found):  # or twice the same
+        if not any(finding.severity is Severity.ERROR for finding in found):  # or reported twice
             if not found:
                 yield from self._as_far_as_known(check_foreign_keys(connection, subject))
             yield from check_indexes(connection, subject)
 
     def _as_far_as_known(self, check: Iterator[Finding]) -> Iterator[Finding]:
-        """Yield what is found; say so where that takes what only the application registers."""
+        """Yield the findings; add one if the check needs what only the application registers."""
         try:
             yield from check
         except sqlite3.OperationalError as error:
@@ -256,7 +256,7 @@ class _Examination:
             )
 
     def _tick(self) -> int:
-        """Note what other processes do; return whether SQLite is to stop."""
+        """Look at the other processes; return whether SQLite has to stop."""
         try:
             self._watch.look()
             if self._on_progress is not None:
@@ -303,5 +303,5 @@ def _excluded(who: str) -> Finding:
 
 
 def _readable(text: bytes) -> str:
-    """Return a text as people can read it. To SQLite, names need not be UTF-8."""
+    """Return readable text: SQLite does not require names to be UTF-8."""
     return text.decode(errors="replace")

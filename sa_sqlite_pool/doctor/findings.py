@@ -1,4 +1,4 @@
-"""What an examination finds: frozen values."""
+"""The results of an examination, as frozen values."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..sqlite.statements import quoted
 
 
 class Severity(enum.Enum):
-    """How much a finding matters."""
+    """The severity of a finding."""
 
     ERROR = "error"
     """Data is lost or unreadable, or will be."""
     WARNING = "warning"
-    """The database works, and will disappoint: it waits, grows, or depends on luck."""
+    """The database works, but will cause trouble: it waits, grows, or depends on luck."""
     INFO = "info"
-    """Worth knowing; nothing has to be done."""
+    """Worth knowing; no action is required."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong with a database.
 
-    ``id`` is stable, for scripts; ``message`` is a sentence for people. ``mend`` is a command of
-    the shell where one command is enough, else a sentence.
+    ``id`` is stable, for scripts; ``message`` is a sentence for people. ``mend`` is a shell command
+    if one command is enough, otherwise a sentence.
     """
 
     id: str
@@ -40,12 +40,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class HeldLock:
-    """A lock of SQLite's that another process has.
+    """A lock of SQLite that another process holds.
 
     ``lock`` is ``"shared"``, ``"reserved"``, ``"pending"`` or ``"exclusive"`` on the database
     itself (https://www.sqlite.org/lockingv3.html), and ``"read"``, ``"write"``, ``"checkpoint"`` or
     ``"recover"`` on its log (https://www.sqlite.org/walformat.html#wal_locks). ``program`` is None
-    if the system does not tell.
+    if the system does not report it.
     """
 
     pid: int
@@ -55,14 +55,14 @@ class HeldLock:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The sizes of a database, in bytes and pages, as its content says."""
+    """The sizes of a database, in bytes and pages, as recorded in its content."""
 
     journal_mode: str
     page_size: int
     pages: int
     free_pages: int
     cache_bytes: int | None
-    """The cache that the file gives each connection; None if it leaves that to them."""
+    """The cache size that the file sets for each connection; None if it sets none."""
 
     @property
     def size(self) -> int:
@@ -73,9 +73,9 @@ class Figures:
 class Report:
     """The result of :func:`~sa_sqlite_pool.doctor.examine`.
 
-    ``findings`` begin with the worst. ``figures`` and ``checked``, which is ``"integrity_check"``
-    or ``"quick_check"``, are None if the content could not be read; a finding says why.
-    ``log_bytes`` of the log are in use. ``locks`` are those of other processes (Linux only).
+    ``findings`` are sorted, the most severe first. ``figures`` and ``checked``, which is
+    ``"integrity_check"`` or ``"quick_check"``, are None if the content could not be read; a finding
+    says why. ``log_bytes`` of the log are in use. Other processes hold ``locks`` (Linux only).
     """
 
     path: str
@@ -88,7 +88,7 @@ class Report:
 
     @property
     def worst(self) -> Severity | None:
-        """The severity of the worst finding; None if there is none."""
+        """The highest severity of all findings; None if there are none."""
         return next(
             (one for one in Severity if any(f.severity is one for f in self.findings)), None
         )
@@ -96,41 +96,41 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The database that is examined: ``path`` as the user has written it, ``file`` the real one."""
+    """The examined database: ``path`` is the path as the user wrote it, ``file`` the real path."""
 
     path: str
     file: str
 
     @property
     def argument(self) -> str:
-        """The path for a command line: one that begins with ``-`` would be taken for an option."""
+        """The path for a command line, where a leading ``-`` would be taken for an option."""
         return f"./{self.path}" if self.path.startswith("-") else self.path
 
     def beside(self, side: str) -> str:
-        """Return the path of a file beside the database: of the real one, if ``path`` is a link."""
+        """Return the path of a file beside the database, or beside the target of a link."""
         return f"{self.file if os.path.islink(self.path) else self.argument}{side}"
 
     def command(self, name: str, *options: str) -> str:
-        """Return a command of this package about the database, for the shell."""
+        """Return a shell command that runs a sub-command of this package on the database."""
         return shlex.join(["sa-sqlite-pool", name, self.argument, *options])
 
     def restore(self) -> str:
-        """Return the command that puts a backup in the place of the database."""
+        """Return the command that replaces the database with a backup."""
         return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.argument])
 
     def sql(self, statement: str) -> str:
-        """Return the command that executes ``statement`` by SQLite's own shell."""
+        """Return the command that executes ``statement`` in SQLite's own shell."""
         return shlex.join(["sqlite3", self.argument, statement])
 
 
 def as_written(name: str) -> str:
-    """Return an identifier for SQL, in quotes where it needs them."""
+    """Return an identifier for SQL, quoted if necessary."""
     plain = name.isidentifier() and name.isascii() and name == name.lower()
     return name if plain and not _is_reserved(name) else quoted(name)
 
 
 def _is_reserved(word: str) -> bool:
-    """Ask SQLite whether a word is one of its own, such as ``order``, in the place of a name."""
+    """Return whether SQLite rejects a word such as ``order`` as a name, because it is reserved."""
     with closing(sqlite3.connect(":memory:")) as connection:
         try:
             connection.execute(f"CREATE TABLE {word} ({word})")
@@ -148,7 +148,7 @@ _SMALL = 100 * 1024  # bytes; as MiB with one decimal it would be 0.0 or 0.1
 
 
 def size_text(size: int) -> str:
-    """Return ``12 KiB``, or from 100 KiB on ``4.1 MiB``."""
+    """Return a text such as ``12 KiB``; from 100 KiB on, such as ``4.1 MiB``."""
     if size < _SMALL:
         return f"{math.ceil(size / 1024)} KiB"
     return f"{size / 1024 / 1024:,.1f} MiB"

@@ -1,7 +1,7 @@
 """The first hundred bytes of a database, read without SQLite.
 
-They say what cannot be asked of SQLite before it is known how to open the file: whether it has a
-log (https://www.sqlite.org/fileformat2.html#the_database_header).
+They say whether the database has a log, which must be known before SQLite can open the file
+(https://www.sqlite.org/fileformat2.html#the_database_header).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is examined of the header. ``wal`` says that the file is in WAL mode."""
+    """The relevant part of the header. ``wal`` is True if the file is in WAL mode."""
 
     page_size: int
     wal: bool
@@ -44,7 +44,7 @@ def check_regular(path: str) -> None:
 
 
 def check_readable(path: str) -> None:
-    """Raise the same unless this user may read the file, too."""
+    """Raise the same error if there is no regular file, or if this user may not read it."""
     check_regular(path)
     if not os.access(path, os.R_OK):
         raise DatabaseNotUsableError(
@@ -54,10 +54,10 @@ def check_readable(path: str) -> None:
 
 
 def read_header(file: str) -> Header | None:
-    """Return the header of a database; None if this process has the file open.
+    """Return the header of a database, or None if this process has the file open.
 
-    Closing any descriptor of it would drop the locks of a connection that this process has
-    (https://www.sqlite.org/howtocorrupt.html). Raises :class:`NotADatabaseError`.
+    In that case, closing any descriptor of the file would drop the locks of this process's
+    connections (https://www.sqlite.org/howtocorrupt.html). May raise :class:`NotADatabaseError`.
     """
     if is_open_here(file):
         return None
@@ -82,11 +82,11 @@ def is_open_here(file: str) -> bool:
 
 
 def has_transaction(journal: str) -> bool:
-    """Return whether a ``-journal`` has a transaction in it; an ended one has no header.
+    """Return whether a ``-journal`` contains a transaction; after its end, there is no header.
 
     SQLite locks neither journals nor logs, so opening them is harmless.
     """
-    try:  # not blocking: it may be a FIFO
+    try:  # non-blocking: it may be a FIFO
         descriptor = os.open(journal, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Indexes and primary keys that are missing, double, or other than they look."""
+"""Indexes that are missing or redundant, and primary keys that are not what they look like."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .contents import tables_of
 from .findings import Finding, Severity, Subject, as_written
 
 LARGE_TABLE = 10_000
-"""Rows from which on it is felt that a table is read as a whole."""
+"""The number of rows from which a scan of the whole table is noticeable."""
 
 # Only "INTEGER PRIMARY KEY" is the rowid (https://www.sqlite.org/lang_createtable.html#rowid).
 _OTHER_INTEGERS = frozenset(
@@ -62,7 +62,7 @@ def _columns(connection: sqlite3.Connection, index: str) -> tuple[str | None, ..
 
 
 def _primary_key(connection: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Return the name and the declared type of each column of it."""
+    """Return the name and the declared type of each column of the primary key."""
     sql = "SELECT lower(name), upper(type) FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk"
     return [(name, kind) for name, kind in rows(connection, sql, [table])]
 
@@ -95,7 +95,7 @@ def _has_rowid(connection: sqlite3.Connection, table: str) -> bool:
 def _check_children(
     connection: sqlite3.Connection, subject: Subject, table: str, indexes: list[_Index]
 ) -> Iterator[Finding]:
-    """Find foreign keys whose rows are looked for one by one when a parent goes or changes.
+    """Find foreign keys whose rows need a table scan when a parent row is deleted or changed.
 
     https://www.sqlite.org/foreignkeys.html#fk_indexes
     """
@@ -108,7 +108,7 @@ def _check_children(
     is_rowid = len(own) == 1 and all(index.origin != "pk" for index in indexes)
     for columns in keys.values():
         wanted = {column.lower() for column in columns}
-        # A partial index may serve, if its condition holds for all rows that have a parent.
+        # A partial index may suffice, if its condition holds for all rows that have a parent.
         if (is_rowid and wanted == set(own)) or any(
             set(index.columns[: len(wanted)]) == wanted for index in indexes
         ):
@@ -128,7 +128,7 @@ def _check_children(
 
 
 def _free_name(connection: sqlite3.Connection, wanted: str) -> str:
-    """Return a name for an index; those of tables and indexes are of one kind to SQLite."""
+    """Return an unused name for an index; in SQLite, tables and indexes share a namespace."""
     taken = {name.lower() for (name,) in rows(connection, "SELECT name FROM sqlite_master")}
     found, number = wanted, 2
     while found.lower() in taken:
@@ -144,7 +144,7 @@ def _is_large(connection: sqlite3.Connection, table: str) -> bool:
 def _check_doubles(
     connection: sqlite3.Connection, subject: Subject, table: str, indexes: list[_Index]
 ) -> Iterator[Finding]:
-    """Find indexes that another one, with the same columns, makes superfluous."""
+    """Find indexes made redundant by another index on the same columns."""
     kept: dict[object, _Index] = {}
     for index in sorted(indexes, key=lambda each: (each.origin == "c", not each.unique, each.name)):
         if index.partial or None in index.columns:

@@ -1,4 +1,4 @@
-"""Files beside a database that belong to it no more, or that something has left unfinished."""
+"""Files beside a database that no longer belong to it, or that were left unfinished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .header import Header, has_transaction
 
 
 def check_beside_missing(subject: Subject) -> Iterator[Finding]:
-    """Find the files of a database that is not there, or is empty; nothing if there are none."""
+    """Find the files of a database that is missing or empty; yield nothing if there are none."""
     if any(locks_on(subject.file)):  # a process is about to create it
         return
     left = [side for side in SIDE_FILES if os.path.exists(f"{subject.file}{side}")]
@@ -35,7 +35,7 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
     elif left:
         what = "which is empty or an index only"
         yield Finding("left-behind", Severity.WARNING, *_of_no_use(subject, left, what))
-    if not os.path.exists(subject.file):  # what opens a database uses or removes those beside it
+    if not os.path.exists(subject.file):  # otherwise, opening the database uses or removes these
         own = [side for side in TURN_FILES if os.path.exists(f"{subject.file}{side}")]
         sockets = [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]
         if own:
@@ -48,7 +48,7 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_no_use(subject: Subject, sides: list[str], what: str) -> tuple[str, str]:
-    """Return the message, and the command that removes what is there."""
+    """Return the message, and the command that removes the files."""
     paths = [subject.beside(side) for side in sides]
     message = f"there is {' and '.join(paths)}, {what}, and {_gone(subject)}"
     return message, shlex.join(["rm", *paths])
@@ -63,7 +63,7 @@ def _has_content(path: str, side: str) -> bool:
 
 
 def check_beside(subject: Subject, header: Header | None) -> Iterator[Finding]:
-    """Find logs and journals that are not, or not yet, part of the database."""
+    """Find logs and journals that do not belong to the database, or are not yet applied to it."""
     if header is not None and (page_size := measure(f"{subject.file}-wal").page_size):
         yield from _check_log(subject, header, page_size)
     if is_hot(subject):
@@ -79,7 +79,7 @@ def check_beside(subject: Subject, header: Header | None) -> Iterator[Finding]:
 
 
 def is_hot(subject: Subject) -> bool:
-    """Return whether the next reader has to roll a transaction back.
+    """Return whether the next reader has to roll back a transaction.
 
     "The rollback journal is a 'hot' journal … if it exists, its size is greater than 512 bytes,
     and the journal header is non-zero and well-formed … There is no RESERVED lock on the main
@@ -111,13 +111,13 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
 
 
 def check_copies(subject: Subject) -> Iterator[Finding]:
-    """Find what backups and restores have left."""
+    """Find the files that backups and restores have left behind."""
     directory, name = os.path.split(subject.file)
     given = os.path.dirname(subject.beside(""))
     locked = {lock.file for lock in locks() if lock.family == "FLOCK"}
     for found in sorted(glob.glob(f"{glob.escape(name)}*{SUFFIX}", root_dir=directory)):
         file = os.path.join(directory, found)
-        # Else it is being written, or is a database of that name, which a half copy never is.
+        # Otherwise it is being written, or is a database in use, which such a copy never is.
         if identity(file) not in locked and not _is_used(file):
             path = os.path.join(given, found)
             yield Finding(

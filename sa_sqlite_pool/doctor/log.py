@@ -10,11 +10,11 @@ from ..settings import DEFAULT_WAL_SETTINGS
 from .findings import Finding, Severity, Subject, size_text
 
 LIMIT = DEFAULT_WAL_SETTINGS.hard_limit or 0
-"""Bytes from which on a log is large: this package lets none grow beyond twice that."""
+"""The size in bytes above which a log is large: this package lets none grow beyond twice that."""
 
 
 def check_journal_mode(subject: Subject, mode: str) -> Iterator[Finding]:
-    """Find another mode than WAL."""
+    """Find a journal mode other than WAL."""
     if mode != "wal":
         yield Finding(
             "journal-mode",
@@ -26,7 +26,7 @@ def check_journal_mode(subject: Subject, mode: str) -> Iterator[Finding]:
 
 
 def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Finding]:
-    """Find a large log; ``readers`` had a transaction open as long as it was looked at."""
+    """Find a large log; ``readers`` had a transaction open throughout the examination."""
     path, truncate = subject.beside("-wal"), subject.command("checkpoint", "--mode", "truncate")
     if log.used > LIMIT and readers:
         who = ", ".join(sorted(readers))
@@ -48,7 +48,7 @@ def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Fin
 
 
 def check_index_of_log(subject: Subject, log: LogSize) -> Iterator[Finding]:
-    """Find a log without its index, which reading would make."""
+    """Find a log without an index: reading the database would create the index."""
     if log.frames and not os.path.exists(f"{subject.file}-shm"):
         yield Finding(
             "log-without-index",

@@ -1,4 +1,4 @@
-"""Where a database is, and what this user may do there."""
+"""The location of a database, and this user's permissions there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .findings import Finding, Severity, Subject
 
 
 def check_place(subject: Subject, *, wal: bool) -> Iterator[Finding]:
-    """Find what is wrong with the file system, the directory and the permissions."""
+    """Find problems with the file system, the directory and the permissions."""
     mount = find_mount(subject.file)
     if mount is not None:
         yield from _check_mount(subject, mount, wal=wal)
@@ -22,7 +22,7 @@ def check_place(subject: Subject, *, wal: bool) -> Iterator[Finding]:
 
 
 def is_doubtful(subject: Subject) -> bool:
-    """Return whether WAL is refused where the database is."""
+    """Return whether WAL is refused on the file system of the database."""
     mount = find_mount(subject.file)
     return mount is not None and mount.doubt is not None
 
@@ -79,12 +79,12 @@ def _check_permissions(subject: Subject, mount: Mount | None) -> Iterator[Findin
 
 
 def check_owners(subject: Subject) -> Iterator[Finding]:
-    """Find logs that the owner of the database cannot write."""
+    """Find logs that the owner of the database cannot write to."""
     database = os.stat(subject.file)
     for file in _there(subject.file):
         try:
             beside = os.stat(file)
-        except OSError:  # its last user has removed it
+        except OSError:  # the last connection has removed it
             continue
         if beside.st_uid != database.st_uid and not _may_write(database, beside):
             yield Finding(
@@ -99,7 +99,7 @@ def check_owners(subject: Subject) -> Iterator[Finding]:
 
 @contextlib.contextmanager
 def owners_kept(subject: Subject) -> Iterator[None]:
-    """Give the files beside the database back to their owners.
+    """Restore the owners of the files beside the database after the block.
 
     "If this process is running as root, make sure that the SHM file is owned by the same user that
     owns the original database" (unixOpenSharedMemory() in SQLite's os_unix.c).
@@ -109,14 +109,14 @@ def owners_kept(subject: Subject) -> Iterator[None]:
         yield
     finally:
         for file, then in before.items():
-            with contextlib.suppress(OSError):  # its last user has removed it
+            with contextlib.suppress(OSError):  # the last connection has removed it
                 now = os.stat(file)
                 if os.path.samestat(now, then) and now.st_uid != then.st_uid:
                     os.chown(file, then.st_uid, then.st_gid)
 
 
 def _may_write(owner: os.stat_result, file: os.stat_result) -> bool:
-    """Return whether the owner of the database may write the other file, or is root."""
+    """Return whether the owner of the database may write to the other file, or is root."""
     by_group = owner.st_gid == file.st_gid and file.st_mode & stat.S_IWGRP
     return bool(owner.st_uid == 0 or by_group or file.st_mode & stat.S_IWOTH)
 
@@ -130,7 +130,7 @@ def _me() -> str:
 
 
 def _rights(path: str) -> str:
-    """Return ``-rw-r--r-- of www-data``."""
+    """Return a text such as ``-rw-r--r-- of www-data``."""
     found = os.stat(path)
     return f"{stat.filemode(found.st_mode)} of {_user(found.st_uid)}"
 

@@ -16,21 +16,21 @@ from .findings import Finding, HeldLock, Severity, Subject
 _WRITES = frozenset({"write", "reserved", "pending", "exclusive"})
 _EXCLUDES = frozenset({"pending", "exclusive"})
 
-# A process that had the lock at so many looks after the examination, with a pause before each, is
-# not in a transaction like any other.
+# A process that held the lock at each of this many looks after the examination, with a pause before
+# each, is not in an ordinary transaction.
 _LOOKS_FOR_WRITERS, _LOOK_SECONDS = 5, 0.1
 pause = time.sleep
 
-# An exclusive lock is one on all bytes of the others, too.
+# An exclusive lock also locks all bytes of the weaker locks.
 _IMPLIES = ("exclusive", "pending", "reserved", "shared")
 
 
 @final
 class Watch:
-    """What is seen of other processes, at every :meth:`look`.
+    """The observed activity of other processes, updated by each :meth:`look`.
 
-    ``steady_readers`` had a read transaction open at each of them, ``steady_writers`` (by pid) the
-    lock to write; ``foreign_writers`` were writing at one, and do not use this package.
+    ``steady_readers`` had a read transaction open at every look; ``steady_writers`` (pids) held the
+    write lock at every look; ``foreign_writers``, without this package, were writing at some look.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -46,7 +46,7 @@ class Watch:
         self.foreign_writers |= set(outside_writers(self._file))
 
     def look_for_writers(self) -> None:
-        """Look again while one of them may be in the middle of a transaction like any other."""
+        """Look again as long as a steady writer may be in the middle of an ordinary transaction."""
         for _ in range(_LOOKS_FOR_WRITERS):
             if not self.steady_writers:
                 return
@@ -59,7 +59,7 @@ class Watch:
 
 
 def held_locks(subject: Subject) -> tuple[HeldLock, ...]:
-    """Return the locks that other processes hold at this moment, each once."""
+    """Return the locks that other processes hold now, each once."""
     held = {found for found in locks_on(subject.file) if found[0] != os.getpid()}
     return tuple(
         HeldLock(pid, program_of(pid), lock)
@@ -73,7 +73,7 @@ def _stronger(lock: str) -> tuple[str, ...]:
 
 
 def check_writers(watch: Watch) -> Iterator[Finding]:
-    """Find the process that keeps the others from writing."""
+    """Find the process that prevents the others from writing."""
     for pid in sorted(watch.steady_writers):
         (name,) = processes([pid])
         yield Finding(
@@ -85,14 +85,14 @@ def check_writers(watch: Watch) -> Iterator[Finding]:
 
 
 def excluded_by(subject: Subject) -> list[str]:
-    """Return the processes that keep all others from reading."""
+    """Return the processes that prevent all others from reading."""
     return processes(
         pid for pid, name in locks_on(subject.file) if name in _EXCLUDES and pid != os.getpid()
     )
 
 
 def still_excluded_by(subject: Subject, seconds: float) -> list[str]:
-    """Return the same if they do so for ``seconds``; return as soon as nothing does."""
+    """Return the processes that still do so after ``seconds``; return early if there are none."""
     give_up = time.monotonic() + seconds
     while (found := excluded_by(subject)) and time.monotonic() < give_up:
         pause(_LOOK_SECONDS)
@@ -100,7 +100,7 @@ def still_excluded_by(subject: Subject, seconds: float) -> list[str]:
 
 
 def check_foreign_writers(watch: Watch) -> Iterator[Finding]:
-    """Find processes that do not know this package, where commits can be lost beside them."""
+    """Find writers without this package, if this SQLite version can lose commits beside them."""
     if watch.foreign_writers and has_reset_bug(sqlite3.sqlite_version_info):
         yield Finding(
             "reset-bug",
@@ -115,7 +115,7 @@ def check_foreign_writers(watch: Watch) -> Iterator[Finding]:
 
 
 def check_replaced(subject: Subject) -> Iterator[Finding]:
-    """Find processes that go on with a file that has lost its name."""
+    """Find processes that still use a file that has been deleted or replaced."""
     if found := users_of_deleted(subject.file):
         yield Finding(
             "replaced",

@@ -1,4 +1,4 @@
-"""The room that a database takes, and what makes it slow beyond a size."""
+"""The space that a database occupies, and the settings that slow down a large one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIB = 1024 * 1024
 
 MUCH_FREE = 4 * _MIB
 LARGE = 100 * _MIB
-"""Bytes of a database that is large."""
+"""The size in bytes from which a database is large."""
 
 _FREE_SHARE = 4
 _CACHED_SHARE = 100
@@ -22,11 +22,11 @@ _KIB = 1024
 
 
 def figures_of(connection: sqlite3.Connection, *, journal_mode: str) -> Figures:
-    """Return the sizes that SQLite knows."""
+    """Return the sizes that SQLite reports."""
     page_size = int(ask(connection, "page_size"))
     # "the suggested cache size … is stored in the database file", in pages:
-    # https://www.sqlite.org/pragma.html#pragma_default_cache_size. A connection to a file that
-    # suggests none has SQLite's own default, in KiB and so below 0.
+    # https://www.sqlite.org/pragma.html#pragma_default_cache_size. If the file suggests none, a
+    # connection has SQLite's own default, which is in KiB and therefore negative.
     stored = max(0, int(ask(connection, "cache_size")))
     return Figures(
         journal_mode,

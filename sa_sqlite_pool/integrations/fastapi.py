@@ -7,9 +7,9 @@
     Reader = Annotated[AsyncSession, read_session(db)]
     Writer = Annotated[AsyncSession, write_session(db)]
 
-The sessions end when the endpoint's function returns (``scope="function"``), before the response is
-sent: a client that gets a response knows that the commit is done, a failed commit is an error
-response and not a silent loss, and a response that streams for minutes holds no connection.
+The sessions end when the endpoint function returns (``scope="function"``), before the response is
+sent: a client that receives a response knows that the commit is done, a failed commit is an error
+response instead of a silent loss, and a response that streams for minutes holds no connection.
 FastAPI's default is the reverse: https://fastapi.tiangolo.com/tutorial/dependencies/
 """
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from ..servers.database import ServerDatabase
 
     Database: TypeAlias = SQLiteDatabase | ServerDatabase
-else:  # without the import of what only programs on PostgreSQL use
+else:  # avoids importing what only programs on PostgreSQL use
     Database = Any
 
 
 def read_session(db: Database) -> Any:
-    """Return a dependency that gives the endpoint ``db.read()``'s session."""
+    """Return a dependency that provides the endpoint with a session of ``db.read()``."""
     return Depends(_generator(db.read), scope="function")
 
 
 def write_session(db: Database) -> Any:
-    """Return a dependency that gives the endpoint ``db.write()``'s session.
+    """Return a dependency that provides the endpoint with a session of ``db.write()``.
 
-    It is committed when the endpoint returns; rolled back when it raises, also ``HTTPException``.
+    The endpoint's return commits it; any exception, ``HTTPException`` included, rolls it back.
     """
     return Depends(_generator(db.write), scope="function")
 

@@ -1,7 +1,7 @@
-"""ASGI middleware: a client reads what it has written, whichever replica its requests read from.
+"""ASGI middleware: each client reads its own writes, whichever replica its requests read from.
 
-For FastAPI and Starlette ``app.add_middleware(FreshnessMiddleware, db=db)``, for other frameworks
-``app = FreshnessMiddleware(app, db=db)``. It needs no framework.
+With FastAPI and Starlette, use ``app.add_middleware(FreshnessMiddleware, db=db)``; with other
+frameworks, or without one, ``app = FreshnessMiddleware(app, db=db)``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class _Database(Protocol):
 
 @final
 class FreshnessMiddleware:
-    """Runs each HTTP request in a ``db.fresh()`` block, with the token of the client's last one.
+    """Runs each HTTP request in a ``db.fresh()`` block with the token of the client's last request.
 
-    The token comes in the header or in the cookie, and goes back in both when it has changed. It
-    has what was done until the response starts; what runs later, the body of a stream and
-    background tasks, is in the block, too. It says how far the primary was, and nothing of the
-    data: a client that changes it reads from the primary, or from replicas as they are. On SQLite
-    there is no token, and nothing is set.
+    The request carries the token in a header or cookie; the response sets both if the token has
+    changed. The token covers everything done before the response starts; later work, the body of a
+    stream and background tasks, runs in the block, too. It contains the position of the primary and
+    no data: a client that alters it reads from the primary, or from replicas in their current
+    state. With SQLite, there is no token, and nothing is set.
 
     :param db: a :class:`~sa_sqlite_pool.ServerDatabase` or :class:`~sa_sqlite_pool.SQLiteDatabase`
     :param cookie: the cookie's name; None for no cookie
@@ -74,14 +74,14 @@ class FreshnessMiddleware:
             await self._app(scope, receive, send_with_token)
 
     def _token_of(self, scope: Message) -> str | None:
-        """Return the token of a request; of several the furthest, None without one.
+        """Return the token of a request: the furthest if there are several, None if there is none.
 
-        One that is damaged is none.
+        Invalid tokens are ignored.
         """
         return max(filter(_is_token, self._given(scope)), key=parse_token, default=None)
 
     def _given(self, scope: Message) -> Iterator[str]:
-        """Yield what a request has in the places of tokens."""
+        """Yield the values of the token header and token cookie in a request."""
         for name, value in scope["headers"]:
             text = value.decode("latin-1")
             if name == self._header:
@@ -90,7 +90,7 @@ class FreshnessMiddleware:
                 yield from self._in_cookies(text)
 
     def _in_cookies(self, text: str) -> Iterator[str]:
-        # http.cookies gives up at others' cookies that are not as it wants them; browsers send any.
+        # http.cookies stops at malformed cookies, which other applications may have set.
         for cookie in text.split(";"):
             name, _, value = cookie.strip().partition("=")
             if name == self._cookie:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, by its own client: https://prometheus.github.io/client_python/
+"""Metrics for Prometheus, through its own client: https://prometheus.github.io/client_python/
 
 ::
 
@@ -9,8 +9,8 @@
     prometheus.register(db)
     start_http_server(8000)
 
-Each scrape reads what the package has counted, in the thread of the scrape. It sends nothing to
-SQLite, and waits for nothing.
+Each scrape reads the package's counters, in the thread of the scrape. It sends nothing to SQLite,
+and does not wait.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _BOUNDS = [*(str(bound) for bound in BOUNDS_SECONDS), "+Inf"]
 def register(
     monitored: Monitored, registry: CollectorRegistry = REGISTRY, *, name: str | None = None
 ) -> None:
-    """Export the metrics of a database, or of an engine of one's own, with ``registry``.
+    """Export the metrics of a database, or of the application's own engine, with ``registry``.
 
-    It may be registered before it is open. While it is not, and when it is closed, nothing of it is
-    exported. Any number may be registered; the label ``database`` tells them apart.
+    It may be registered before it is opened. Before that, and once it is closed, it exports
+    nothing. Any number may be registered; the label ``database`` distinguishes them.
 
     :param monitored: a :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with a pool of this
         package
     :param name: the value of the label; by default the name of the file
 
-    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is registered already, or another of
-    that name is, and for an engine with another pool.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it, or another of the same name, is already
+    registered, or if it is an engine with another pool.
     """
     source = Source(monitored, name)
     with _mutex:
@@ -69,7 +69,7 @@ def register(
 
 
 def unregister(monitored: Monitored, registry: CollectorRegistry = REGISTRY) -> None:
-    """Export its metrics no more; do nothing if it is not registered."""
+    """Stop exporting its metrics; do nothing if it is not registered."""
     with _mutex:
         collector = _collectors.get(registry)
         if collector is not None and not collector.remove(monitored):
@@ -78,7 +78,7 @@ def unregister(monitored: Monitored, registry: CollectorRegistry = REGISTRY) -> 
 
 
 def metric_name(figure: Figure) -> str:
-    """Return the name of a figure in Prometheus, without the suffixes of its samples."""
+    """Return the Prometheus name of a figure, without the suffixes of its samples."""
     words = [PREFIX, *figure.name.split(".")]
     if figure.unit in _UNITS:
         words.append(_UNITS[figure.unit])
@@ -91,16 +91,16 @@ _mutex = new_lock()
 
 @final
 class DatabaseCollector(Collector):
-    """The collector of all databases of one registry, which gives each metric one family.
+    """The collector of all databases of one registry, with one family for each metric.
 
-    Its databases change under :data:`_mutex`; a scrape takes them as they are.
+    Its databases change under :data:`_mutex`; a scrape reads them without it.
     """
 
     def __init__(self) -> None:
         self._sources: tuple[Source, ...] = ()
 
     def add(self, source: Source) -> None:
-        """Add a database, in the place of one of its name that is closed for good."""
+        """Add a database; it replaces one of the same name that is permanently closed."""
         others = tuple(one for one in self._sources if not one.is_over)
         if any(one.overlaps(source) for one in others):
             raise ConfigurationError(
@@ -114,12 +114,12 @@ class DatabaseCollector(Collector):
         self._sources = (*others, source)
 
     def remove(self, monitored: Monitored) -> bool:
-        """Remove a database, and return whether others are left."""
+        """Remove a database, and return whether others remain."""
         self._sources = tuple(one for one in self._sources if not one.is_of(monitored))
         return bool(self._sources)
 
     def describe(self) -> Iterator[_Family]:
-        """Yield all metrics without samples: a registry refuses another collector of the same."""
+        """Yield all metrics without samples, so a registry can refuse a duplicate collector."""
         for figure in FIGURES:
             yield _family(figure)
 

@@ -1,4 +1,4 @@
-"""What is monitored: a database of the facade, or an engine of the application's own."""
+"""The sources of metrics: a database of the facade, or an engine of the application's own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Monitored = SQLiteDatabase | AsyncEngine | Engine
 
 @final
 class Source:
-    """A database, or an engine, with the ``name`` by which it is told apart from others.
+    """A database or an engine, with the ``name`` that distinguishes it from others.
 
-    That is the name of its file, unless another is given.
+    By default, it is the name of its file.
     """
 
     def __init__(self, monitored: Monitored, name: str | None) -> None:
@@ -32,12 +32,12 @@ class Source:
         else:
             self._database = None
             self.engines = [_checked(monitored)]
-        # Exporters encode it, and one name in another encoding would fail all that they export.
+        # Exporters encode it, and one name that cannot be encoded would fail the whole export.
         found = name or locate(self.engines[0].url).label
         self.name = found.encode(errors="backslashreplace").decode()
 
     def is_of(self, monitored: Monitored) -> bool:
-        """Return whether it is ``monitored`` that this stands for."""
+        """Return whether this is the source of ``monitored``."""
         if isinstance(monitored, SQLiteDatabase):
             return self._database is monitored
         return self._database is None and self.engines[0] is _sync(monitored)
@@ -48,14 +48,14 @@ class Source:
 
     @property
     def is_over(self) -> bool:
-        """True if it is a database that is closed, or being closed, and stays so."""
+        """Whether this is a database that is permanently closed, or is being closed."""
         return self._database is not None and pool_of(self.engines[0]).refuses
 
     def statistics(self) -> DatabaseStatistics | None:
-        """Return its statistics; None if it is not open.
+        """Return its statistics, or None if it is not open.
 
-        An engine is open from its first connection on: it may not know its file before, and would
-        open a connection to learn it.
+        An engine counts as open from its first connection on: before, it may not know its file, and
+        would have to open a connection to determine it.
         """
         if self._database is None:
             return statistics(self.engines[0]) if pool_of(self.engines[0]).has_begun else None
@@ -66,7 +66,7 @@ class Source:
 
 
 def pool_of(engine: Engine) -> FairPool:
-    """Return the pool that ``engine`` has now."""
+    """Return the current pool of ``engine``."""
     pool = engine.pool
     assert isinstance(pool, FairPool)
     return pool

@@ -1,1 +1,1 @@
-"""Statistics for other processes: a socket beside the database, and what asks at it."""
+"""Statistics for other processes: a socket beside the database, and its clients."""

@@ -1,9 +1,8 @@
-"""The sockets beside a database at which its processes can be asked: ``app.db-status-4242-9f3a1c``.
+"""The sockets beside a database that publish its statistics: ``app.db-status-4242-9f3a1c``.
 
-The name has the number of the process and a few random digits, because processes of two containers
-may have the same number. It is never used twice. A process that is killed leaves its socket behind,
-at which nothing listens any more; the next process that opens or closes the database, or looks at
-it, removes it.
+The name contains the process ID and a few random digits, because processes in two containers may
+have the same ID. It is never reused. A process that is killed leaves its socket behind, with no
+listener; the next process that opens, closes or inspects the database removes the socket.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from ..system.clock import time
 
 supported = hasattr(socket, "AF_UNIX") and hasattr(os, "register_at_fork")
 
-# "sun_path" has 108 bytes on Linux (unix(7)) and 104 on macOS and the BSDs, with a zero at its end.
+# "sun_path" has 108 bytes on Linux (unix(7)) and 104 on macOS and the BSDs, with the final zero.
 _MOST_BYTES = 103
 
-# Between bind() and listen() a connection is refused, too.
+# A connection is also refused between bind() and listen().
 _STARTING_SECONDS = 2.0
 
 
@@ -48,14 +47,14 @@ def paths(file: str) -> list[str]:
 
 
 def process_of(path: str) -> int:
-    """Return the number of the process that has made the socket ``path``."""
+    """Return the ID of the process that created the socket ``path``."""
     return int(path.rsplit("-", maxsplit=2)[1])
 
 
 def bind(listener: socket.socket, path: str) -> None:
-    """Make the socket file ``path``, which only its owner and root may use."""
+    """Bind ``listener`` to a new socket file ``path``, which only its owner and root may use."""
     on_linux = sys.platform == "linux"
-    if on_linux:  # it gives the file the mode of the socket: unix_bind() in net/unix/af_unix.c
+    if on_linux:  # the file takes the mode of the socket: unix_bind() in net/unix/af_unix.c
         os.fchmod(listener.fileno(), 0o600)
     with _short(path) as name:
         listener.bind(name)
@@ -66,8 +65,8 @@ def bind(listener: socket.socket, path: str) -> None:
 def connect(path: str, timeout: float) -> socket.socket:
     """Return a connection to the socket ``path``; wait at most ``timeout`` seconds.
 
-    Raise ``ConnectionRefusedError`` if nothing listens there, and ``BlockingIOError`` if a process
-    that has stopped has as many connections as it can have.
+    Raise ``ConnectionRefusedError`` if nothing listens there, and ``BlockingIOError`` if the
+    process is stopped and its queue of connections is full.
     """
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -80,7 +79,7 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 @contextlib.contextmanager
 def _short(path: str) -> Iterator[str]:
-    """Give a name of ``path`` that fits in the address of a socket, if there is one."""
+    """Yield a name for ``path`` that fits into a socket address, if there is one."""
     if len(os.fsencode(path)) <= _MOST_BYTES:
         yield path
         return
@@ -102,19 +101,19 @@ def remove_stale(file: str) -> None:
 def stale(file: str) -> Iterator[str]:
     """Find the sockets beside ``file`` of processes that have ended without removing them."""
     for path in paths(file):
-        if _runs(process_of(path)):  # and may be asked; most do, so none is disturbed
+        if _runs(process_of(path)):  # most do; connecting would disturb them
             continue
         try:
             connect(path, timeout=0.1).close()
         except ConnectionRefusedError:
             yield path
         except OSError:
-            pass  # of another user, or gone by now
+            pass  # belongs to another user, or has disappeared
 
 
 def remove_refused(path: str) -> None:
-    """Remove a socket that has refused a connection, unless its process is about to listen."""
-    # The BSDs refuse connections also where too many wait: listen(2).
+    """Remove a socket that refused a connection, unless its process is about to listen on it."""
+    # The BSDs also refuse connections when the queue is full: listen(2).
     if sys.platform != "linux" and _runs(process_of(path)):
         return
     with contextlib.suppress(OSError):
@@ -134,7 +133,7 @@ def _is_socket(path: str) -> bool:
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except PermissionError:  # of another user
+    except PermissionError:  # the process of another user
         return True
     except (OSError, OverflowError):
         return False

@@ -1,4 +1,4 @@
-"""Questions to the processes that publish their statistics of a database."""
+"""Queries to the processes that publish their statistics of a database."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a process at the socket ``path``.
+    """The response of a process on the socket ``path``.
 
-    ``document`` is as :mod:`~.documents` says. ``error`` says why it has no statistics, or why
+    :mod:`~.documents` describes ``document``. ``error`` says why it contains no statistics, or why
     there is no document.
     """
 
@@ -42,7 +42,7 @@ class Answer:
         return found if isinstance(found, dict) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return it as JSON values."""
         return {
             "pid": self.pid,
             "process": self.process,
@@ -53,9 +53,9 @@ class Answer:
 
 
 def ask_all(file: str, timeout: float = SECONDS) -> list[Answer]:
-    """Return the answers of the processes that publish ``file``, each within ``timeout`` seconds.
+    """Return the responses of all processes that publish ``file``; wait ``timeout`` s for each.
 
-    Sockets at which nothing listens any more are removed.
+    Sockets on which nothing listens any more are removed.
     """
     if not addresses.supported or not (found := addresses.paths(file)):
         return []
@@ -67,7 +67,7 @@ def _answers(found: list[str], ask: Callable[[str], Answer | None]) -> list[Answ
     with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as threads:
         try:
             return list(threads.map(ask, found))
-        except RuntimeError:  # the system has no more threads, which is a reason to look
+        except RuntimeError:  # the system has no more threads: all the more reason to query
             return [ask(path) for path in found]
 
 
@@ -82,7 +82,7 @@ def _ask(path: str, timeout: float) -> Answer | None:
     except ConnectionRefusedError:
         addresses.remove_refused(path)
         return None
-    except FileNotFoundError:  # closed meanwhile
+    except FileNotFoundError:  # closed in the meantime
         return None
     except (TimeoutError, BlockingIOError):
         error = f"does not answer within {timeout:g} s"
@@ -108,9 +108,9 @@ def _receive(connection: socket.socket, give_up: float) -> bytes:
 
 def _answer(path: str, pid: int, received: bytes) -> Answer | None:
     if not received:
-        if _is_of_another_user(path):  # whatever the mode of the socket is by now
+        if _is_of_another_user(path):  # whatever the socket's mode is now
             raise PermissionError
-        return None  # it was being closed
+        return None  # the socket was being closed
     document = decode(received)
     process, error = document.get("process") or program_of(pid), document.get("error")
     return Answer(

@@ -1,13 +1,13 @@
-"""The document with which a process answers: JSON, in one line.
+"""The document that a process sends in response: JSON, on one line.
 
 ::
 
     {"version": 1, "pid": 4242, "process": "uvicorn", "since": "2026-01-31T09:30:00+00:00",
      "error": null, "statistics": {"name": "app.db", …}}
 
-``since`` is when the database was opened. ``statistics`` is what ``db.statistics().as_dict()``
-returns; it is null if ``error`` says why there are none. Keys may be added; ``version`` changes if
-one changes its meaning or goes.
+``since`` is the time at which the database was opened. ``statistics`` is the result of
+``db.statistics().as_dict()``, or null if ``error`` says why there are none. Keys may be added;
+``version`` changes if the meaning of a key changes, or a key is removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_BYTES = 1024 * 1024
 
 
 def encode(since: datetime, statistics: dict[str, Any] | None, error: str | None = None) -> bytes:
-    """Return the document of this process. It is never longer than ``MOST_BYTES``."""
+    """Return the encoded document of this process, which is never longer than ``MOST_BYTES``."""
     found = {
         "version": VERSION,
         "pid": os.getpid(),
@@ -40,7 +40,7 @@ def encode(since: datetime, statistics: dict[str, Any] | None, error: str | None
 
 
 def decode(received: bytes) -> dict[str, Any]:
-    """Return a document; raise ``ValueError`` if it is none, or of another version."""
+    """Return the decoded document; raise ``ValueError`` if it is invalid or of another version."""
     found = json.loads(received)
     if not isinstance(found, dict) or not isinstance(found.get("version"), int):
         raise ValueError("this is no document")

@@ -1,4 +1,4 @@
-"""The state of a database, put together from outside: answers, locks, and the log's file."""
+"""The state of a database as seen from outside: responses of processes, locks, the log file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What all processes do with ``database``, whose file has ``size`` bytes.
+    """The activity of all processes on ``database``, whose file has ``size`` bytes.
 
-    ``log`` is None if there is no write-ahead log. ``locks`` are none where the system does not
-    tell, and ``locks_known`` is False then.
+    ``log`` is None if there is no write-ahead log. If the system does not list locks, ``locks`` is
+    empty and ``locks_known`` is False.
     """
 
     database: str
@@ -32,7 +32,7 @@ class Overview:
     locks_known: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; ``docs/status.md`` describes it."""
+        """Return it as JSON values; ``docs/status.md`` describes them."""
         log = self.log
         return {
             "version": VERSION,
@@ -47,9 +47,9 @@ class Overview:
 
 
 def look_at(database: str, timeout: float = SECONDS) -> Overview:
-    """Return what there is to see of ``database``, a real path, within ``timeout`` seconds or so.
+    """Return the state of ``database``, a real path, within approximately ``timeout`` seconds.
 
-    Raise ``OSError`` if there is no such file. It is not opened, and nothing of it is changed.
+    Raise ``OSError`` if there is no such file. The file is neither opened nor changed.
     """
     size = os.stat(database).st_size
     answers = ask_all(database, timeout)

@@ -1,4 +1,4 @@
-"""The process at the other end of a local socket, as far as the system tells."""
+"""The process at the other end of a local socket, where the system reports it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Peer(NamedTuple):
 
     @property
     def may_ask(self) -> bool:
-        """True for this user and root."""
+        """Whether the process belongs to this user or root."""
         return self.uid in {0, os.geteuid()}
 
 
 def peer_of(connection: socket.socket) -> Peer | None:
-    """Return the process at the other end; None where the system does not tell."""
+    """Return the process at the other end; None where the system does not report it."""
     option: int | None = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None

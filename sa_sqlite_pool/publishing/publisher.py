@@ -1,4 +1,4 @@
-"""The publication of a database's statistics, from its opening to its closing."""
+"""The publication of a database's statistics while the database is open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import addresses
 from .documents import encode
 from .server import Server
 
-# For a thread that is in the middle of an answer; it ends by itself afterwards.
+# Time for a thread that is sending a response; if it takes longer, it ends on its own afterwards.
 _END_SECONDS = 0.2
 
 
@@ -23,10 +23,10 @@ _Take = Callable[[], DatabaseStatistics]
 
 @final
 class Publisher:
-    """The publication of what ``statistics``, a database's method, returns in another thread.
+    """The publication of the result of ``statistics``, a method of a database, in another thread.
 
-    It keeps a weak reference to the database. It ends with :meth:`close`, with this object, or with
-    the process. A child process does not publish what its parent has opened.
+    It holds a weak reference to the database, and ends with :meth:`close`, with this object, or
+    with the process. A child process does not publish a database that its parent has opened.
     """
 
     def __init__(self, statistics: _Take) -> None:
@@ -36,7 +36,7 @@ class Publisher:
         renew_after_fork(self)
 
     def open(self, file: str) -> None:
-        """Publish, at a socket beside ``file``, if the system can. Starts a thread, and returns."""
+        """Start a thread that publishes on a socket beside ``file``, if the system supports it."""
         if self._server is not None or not addresses.supported:
             return
         since = datetime.now(timezone.utc)
@@ -48,7 +48,7 @@ class Publisher:
         self._server, self._stop = server, weakref.finalize(self, server.stop)
 
     def close(self) -> None:
-        """End the publication, and remove the socket."""
+        """Stop publishing, and remove the socket."""
         server, self._server = self._server, None
         if server is not None and self._stop is not None:
             self._stop()
@@ -67,5 +67,5 @@ def _answer(statistics: weakref.WeakMethod[_Take], since: datetime) -> bytes:
         return encode(since, None, "the database is no longer used")
     try:
         return encode(since, take().as_dict())
-    except Exception as error:  # closed, say: it is told, and the next question may be answered
+    except Exception as error:  # it may be closed: report that; the next query may succeed
         return encode(since, None, f"{type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
-"""The thread that answers at a socket beside a database.
+"""The thread that responds to queries on a socket beside a database.
 
-It waits in ``poll()`` while nobody asks, and it builds the answer by itself: an event loop that is
-stuck can be looked at, too. It alone opens, closes and removes the socket, so the event loop never
+It waits in ``poll()`` until a query arrives, and builds the response itself, so a blocked event
+loop can be inspected, too. It alone opens, closes and removes the socket, so the event loop never
 waits for the disk.
 """
 
@@ -24,18 +24,18 @@ _WAITING = 16  # connections that wait to be accepted
 _SEND_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 
-# Tests that forbid connections (pytest-socket) put another class in its place, which warns.
+# Tests that forbid connections (pytest-socket) replace this class with one that warns.
 _Socket = socket.socket
 
-# The application may have given SIGPIPE back its effect, which is to end the process.
+# The application may have restored the default action of SIGPIPE, which ends the process.
 _NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 @final
 class Server:
-    """A socket beside ``file``, where each connection gets ``answer()``, and its thread.
+    """A socket beside ``file`` on which each connection receives ``answer()``, and its thread.
 
-    The thread refers to this object, so nothing here may refer to what :meth:`stop` waits for.
+    The thread refers to this object, which must not refer to an object whose end calls stop().
     """
 
     def __init__(self, file: str, answer: Callable[[], bytes]) -> None:
@@ -44,13 +44,13 @@ class Server:
         self._answer = answer
         self._listener: socket.socket | None = None
         self._client: socket.socket | None = None
-        with rest():  # or a child forked meanwhile would inherit descriptors it never closes
+        with rest():  # a child forked meanwhile would inherit descriptors that it never closes
             self._told, self._tell = os.pipe()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="sa_sqlite_pool-status", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; raise ``RuntimeError`` if the system has no more."""
+        """Start the thread; raise ``RuntimeError`` if the system cannot start another thread."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -58,22 +58,22 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """Tell the thread to end, and remove the socket. From any thread, and at any time."""
+        """Tell the thread to end, and remove the socket. Callable from any thread, at any time."""
         if self._stopped:
             return
         self._stopped = True
         os.close(self._tell)  # poll() reports the end of the pipe
-        if self._listener is not None:  # at the exit of the process, the thread may run no more
+        if self._listener is not None:  # the thread may not run again if the process is exiting
             self._remove()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end of the thread, at most ``timeout`` seconds."""
+        """Wait for the thread to end, at most ``timeout`` seconds."""
         self._thread.join(timeout)
 
     def abandon(self) -> None:
-        """Close all that is open, where there is no thread: in a child process, for example.
+        """Close all descriptors when there is no thread: in a child process, for example.
 
-        This leaves the socket to the parent.
+        The socket file is left to the parent.
         """
         if not self._stopped:
             self._stopped = True
@@ -89,7 +89,7 @@ class Server:
             self._serve()
             addresses.remove_stale(self._file)
         except (OSError, RuntimeError, MemoryError):
-            pass  # no socket can be made there, or a test forbids it; nothing depends on it
+            pass  # no socket can be created there, or a test forbids it; nothing depends on it
         finally:
             if self._listener is not None:
                 self._remove()
@@ -113,9 +113,9 @@ class Server:
             try:
                 with rest():
                     self._client, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):  # it has hung up
+            except (BlockingIOError, ConnectionAbortedError):  # the client has disconnected
                 continue
-            except (OSError, MemoryError):  # too many open files: the connection stays in line
+            except (OSError, MemoryError):  # too many open files: the connection stays queued
                 if self._is_told(_PAUSE_SECONDS):
                     return
                 continue
@@ -127,14 +127,14 @@ class Server:
         peer = peer_of(client)
         if peer is not None and not peer.may_ask:
             return
-        with rest():  # a fork must not find the mutexes of what is counted taken
+        with rest():  # a fork must not find the mutexes of the counters locked
             rest_of_it = memoryview(self._answer())
         give_up = time.monotonic() + _SEND_SECONDS
         while rest_of_it and self._wait_for(client, select.POLLOUT, give_up):
             rest_of_it = rest_of_it[client.send(rest_of_it, _NO_SIGNAL) :]
 
     def _wait_for(self, what: socket.socket, event: int, give_up: float | None) -> bool:
-        """Wait for ``event``; return False if it is time to end, or to give up."""
+        """Wait for ``event``; return False if the thread has to end, or ``give_up`` has passed."""
         poller = select.poll()
         poller.register(self._told, select.POLLIN)
         poller.register(what, event)
@@ -143,7 +143,7 @@ class Server:
         return bool(ready) and self._told not in ready
 
     def _is_told(self, seconds: float) -> bool:
-        # Not by select(), which takes no descriptor above 1,023.
+        # Not select(), which accepts no descriptor above 1,023.
         poller = select.poll()
         poller.register(self._told, select.POLLIN)
         return bool(poller.poll(seconds * 1000))

@@ -1,1 +1,1 @@
-"""What the package logs: all events, with their fields, and how often each is logged."""
+"""The events that the package logs, with their fields, and the limit on repeated warnings."""

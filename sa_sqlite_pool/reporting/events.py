@@ -1,12 +1,11 @@
 """All events that the package logs, to the logger ``sa_sqlite_pool``, with their levels and fields.
 
 A record's text is for people. Its attributes are for programs: ``event`` is the name of the event,
-which stays the same in later versions, and each field has an attribute of its name. The values are
-plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the same table, in the
-order of this file.
+which stays the same in later versions, and each field is an attribute. The values are plain, so any
+formatter can write them as JSON. ``docs/logging.md`` has the same table, in the same order.
 
-An event is made, logged and forgotten. So of a dataclass's methods it has ``__init__()`` alone: the
-others would take 10 ms of the import of the package.
+An event is created, logged and discarded. So, of the methods of a dataclass, it has ``__init__()``
+alone: generating the others would add 10 ms to the import of the package.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Field = str | int | float | bool | list[str] | None
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Event:
-    """An event of one ``database``, by the name of its file; ``name`` and ``level`` are fixed."""
+    """An event of one ``database``, given by file name; each class fixes ``name`` and ``level``."""
 
     name: ClassVar[str]
     level: ClassVar[int] = logging.WARNING
@@ -43,9 +42,10 @@ class Event:
 def log(event: Event, message: str, *args: object, error: BaseException | None = None) -> None:
     """Log ``event``, with ``message % args`` as its text and the traceback of ``error``, if any.
 
-    Handlers of the application run in here, so call it with no lock held, and not where the garbage
-    collector may call. What a handler or filter raises is shown as ``logging.Handler.handleError``
-    shows it, and goes no further: it would end a checkout that has just been given its permit.
+    Handlers of the application run within this call, so do not call it with a lock held, nor where
+    the garbage collector may call it. An exception that a handler or filter raises is printed, as
+    by ``logging.Handler.handleError``, and not propagated: it would end a checkout that has just
+    acquired its permit.
     """
     if not logger.isEnabledFor(event.level):
         return
@@ -54,14 +54,14 @@ def log(event: Event, message: str, *args: object, error: BaseException | None =
         logger.log(event.level, message, *args, exc_info=error, stacklevel=2, extra=_extra(event))
     except Exception:
         if logging.raiseExceptions and sys.stderr is not None:
-            with contextlib.suppress(Exception):  # it may be closed, too, as that of the handler
+            with contextlib.suppress(Exception):  # stderr may be closed, too, like the handler's
                 traceback.print_exc()
 
 
 def _extra(event: Event) -> dict[str, Field]:
-    """Return the attributes of its record, without those that the application's factory sets.
+    """Return the attributes of its record, except those that the application's factory sets.
 
-    ``logging`` refuses to make a record in which they would be overwritten.
+    ``logging`` refuses to create a record in which these would be overwritten.
     """
     found, factory = event.extra(), logging.getLogRecordFactory()
     if factory is not logging.LogRecord:
@@ -71,9 +71,9 @@ def _extra(event: Event) -> dict[str, Field]:
 
 
 class HolderFields(TypedDict):
-    """What is known of a task: its name, and the line at which it asked for what it holds.
+    """What is known about a task: its name, and the line at which it requested what it holds.
 
-    And the line at which it is now, and its last statement, shortened. Each may be unknown.
+    Also the line at which it is now, and its last statement, shortened. Each may be unknown.
     """
 
     task: str | None
@@ -92,12 +92,12 @@ class _OfHolder(Event):
     sql: str | None
 
 
-# -- tasks that wait, and that others wait for -----------------------------------------------------
+# -- tasks that wait, and tasks that others wait for -----------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class IdleTransaction(_OfHolder):
-    """A transaction sits idle for ``idle_warning`` seconds. Once a checkout."""
+    """A transaction has been idle for ``idle_warning`` seconds. Logged once per checkout."""
 
     name = "idle_transaction"
 
@@ -108,7 +108,7 @@ class IdleTransaction(_OfHolder):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SlowWait(Event):
-    """A wait has taken ``slow_wait_warning`` seconds or longer. Once a line of code and minute."""
+    """A wait took ``slow_wait_warning`` seconds or longer. Logged once per code line and minute."""
 
     name = "slow_wait"
 
@@ -123,7 +123,7 @@ class SlowWait(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SlowStatement(Event):
-    """A statement ran ``slow_statement_warning`` seconds or longer. Once a text and minute."""
+    """A statement ran for ``slow_statement_warning`` seconds or more. Once per text and minute."""
 
     name = "slow_statement"
 
@@ -134,12 +134,12 @@ class SlowStatement(Event):
     left_out: int
 
 
-# -- what the application has done -----------------------------------------------------------------
+# -- actions of the application --------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SchemaChangeUndone(Event):
-    """A change of the schema that the stock driver commits was rolled back. Once an engine."""
+    """A schema change that the stock driver would commit was rolled back. Once per engine."""
 
     name = "schema_change_undone"
 
@@ -148,7 +148,7 @@ class SchemaChangeUndone(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ForeignKeysRefused(Event):
-    """``PRAGMA foreign_keys`` on a raw connection was refused within a transaction."""
+    """``PRAGMA foreign_keys`` on a raw connection was refused inside a transaction."""
 
     name = "foreign_keys_refused"
     level = logging.ERROR
@@ -158,7 +158,7 @@ class ForeignKeysRefused(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TimeoutNotUsed(Event):
-    """``timeout`` of ``connect_args`` has no effect. Once an engine."""
+    """``timeout`` in ``connect_args`` has no effect. Logged once per engine."""
 
     name = "timeout_not_used"
 
@@ -172,7 +172,7 @@ class TimeoutNotUsed(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogCannotShrink(_OfHolder):
-    """A read transaction keeps the log from shrinking. Once a transaction."""
+    """A read transaction prevents the log from shrinking. Logged once per transaction."""
 
     name = "log_cannot_shrink"
 
@@ -193,7 +193,7 @@ class ReadEnded(_OfHolder):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointHeldBack(Event):
-    """No reader of this process keeps the log from being truncated. Once until it succeeds."""
+    """No known reader of this process blocks the log's truncation. Once until it succeeds."""
 
     name = "checkpoint_held_back"
 
@@ -202,7 +202,7 @@ class CheckpointHeldBack(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointFailed(Event):
-    """A checkpoint failed; nothing is lost. Once until one succeeds."""
+    """A checkpoint failed; no data is lost. Logged once until a checkpoint succeeds."""
 
     name = "checkpoint_failed"
 
@@ -220,7 +220,7 @@ class DatabaseReplaced(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogLookFailed(Event):
-    """An unexpected error while the log was examined, with its traceback."""
+    """An unexpected error occurred while the log was examined; logged with its traceback."""
 
     name = "log_look_failed"
     level = logging.ERROR
@@ -230,14 +230,14 @@ class LogLookFailed(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogDeleted(Event):
-    """Another program has deleted the log while it was in use. Once."""
+    """Another program deleted the log while it was in use. Logged once."""
 
     name = "log_deleted"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class JournalModeChanged(Event):
-    """The database is not in WAL mode any more. Once."""
+    """The database is no longer in WAL mode. Logged once."""
 
     name = "journal_mode_changed"
 
@@ -246,7 +246,7 @@ class JournalModeChanged(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class OtherWriters(Event):
-    """Other programs write, and this SQLite can lose commits then. Once."""
+    """Other programs write, in which case this SQLite version can lose commits. Logged once."""
 
     name = "other_writers"
 
@@ -259,9 +259,9 @@ class OtherWriters(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TurnNotLocked(Event):
-    """The file by which processes line up cannot be locked. Once.
+    """The lock file on which processes wait in line cannot be locked. Logged once.
 
-    And once if no descriptor is left to open it, which may pass.
+    Logged once more if no file descriptor is left to open it, which may be temporary.
     """
 
     name = "turn_not_locked"
@@ -272,7 +272,7 @@ class TurnNotLocked(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DoubtfulLocks(Event):
-    """The database is where file locks may fail. Once a file."""
+    """The database is in a place where file locks may fail. Logged once per file."""
 
     name = "doubtful_locks"
 
@@ -281,7 +281,7 @@ class DoubtfulLocks(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MountedAlone(Event):
-    """The database is mounted by itself, without its log. Once a file."""
+    """The database file itself is a mount point, without its log. Logged once per file."""
 
     name = "mounted_alone"
 
@@ -290,26 +290,26 @@ class MountedAlone(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DamagedDatabaseKept(Event):
-    """``restore()`` has put a backup in the place of a damaged database, which is kept."""
+    """``restore()`` has replaced a damaged database with a backup; the damaged file is kept."""
 
     name = "damaged_database_kept"
 
     kept_as: str
 
 
-# -- what watches the package ---------------------------------------------------------------------
+# -- observers of the package ---------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ObserverFailed(Event):
-    """What records waits, for traces and histograms, has failed. Each time."""
+    """An observer that records waits, for traces and histograms, failed. Logged each time."""
 
     name = "observer_failed"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StatisticsFailed(Event):
-    """The live page cannot show a database. Again once it could."""
+    """The live page cannot show a database. Logged again if it could in the meantime."""
 
     name = "statistics_failed"
     level = logging.ERROR
@@ -322,7 +322,7 @@ class StatisticsFailed(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaDown(Event):
-    """A replica does not answer; reads go elsewhere. Once until it answers again."""
+    """A replica does not respond; reads go to other servers. Once until it responds again."""
 
     name = "replica_down"
 
@@ -332,7 +332,7 @@ class ReplicaDown(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaUp(Event):
-    """A replica that was down answers again."""
+    """A replica that was down responds again."""
 
     name = "replica_up"
     level = logging.INFO
@@ -342,7 +342,7 @@ class ReplicaUp(Event):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CommitCancelled(Event):
-    """A COMMIT was cancelled; the text says whether its outcome is known."""
+    """A COMMIT was cancelled; the message says whether its outcome is known."""
 
     name = "commit_cancelled"
 

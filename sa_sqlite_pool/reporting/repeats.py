@@ -1,4 +1,4 @@
-"""A warning that may come at any rate is logged once a minute, and the others are counted."""
+"""The limit on repeated warnings: one is logged per minute, and the others are counted."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..mutex import new_rlock
 from ..system.clock import time
 from ..system.forks import renew_after_fork
 
-# Seconds for which warnings that are equal to one that was logged are counted, and not logged.
+# Seconds during which warnings equal to a logged one are counted instead of logged.
 PAUSE_SECONDS = 60.0
 
-# The number of warnings that are remembered. The one that was not logged for longest is dropped.
+# The number of warnings that are remembered. The least recently logged one is dropped.
 MOST_REMEMBERED = 512
 
 
 @final
 class Repeats:
-    """The warnings that were logged in the last minute. From any thread.
+    """The warnings logged in the last minute. Its methods may be called from any thread.
 
     ``clock`` returns monotonic seconds.
     """
@@ -33,14 +33,14 @@ class Repeats:
         return len(self._logged)
 
     def renew_in_child(self) -> None:
-        """Begin anew: a thread of the parent process may have held the mutex."""
-        # Reentrant: the garbage collector may run any code in the middle of a method.
+        """Reset the state: a thread of the parent process may have held the mutex."""
+        # Reentrant: the garbage collector may run arbitrary code in the middle of a method.
         self._mutex = new_rlock()
-        # When each was logged, and how many equal ones were left out since.
+        # When each was last logged, and how many equal ones were left out since then.
         self._logged: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def admit(self, key: Hashable) -> int | None:
-        """Return how many warnings equal in ``key`` were left out before; None: leave this out."""
+        """Return how many warnings equal in ``key`` were left out; None if this one is left out."""
         now = self._clock()
         with self._mutex:
             at, left_out = self._logged.get(key, (None, 0))

@@ -1,1 +1,1 @@
-"""Frozen values that say what a database, its engines, lines and log have done and do now."""
+"""Frozen statistics of a database, its engines, lines and log: counters and current state."""

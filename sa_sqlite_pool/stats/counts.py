@@ -1,7 +1,7 @@
 """Counters of an engine's statements and transactions.
 
-Each connection has counters of its own: one thread at a time uses it, so that nothing is locked and
-no run is lost. They are added up when asked.
+Each connection has its own counters. Only one thread at a time uses a connection, so no lock is
+needed and no run is lost. The counters are summed when statistics are requested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..system.clock import time
 from ..system.forks import renew_after_fork
 from .engines import StatementsStatistics, TextStatistics
 
-# The most texts whose runs are remembered after their facts were dropped, and that are reported.
+# The maximum number of texts that are reported, and whose runs are kept once their facts are gone.
 SLOWEST = 50
 
 _SHOWN_CHARACTERS = 1_000
@@ -23,10 +23,10 @@ _SHOWN_CHARACTERS = 1_000
 
 @final
 class Runs:
-    """The runs of one SQL text on one connection, and their seconds in SQLite.
+    """The runs of one SQL text on one connection, and the time they took in SQLite, in seconds.
 
-    ``too_long`` counts runs on the event loop that were too long for it, ``failed`` those that
-    raised an error; these are in no other number.
+    ``too_long`` counts runs that took too long for the event loop; ``failed`` counts runs that
+    raised an error. Failed runs are not part of any other number.
     """
 
     __slots__ = ("failed", "in_thread", "inline", "longest", "seconds", "too_long")
@@ -59,14 +59,14 @@ class Runs:
 
 @final
 class ConnectionCounts:
-    """What one connection has counted.
+    """The counters of one connection.
 
-    ``by_text`` has the runs of the texts whose facts are known. Of the others, the fifty with the
-    longest single runs are in ``slow``, and the rest together in ``others``; runs move from one to
-    the other under a mutex, or a look from another thread would miss them, or find them twice.
-    ``commits`` and
-    ``rollbacks`` are the ends of transactions that may have written, ``reads`` those of the others.
-    ``functions`` of closures have run in ``hops``, at most ``most_together`` in one.
+    ``by_text`` maps each text whose facts are known to its runs. Of the other texts, ``slow`` keeps
+    the fifty with the longest single runs, and ``others`` is the sum of the rest. Runs move between
+    these under a mutex; without it, another thread that reads the counters would miss runs or count
+    them twice. ``commits`` and ``rollbacks`` count transactions that may have written, ``reads``
+    all other transactions that have ended. ``functions`` counts closures that have run, ``hops``
+    the hops they took, and ``most_together`` is the most that have run in one hop.
     """
 
     __slots__ = (
@@ -93,21 +93,21 @@ class ConnectionCounts:
         self.by_text: dict[str, Runs] = {}
         self.slow: dict[str, Runs] = {}
         self.others = Runs()
-        self._quickest_slow = 0.0  # the least of them, once there are as many as are kept
+        self._quickest_slow = 0.0  # the smallest ``longest`` in ``slow``
         self.reads = self.commits = self.rollbacks = self.lost = 0
         self.commit_seconds = self.longest_commit = 0.0
         self.thrown_away = self.kept = 0
         self.functions = self.hops = self.most_together = 0
 
     def of(self, sql: str) -> Runs:
-        """Return the runs of a text whose facts become known."""
+        """Return the runs of a text whose facts have just become known."""
         with self._moving:
             runs = self.slow.pop(sql) if sql in self.slow else Runs()
             self.by_text[sql] = runs
         return runs
 
     def drop(self, sql: str) -> None:
-        """Remember the runs of a text whose facts are dropped as far as they are among the slow."""
+        """Drop a text whose facts are dropped; keep its runs only if it is among the slowest."""
         with self._moving:
             self._remember(sql, self.by_text.pop(sql))
 
@@ -122,7 +122,7 @@ class ConnectionCounts:
         self._quickest_slow = min(kept.longest for kept in self.slow.values())
 
     def ended_by_text(self, *, rolled_back: bool) -> None:
-        """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
+        """Count a transaction that a statement ended, in AUTOCOMMIT or with its own text."""
         if rolled_back:
             self.rollbacks += 1
         else:
@@ -135,20 +135,20 @@ class ConnectionCounts:
         self.longest_commit = max(self.longest_commit, seconds)
 
     def ran_functions(self, number: int) -> None:
-        """Count functions that have run in one hop."""
+        """Count ``number`` functions that ran in one hop."""
         self.hops += 1
         self.functions += number
         self.most_together = max(self.most_together, number)
 
     def all_runs(self) -> list[tuple[str | None, Runs]]:
-        """Return the runs by text; those of texts that are not remembered by None. Any thread."""
+        """Return the runs by text; None stands for all texts not kept. Callable from any thread."""
         others = Runs()
         with self._moving:
             others += self.others
             return [(None, others), *self.by_text.items(), *self.slow.items()]
 
     def take_over(self, gone: ConnectionCounts) -> None:
-        """Add what a connection has counted that is gone. One thread at a time."""
+        """Add the counters of a connection that is gone. One thread at a time may call this."""
         for sql, runs in gone.all_runs():
             if sql is None:
                 self.others += runs
@@ -159,7 +159,7 @@ class ConnectionCounts:
         self.add_numbers(gone)
 
     def add_numbers(self, other: ConnectionCounts) -> None:
-        """Add all but the runs of statements."""
+        """Add all counters except the runs of statements."""
         self.reads += other.reads
         self.commits += other.commits
         self.rollbacks += other.rollbacks
@@ -175,10 +175,10 @@ class ConnectionCounts:
 
 @final
 class EngineCounts:
-    """The counters of the connections of one engine; of those that are gone, added up.
+    """The counters of one engine's connections; counters of connections that are gone are summed.
 
-    ``opened`` is the number of connections that were opened, ``checkouts`` that of checkouts, and
-    ``functions_timed_out`` that of closures whose wait was too long, since ``began``, in monotonic
+    ``opened`` counts the connections opened, ``checkouts`` the checkouts, and
+    ``functions_timed_out`` the closures whose wait timed out, all since ``began``, in monotonic
     seconds.
     """
 
@@ -187,15 +187,15 @@ class EngineCounts:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Begin anew: the connections are the parent's."""
-        self._mutex = new_lock()  # a thread of the parent process may have held it
+        """Reset all counters: the existing connections belong to the parent process."""
+        self._mutex = new_lock()  # a thread of the parent process may have held the old one
         self.began = time.monotonic()
         self.opened = self.checkouts = self.functions_timed_out = 0
         self._past = ConnectionCounts()
         self._connections: list[tuple[weakref.ref[object], ConnectionCounts]] = []
 
     def new_connection(self, owner: object) -> ConnectionCounts:
-        """Return the counters of a new connection, which lives as long as ``owner``."""
+        """Return the counters of a new connection, which exists as long as ``owner`` does."""
         counts = ConnectionCounts()
         with self._mutex:
             self.opened += 1
@@ -213,12 +213,12 @@ class EngineCounts:
                 self._connections.append(one)
 
     def _all(self) -> list[ConnectionCounts]:
-        # Under the mutex, and read there: what is gone is added up once.
+        # Called, and its result read, under the mutex: each connection that is gone is added once.
         self._add_up_gone()
         return [self._past, *(counts for _, counts in self._connections)]
 
     def numbers(self) -> ConnectionCounts:
-        """Return all but the runs of statements, added up."""
+        """Return the sum of all counters except the runs of statements."""
         total = ConnectionCounts()
         with self._mutex:
             for counts in self._all():
@@ -226,7 +226,7 @@ class EngineCounts:
         return total
 
     def statements(self) -> StatementsStatistics:
-        """Return the statements, added up."""
+        """Return the statistics of the statements on all connections."""
         total = Runs()
         with self._mutex:
             by_text = _by_text(self._all())

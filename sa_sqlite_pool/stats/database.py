@@ -1,4 +1,4 @@
-"""Statistics of a database: all that there is to see."""
+"""Statistics of a database, which contain all others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .snapshot import Snapshot, counter, find, rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionsStatistics(Snapshot):
-    """Functions given to ``run_read()``, ``run_write()`` and their ``_core`` forms.
+    """Functions passed to ``run_read()``, ``run_write()`` and their ``_core`` forms.
 
-    ``reads`` have run in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups``
-    with one COMMIT each; ``largest_group`` is the most that have shared one. The ``…_timed_out``
-    have not run: in a line, a group of functions is one wait, which they do not end.
+    ``reads`` ran in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups`` with
+    one COMMIT each; ``largest_group`` is the most that shared one. The ``…_timed_out`` did not run.
+    In a line's statistics, a group of functions is one wait, which such a time-out does not end.
     """
 
     reads: int = counter()
@@ -32,15 +32,14 @@ class FunctionsStatistics(Snapshot):
 class DatabaseStatistics(Snapshot):
     """A snapshot of a database in this process.
 
-    It is the result of :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics` and of
-    :func:`~sa_sqlite_pool.statistics`. Counters begin with the engines, those of the file (the
-    turn, gaps, checkpoints) with the first engine on it, and only grow. ``later - earlier`` is what
-    has happened in between, and its ``seconds`` how long that was: ``.commits / .seconds`` is a
-    rate.
+    :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics` and :func:`~sa_sqlite_pool.statistics` return
+    it. Counters start with the engines (the file's, of turn, gaps and checkpoints, with its first
+    engine) and only grow. ``later - earlier`` contains what happened in between, and its
+    ``seconds`` is the time between the two: ``.commits / .seconds`` is a rate.
 
     ``seconds`` is the age of the counters. ``reading`` is the number of read transactions, and
-    ``oldest_reader`` the oldest of them. ``wal`` is None if there is no write-ahead log: in another
-    journal mode, or if the file cannot be written.
+    ``oldest_reader`` is the oldest of them. ``wal`` is None if there is no write-ahead log: in
+    another journal mode, or if the file is not writable.
     """
 
     name: str

@@ -10,9 +10,9 @@ from .snapshot import Snapshot, counter, rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStatistics(Snapshot):
-    """The runs of one SQL text: how many, and their seconds in SQLite, without waits.
+    """The runs of one SQL text: their number, and their time in SQLite in seconds, without waits.
 
-    A result that is streamed counts up to its first rows. ``sql`` is cut where it is long.
+    The time of a streamed result is measured up to its first rows. ``sql`` is truncated if long.
     """
 
     sql: str
@@ -25,11 +25,11 @@ class TextStatistics(Snapshot):
 class StatementsStatistics(Snapshot):
     """The statements of an engine.
 
-    ``inline`` have run on the event loop, ``in_thread`` in a thread. ``too_long_inline`` took
-    longer on the loop than is good for it, or were stopped there and ran again in a thread.
-    ``failed`` raised an error. ``seconds`` is their time in SQLite. ``slowest`` are the fifty texts
-    with the longest single runs, the longest first; in a difference, a text that was not among the
-    earlier fifty, or was forgotten since, counts from its first run.
+    ``inline`` statements ran on the event loop, ``in_thread`` ones in a thread.
+    ``too_long_inline`` ones blocked the loop for too long, or were stopped there and ran again in
+    a thread. ``failed`` ones raised an error. ``seconds`` is their time in SQLite. ``slowest``
+    lists the fifty texts with the longest single runs, longest first; in a difference, a text that
+    was not among the earlier fifty, or has been dropped since, is counted from its first run.
     """
 
     inline: int = counter()
@@ -42,7 +42,7 @@ class StatementsStatistics(Snapshot):
 
     @property
     def runs(self) -> int:
-        """The number of statements that have run to their end."""
+        """The number of statements that have run to completion."""
         return self.inline + self.in_thread
 
 
@@ -50,9 +50,9 @@ class StatementsStatistics(Snapshot):
 class TransactionsStatistics(Snapshot):
     """The transactions of an engine that have ended.
 
-    ``reads`` have only read. ``commits`` and ``rollbacks`` have written, or may have; functions
-    that share a COMMIT count once. ``commit_seconds`` is the time in COMMIT, with the disk's.
-    ``lost`` were ended by SQLite itself (a full disk, a time limit).
+    ``reads`` only read. ``commits`` and ``rollbacks`` wrote, or may have; functions that share a
+    COMMIT count as one. ``commit_seconds`` is the time spent in COMMIT, including disk writes.
+    ``lost`` transactions were ended by SQLite itself (disk full, a time limit).
     """
 
     reads: int = counter()
@@ -67,11 +67,11 @@ class TransactionsStatistics(Snapshot):
 class ConnectionsStatistics(Snapshot):
     """The connections of an engine.
 
-    At most ``capacity`` are open, None for no limit: ``on_loan`` ones are checked out, ``at_rest``
-    ones in the pool, and ``kept`` ones warm, to be used before a new one is opened. ``opened``
-    counts those ever opened, ``thrown_away`` those that SQLAlchemy threw away (after a
-    cancellation, say), ``kept_after_all`` those of them that were good and kept. ``checkouts``
-    counts checkouts.
+    At most ``capacity`` are open (None: no limit). ``on_loan`` connections are checked out,
+    ``at_rest`` ones are in the pool, and ``kept`` ones are warm and used before a new one is
+    opened. ``opened`` counts all connections ever opened, ``thrown_away`` those that SQLAlchemy
+    discarded (for example after a cancellation), and ``kept_after_all`` how many of these were
+    still usable and kept. ``checkouts`` counts checkouts.
     """
 
     capacity: int | None = None
@@ -88,8 +88,8 @@ class ConnectionsStatistics(Snapshot):
 class EngineStatistics(Snapshot):
     """One engine: ``role`` is ``"reader"``, ``"writer"``, or ``"auto"`` for a ``SQLitePool``.
 
-    ``holders`` have its connections, the longest first; ``waiting`` tasks are in line for one, and
-    ``waits`` how long they have waited. A writer's line is the turn's.
+    ``holders`` lists what holds its connections, longest first; ``waiting`` is the number of tasks
+    in line for one, and ``waits`` how long tasks have waited. A writer's line is the turn's.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""What a figure for monitoring systems is, and how one is declared for ``figures.py``."""
+"""The class of a figure for monitoring systems, and helpers to declare those in ``figures.py``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .lines import Waits
 
 
 class FigureKind(enum.Enum):
-    """What a figure is to a monitoring system."""
+    """The kind of metric that a figure is to a monitoring system."""
 
     COUNTER = "counter"
-    """It only grows, and begins anew with the process."""
+    """A number that only grows, and starts at zero with the process."""
     GAUGE = "gauge"
     """The state at this moment."""
     HISTOGRAM = "histogram"
-    """The number of waits by how long they have lasted."""
+    """The number of waits by duration."""
 
 
 Sample = tuple[tuple[str, ...], float | Waits]
-"""The values of the attributes, and the value: of a histogram, the waits."""
+"""The values of the attributes, and the value; for a histogram, the waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: its name, unit (https://ucum.org) and meaning, and how it is read.
+    """One figure: its name, unit (https://ucum.org) and meaning, and the function that reads it.
 
-    ``attributes`` are the names of what its samples are told apart by, beside the database.
+    ``attributes`` names the attributes that distinguish its samples, besides the database.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Figure:
 COUNTER, GAUGE, HISTOGRAM = FigureKind.COUNTER, FigureKind.GAUGE, FigureKind.HISTOGRAM
 
 Values = float | Waits | Mapping[str, float] | None
-"""What is read for a figure: None if there is none, or a number for each value of an attribute."""
+"""The value of a figure: None if it is absent, or a number for each value of an attribute."""
 
 
 def of_database(
@@ -56,7 +56,7 @@ def of_database(
     *,
     by: str | None = None,
 ) -> Figure:
-    """Return a figure of the database; ``by``: the attribute whose values ``read`` has."""
+    """Return a figure of the database; ``by`` names the attribute whose values ``read`` returns."""
 
     def samples(found: DatabaseStatistics) -> Iterator[Sample]:
         yield from _samples((), read(found))
@@ -74,9 +74,9 @@ def of_engines(
     by: str | None = None,
     line: bool = False,
 ) -> Figure:
-    """Return a figure of each engine; ``by`` as above, ``line``: of the line for connections.
+    """Return a figure of each engine; ``by`` is as above, ``line``: of the line for connections.
 
-    A writer's line is the turn's.
+    A writer's line is the turn's, so ``line`` leaves writers out.
     """
 
     def samples(found: DatabaseStatistics) -> Iterator[Sample]:

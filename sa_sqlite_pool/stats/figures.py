@@ -1,7 +1,7 @@
-"""The figures of a database that monitoring systems record, in one table for all of them.
+"""The figures of a database that monitoring systems record, in one table for all systems.
 
-A name is that of OpenTelemetry, without ``sa_sqlite_pool.``; Prometheus' is made of it. No
-attribute has more values than are written here: no SQL, no task, no line of the application.
+Each name is the OpenTelemetry name without ``sa_sqlite_pool.``; the Prometheus name is derived from
+it. Attributes take only the values listed here: no SQL, no task, no line of the application.
 """
 
 from __future__ import annotations

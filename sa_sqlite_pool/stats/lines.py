@@ -1,4 +1,4 @@
-"""Statistics of lines: who has permits, who waits, and how long tasks have waited."""
+"""Statistics of lines: the holders of permits, the tasks in line, and how long tasks waited."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from .snapshot import Snapshot, counter
 
-# Upper bounds in seconds, those that OpenTelemetry advises for database operations:
+# Upper bounds in seconds, as OpenTelemetry recommends them for database operations:
 # https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 BOUNDS_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
@@ -16,10 +16,10 @@ BOUNDS_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 class Waits(Snapshot):
     """How long tasks have waited in a line.
 
-    ``at_once`` counts those that did not have to, and ``waited`` those that did and got what they
-    waited for, or gave up: after a time-out (``timed_out``), a cancellation (``cancelled``), or
-    because the database was closed (``sent_away``). ``histogram`` has the number of waits up to
-    each bound of ``BOUNDS_SECONDS``, the last one for those that were longer.
+    ``at_once`` counts requests that were granted without a wait. ``waited`` counts waits that have
+    ended: with a permit, a time-out (``timed_out``), a cancellation (``cancelled``), or because the
+    database was closed (``sent_away``). ``histogram`` counts the waits up to each bound of
+    ``BOUNDS_SECONDS``; its last item counts the longer ones.
     """
 
     at_once: int = counter()
@@ -34,12 +34,12 @@ class Waits(Snapshot):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder(Snapshot):
-    """What has a permit: the turn, or a connection.
+    """The holder of a permit: of the turn, or of a connection.
 
-    ``task`` is the name of the task, ``asked_at`` the line of the application that asked
-    (``jobs.py:88``), ``now_at`` the line where the task is now. ``sql`` is its last statement, cut
-    where it is long; ``idle_seconds`` is how long no statement has run, None while one runs.
-    ``waits_for`` describes what the holder itself waits for.
+    ``task`` is the name of the task, ``asked_at`` the line of application code that requested the
+    permit (``jobs.py:88``), ``now_at`` the line where the task is now. ``sql`` is its last
+    statement, truncated if long; ``idle_seconds`` is the time since a statement last ran, None
+    while one runs. ``waits_for`` describes what the holder itself is waiting for.
     """
 
     task: str
@@ -53,10 +53,10 @@ class Holder(Snapshot):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineStatistics(Snapshot):
-    """A line for ``capacity`` permits, None for no limit.
+    """A line for ``capacity`` permits (None: no limit).
 
-    ``holders`` have the permits, the longest first; ``waiting`` tasks are in line, and ``waits``
-    how long tasks have waited.
+    ``holders`` lists what holds the permits, longest first; ``waiting`` is the number of tasks in
+    line, and ``waits`` how long tasks have waited.
     """
 
     capacity: int | None
@@ -69,11 +69,11 @@ class LineStatistics(Snapshot):
 class TurnStatistics(Snapshot):
     """The write turn of a file.
 
-    ``waiting`` tasks of this process are in line; ``waits`` are theirs. ``self_deadlocks`` counts
-    tasks that would have waited for themselves (``TurnAlreadyHeldError``). ``shared`` says that
-    other processes line up, too: ``other_processes`` are those that have the turn or are first in
-    line now (known on Linux), and ``waits_for_processes`` how long the holder of the turn within
-    this process has waited for them.
+    ``waiting`` tasks of this process are in line, and ``waits`` are the waits of such tasks.
+    ``self_deadlocks`` counts tasks that would have waited for themselves
+    (``TurnAlreadyHeldError``). ``shared`` is True if the turn is shared with other processes:
+    ``other_processes`` hold it or are first in line now (known on Linux only), and
+    ``waits_for_processes`` counts the waits of this process's holder of the turn for them.
     """
 
     holder: Holder | None = None

@@ -23,18 +23,18 @@ class CheckpointMode(enum.Enum):
 
 
 class CheckpointOutcome(enum.Enum):
-    """The meaning of a checkpoint's three numbers."""
+    """The outcome of a checkpoint, derived from the three numbers that SQLite returns."""
 
     MOVED_ALL = "moved_all"
-    """The whole log is in the database, too; the log begins anew as soon as no transaction reads
-    from it."""
+    """The whole log has been copied into the database; the log restarts from its beginning as soon
+    as no transaction reads from it."""
     TRUNCATED = "truncated"
-    """The whole log is in the database, and the file is empty, or has only the first frame of its
-    new content."""
+    """The whole log has been copied into the database, and the log file is empty, or contains only
+    the first frame of its new content."""
     HELD_BACK = "held_back"
     """A reader of an old snapshot prevents part of the checkpoint, or the log's truncation."""
     BUSY = "busy"
-    """Another connection holds the write lock, or runs a checkpoint."""
+    """Another connection holds the write lock, or is running a checkpoint."""
     NOT_WAL = "not_wal"
     """The database has no write-ahead log."""
 
@@ -43,10 +43,10 @@ class CheckpointOutcome(enum.Enum):
 class Checkpoint:
     """The result of a checkpoint.
 
-    ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
-    FULL, RESTART or TRUNCATE was prevented, how many frames are in the log, and how many of them
-    are in the database; -1 if SQLite does not say. ``seconds`` is how long it has kept writers
-    waiting. ``held_back_by`` describes the reader in the way, None if there is none.
+    ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite last returned: whether a
+    FULL, RESTART or TRUNCATE was blocked, how many frames are in the log, and how many of these
+    have been copied into the database; -1 if SQLite does not say. ``seconds`` is how long it kept
+    writers waiting. ``held_back_by`` describes the reader that blocks it, or is None.
     """
 
     mode: CheckpointMode
@@ -57,14 +57,14 @@ class Checkpoint:
     seconds: float
     held_back_by: str | None = None
     salts: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """The salts of the log's header, which change whenever the log begins anew."""
+    """The salts of the log's header, which change whenever the log restarts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderStatistics:
-    """One read transaction, ``seconds`` old; ``who`` names its task, where it is, and its last SQL.
+    """One read transaction, ``seconds`` old; ``who`` gives its task, code location and last SQL.
 
-    ``long`` says that it was declared long, ``outstayed`` that the log waited for it in vain.
+    ``long`` is True if it was declared long, ``outstayed`` if a gap has waited for it in vain.
     """
 
     seconds: float
@@ -77,14 +77,15 @@ class ReaderStatistics:
 class WalStatistics:
     """The write-ahead log of a database.
 
-    ``size`` is the size of the ``-wal`` file in bytes. ``frames`` are in use, each a page and 24
-    bytes; ``checkpointed`` of them were in the database, too, after the last checkpoint of this
-    process. ``held_back_by`` says why that checkpoint stopped short, None if it did not. ``limit``
-    is the hard limit in bytes; above ``soft_limit`` a checkpoint runs in a quiet moment.
+    ``size`` is the size of the ``-wal`` file in bytes. ``frames`` is the number of frames in use,
+    each a page plus 24 bytes; ``checkpointed`` of them had been copied into the database after this
+    process's last checkpoint. ``held_back_by`` says why that checkpoint was incomplete, None if it
+    was complete. ``limit`` is the hard limit in bytes; above ``soft_limit``, a checkpoint runs at
+    the next quiet moment.
 
-    ``sqlite_version`` is SQLite's, and ``reset_bug`` whether it can lose commits when programs that
-    do not know this package write or checkpoint the same file (SQLite's "WAL-reset bug");
-    ``outside_writers`` are such programs that were found writing (known on Linux only).
+    ``reset_bug`` is True if ``sqlite_version`` can lose commits when programs without this package
+    write to or checkpoint the same file (SQLite's "WAL-reset bug"); ``outside_writers`` lists such
+    programs that were found writing (known on Linux only).
     """
 
     size: int
@@ -102,7 +103,7 @@ class WalStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointsStatistics(Snapshot):
-    """The checkpoints of this process, by outcome, and how long they have kept writers waiting."""
+    """The checkpoints of this process, by outcome, and how long they kept writers waiting."""
 
     moved_all: int = counter()
     truncated: int = counter()
@@ -116,8 +117,8 @@ class CheckpointsStatistics(Snapshot):
 class GapsStatistics(Snapshot):
     """Gaps between read transactions, in which a checkpoint can truncate the log.
 
-    ``gaps`` have lasted ``seconds`` in all; ``readers_waited`` is how often a read waited for the
-    end of one.
+    ``gaps`` is their number and ``seconds`` their total duration; ``readers_waited`` is the number
+    of reads that waited for a gap to end.
     """
 
     gaps: int = counter()
@@ -128,7 +129,7 @@ class GapsStatistics(Snapshot):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotsStatistics(Snapshot):
-    """The read transactions on a file: how many are ``open``, the ``oldest``, and the ``gaps``."""
+    """The read transactions on a file: the number ``open``, the ``oldest``, and the ``gaps``."""
 
     open: int = 0
     oldest: ReaderStatistics | None = None

@@ -13,11 +13,11 @@ from .snapshot import Snapshot, counter, find, rows
 class ServerStatistics(Snapshot):
     """One server, as this process sees it.
 
-    ``up`` is False for a replica that reads do not go to, since it has not answered, and for a
-    primary that did not take the last connection; ``failure`` says why, and ``seconds_down`` for
-    how long. ``times_down`` counts how often that has begun. ``connections`` are those of both
-    engines, and ``reads`` the checkouts for reads. ``position`` is a token up to which its reads
-    are known to see, None if none is known: it is asked for in ``fresh()`` blocks only.
+    ``up`` is False for a replica that receives no reads because it did not respond, and for a
+    primary that did not accept the last connection; ``failure`` gives the reason, ``seconds_down``
+    the duration, and ``times_down`` the number of such outages. ``connections`` covers both
+    engines, and ``reads`` counts checkouts for reads. ``position`` is a token up to which its reads
+    are known to see all writes, or None: it is queried within ``fresh()`` blocks only.
     """
 
     name: str
@@ -35,13 +35,13 @@ class ServerStatistics(Snapshot):
 class ServerDatabaseStatistics(Snapshot):
     """A snapshot of a :class:`~sa_sqlite_pool.ServerDatabase` in this process.
 
-    Counters only grow, and ``later - earlier`` is what has happened in between, as of
+    Counters only grow, and ``later - earlier`` contains what happened in between, as for
     :class:`~sa_sqlite_pool.DatabaseStatistics`. ``seconds`` is the age of the counters.
 
-    ``turn`` is the write turn, with ``writes="in turn"``. ``engines`` are ``"reader"`` and
-    ``"writer"``; statements count as ``inline``, with the time until their answer is there.
-    ``servers`` are the replicas and the primary. ``retried`` counts the runs of functions that
-    ``run_write()`` and ``run_read()`` have begun again.
+    ``turn`` is the write turn (with ``writes="in turn"``). ``engines`` are ``"reader"`` and
+    ``"writer"``; all statements count as ``inline``, with the time until the server's response.
+    ``servers`` are the replicas and the primary. ``retried`` counts how often ``run_write()`` and
+    ``run_read()`` have run a function again.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Snapshots of counters: the difference of two, and their form in JSON."""
+"""Snapshots of counters: the difference between two, and conversion to JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def counter(default: Any = 0) -> Any:
 
 
 def rows(key: str) -> Any:
-    """Declare a tuple of snapshots that belong together by their field ``key``."""
+    """Declare a tuple of snapshots, which a difference matches by their field ``key``."""
     return field(default=(), metadata={_KEY: key})
 
 
@@ -32,10 +32,10 @@ def find(found: Iterable[T], key: str, value: str) -> T:
 
 
 class Snapshot:
-    """Base of frozen dataclasses, whose difference is what has happened between the two.
+    """Base class of frozen dataclasses, whose difference is what happened between the two.
 
-    ``later - earlier`` has the differences of all counters, also in what it contains, and the later
-    value of everything else: what is open, who waits, the longest of all waits.
+    ``later - earlier`` contains the differences of all counters, nested ones included, and the
+    later value of everything else: what is open, which tasks wait, the longest of all waits.
     """
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class Snapshot:
         return replace(self, **changed)  # type: ignore[type-var]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: dictionaries, lists, strings, numbers, None."""
+        """Return it as JSON values: dictionaries, lists, strings, numbers, None."""
         found: dict[str, Any] = _plain(self)
         return found
 
@@ -69,7 +69,7 @@ def _difference(one: Field[Any], later: Any, earlier: Any) -> Any:
 
 
 def _row_since(row: Any, earlier: Any) -> Any:
-    """Return what has happened since ``earlier``; all of ``row`` where that was forgotten since."""
+    """Return the change since ``earlier``; all of ``row`` if its counters were reset since then."""
     if earlier is None:
         return row
     done = row - earlier

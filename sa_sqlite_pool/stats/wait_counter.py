@@ -1,4 +1,4 @@
-"""Counters of a line: how many tasks have waited, how long, and with which end."""
+"""Counters of a line: how many tasks have waited, how long, and with which outcome."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .lines import BOUNDS_SECONDS, Waits
 
 @final
 class WaitCounter:
-    """Counts the waits in one line. Its owner lets one thread at a time use it.
+    """A counter of the waits in one line. Its owner ensures that one thread at a time uses it.
 
-    But :meth:`snapshot` may be called in any thread: all that is counted of a wait is replaced in
-    one step of the interpreter, so that it is seen as a whole or not at all.
+    :meth:`snapshot`, however, may be called from any thread: all counts of a wait are replaced in
+    one step of the interpreter, so they are visible together or not at all.
 
-    ``at_once`` is increased by the owner itself, at each permit that was free: a call would take
-    as long as the rest.
+    The owner itself increments ``at_once`` for each permit that is free: a method call would cost
+    as much as the rest.
     """
 
     __slots__ = ("_ended", "at_once")
@@ -48,7 +48,7 @@ class WaitCounter:
         )
 
     def snapshot(self) -> Waits:
-        """Return what was counted so far."""
+        """Return the counts so far."""
         waited, timed_out, cancelled, sent_away, seconds, longest, histogram = self._ended
         return Waits(
             at_once=self.at_once,

@@ -1,1 +1,1 @@
-"""Random programs of one task, run on stock and on this package: the same comes of them."""
+"""Random programs of one task, run on stock and on this package, with identical outcomes."""

@@ -14,10 +14,10 @@ KINDS = ("swap-in", "imports")
 
 
 def difference(seed: int, kind: str) -> str | None:
-    """Return where the program of ``seed`` differs from stock's; None if it does not.
+    """Return where the outcome of ``seed``'s program differs from stock's; None if it does not.
 
-    What follows a "database is locked" of stock's is not compared: it has dropped a connection that
-    still has its lock, which here is rolled back at once.
+    Anything after a "database is locked" from stock is not compared: stock has dropped a connection
+    that still holds its lock; here, it is rolled back at once.
     """
     with tempfile.TemporaryDirectory() as directory:
         stock = outcomes("stock", seed, Path(directory) / "stock.db")

@@ -109,7 +109,7 @@ DDL = (
 
 
 def filled(rng: random.Random, sql: str) -> str:
-    """Return the statement with values, of which there are so few that they meet."""
+    """Return the statement with values, drawn from so few that they collide."""
     values = {"id": rng.randrange(1, 8), "number": rng.randrange(100), "name": rng.randrange(6)}
     return sql.format(**values)
 

@@ -1,9 +1,9 @@
-"""What a program does on a connection and with a session, one step after the other.
+"""The steps of a program on a connection and with a session.
 
-What differs by promise is left out: DDL is part of the transaction here (a step commits it), and so
-is a SAVEPOINT before the first write (a step writes first), PRAGMA foreign_keys within a
-transaction is not ignored in silence, ``executemany`` in AUTOCOMMIT is all or nothing, and a stream
-of a session ends when its connection goes back to the pool.
+Intentional differences are left out: DDL is part of the transaction here (a step commits it), and
+so is a SAVEPOINT before the first write (a step writes first), PRAGMA foreign_keys within a
+transaction is not silently ignored, ``executemany`` in AUTOCOMMIT is all or nothing, and a stream
+of a session ends when its connection is returned to the pool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .models import DDL, READS, WRITES, Child, Parent, filled, statement
 
 @dataclass
 class Block:
-    """A block of a program: its savepoints and streams. ``said`` names what the step does."""
+    """A block of a program: its savepoints and streams. ``said`` names the step's action."""
 
     rng: random.Random
     autocommit: bool
@@ -42,7 +42,7 @@ class Block:
         return self.say(filled(self.rng, self.rng.choice(READS)))
 
 
-# Python 3.10's ``rollback()`` resets all cursors; a stock engine's streams end there.
+# Python 3.10's ``rollback()`` resets all cursors, which ends a stock engine's streams.
 _ROLLBACK_RESETS = sys.version_info < (3, 11)
 
 Step = Callable[[Any, Block], Awaitable[object]]
@@ -179,7 +179,7 @@ async def use_cursor(connection: AsyncConnection, block: Block) -> object:
         cursor.execute(sql)
         fetched = cursor.fetchone(), cursor.fetchmany(1), cursor.fetchall()
         cursor.close()
-        # SQLAlchemy 2.0's cursor leaves the row count at -1 where there are columns.
+        # SQLAlchemy 2.0's cursor leaves the row count at -1 if there are columns.
         return cursor.description, fetched, cursor.rowcount if cursor.description is None else None
 
     return await connection.run_sync(use)

@@ -1,4 +1,4 @@
-"""A random program, run on one kind of engine, and what comes of it."""
+"""A random program, run on one kind of engine, and its outcome."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .operations import ON_CONNECTIONS, ON_SESSIONS, Block, Step
 
 Outcome = tuple[object, ...]
 
-_SECONDS = 60.0  # that a program may take: it waits for nothing
+_SECONDS = 60.0  # the time limit of a program, which does not wait for anything
 
 
 def outcomes(kind: str, seed: int, path: Path) -> list[Outcome]:
-    """Run the program of ``seed`` on ``path``; return its results, errors, and the file at last."""
+    """Run the program of ``seed`` on ``path``; return its results, errors and the final content."""
 
     async def in_time() -> list[Outcome]:
         return await asyncio.wait_for(_run(kind, random.Random(seed), path), _SECONDS)
@@ -76,7 +76,7 @@ def _engine(
         return lean, sa_sqlite_pool.async_sessionmaker(lean)
     if kind == "swap-in":
         options["poolclass"] = SQLitePool
-    else:  # nothing is worth its wait
+    else:  # a longer wait for a lock would be pointless
         options["connect_args"] = {"timeout": 0.1}
     engine = create_async_engine(url, **options)
     return engine, async_sessionmaker(engine)
@@ -102,7 +102,7 @@ async def _step(step: Step, executor: Any, block: Block) -> Outcome:
 
 
 def shown(result: object) -> str:
-    """Return what must be the same, of a result or an error: without addresses."""
+    """Return the comparable text of a result or an error, without addresses."""
     if not isinstance(result, BaseException):
         return repr(result)
     original = getattr(result, "orig", None)

@@ -1,4 +1,4 @@
-"""Fixtures: a ledger that is open, and where its copies go."""
+"""Fixtures: an open ledger, and the path of its copies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """In a directory of its own, to see what else appears there."""
+    """Return a path in a new directory, to see what else appears there."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "copy.db"
 

@@ -1,4 +1,4 @@
-"""A copy that waits in the middle, and databases without WAL."""
+"""A copy that is held in the middle, and databases without WAL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLLBACK = {"journal_mode": "TRUNCATE"}
 
 
 class Held:
-    """Holds each copy after its first step, where it can be stopped, until ``leave`` is set."""
+    """Holds each copy after its first step, where it can be cancelled, until ``leave`` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inside, self.leave = threading.Event(), threading.Event()

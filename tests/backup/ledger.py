@@ -16,7 +16,7 @@ from sa_sqlite_pool import SQLiteDatabase
 
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNTS = 50
-START = 1000  # of each account
+START = 1000  # the initial balance of each account
 
 SCHEMA = (
     "CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER, ballast BLOB)",
@@ -29,7 +29,7 @@ GIVE = "UPDATE accounts SET balance = balance + :amount WHERE id = :credit"
 NOTE = "INSERT INTO entries (debit, credit, amount) VALUES (:debit, :credit, :amount)"
 COUNT = "UPDATE counter SET n = n + 1"
 
-# Writes without knowing the package, or with it, until its input ends; says how often it has.
+# Writes without this package, or with it, until its input ends; prints the number of writes.
 PLAIN_WRITER = """
 import random, select, sqlite3, sys
 from tests.backup.ledger import COUNT, GIVE, NOTE, TAKE, transfer
@@ -70,7 +70,7 @@ def transfer(generator: random.Random) -> dict[str, int]:
 
 
 async def create(db: SQLiteDatabase, kib: int = 2000) -> None:
-    """The ledger, of about so much in the file."""
+    """Create the ledger, of about ``kib`` KiB in the file."""
     async with db.write() as session:
         for statement in SCHEMA:
             await session.execute(text(statement))
@@ -81,7 +81,7 @@ async def create(db: SQLiteDatabase, kib: int = 2000) -> None:
 
 
 async def post(db: SQLiteDatabase, generator: random.Random) -> None:
-    """One transaction of four statements."""
+    """Run one transaction of four statements."""
     values = transfer(generator)
     async with db.write() as session:
         for statement in (TAKE, GIVE, NOTE):
@@ -90,7 +90,7 @@ async def post(db: SQLiteDatabase, generator: random.Random) -> None:
 
 
 def entries(path: Path) -> int:
-    """How many transactions a closed copy has; its books must balance."""
+    """Return the number of transactions in a closed copy, whose books must balance."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         (counted,) = copy.execute("SELECT n FROM counter").fetchone()
@@ -106,13 +106,13 @@ def entries(path: Path) -> int:
 
 
 def content(path: Path) -> list[str]:
-    """All of a database, as SQL."""
+    """Return the whole database as SQL."""
     with closing(sqlite3.connect(path)) as connection:
         return list(connection.iterdump())
 
 
 class Writer:
-    """``with Writer(path, PLAIN_WRITER, seed) as writer:`` a process that posts without end."""
+    """``with Writer(path, PLAIN_WRITER, seed) as writer:`` a process that posts continuously."""
 
     def __init__(self, path: Path, program: str, seed: int) -> None:
         self._command = [sys.executable, "-c", program, str(path), str(seed)]
@@ -138,7 +138,7 @@ class Writer:
 
 
 def run_program(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """In another process, to its end."""
+    """Run a program in another process, to completion."""
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         capture_output=True,

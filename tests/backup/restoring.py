@@ -1,4 +1,4 @@
-"""What tests of restores share."""
+"""Helpers shared by tests of restores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODES = ["WAL", "DELETE", "TRUNCATE"]
 
 
 def make(path: Path, mode: str = "WAL", page_size: int = 4096, rows: int = 500) -> None:
-    """A closed database that is not the ledger."""
+    """Create a closed database that is not the ledger."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA page_size = {page_size}")
         connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -39,7 +39,7 @@ def make(path: Path, mode: str = "WAL", page_size: int = 4096, rows: int = 500) 
 
 @pytest.fixture
 async def backup(copy: Path, tmp_path: Path) -> Path:
-    """Of a ledger with three entries, made by ``db.backup()``."""
+    """Return a backup of a ledger with three entries, made by ``db.backup()``."""
     async with SQLiteDatabase(tmp_path / "origin.db") as db:
         await ledger.create(db)
         for seed in range(3):
@@ -54,7 +54,7 @@ def names(path: Path) -> set[str]:
 
 
 class Unchanged:
-    """``with Unchanged(path):`` the database has the same content afterwards, and no company."""
+    """``with Unchanged(path):`` afterwards, the database is the same, with no files beside it."""
 
     def __init__(self, path: Path, beside: set[str] | None = None) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class Unchanged:
 
 
 def header_versions(path: Path) -> bytes:
-    """Whether a closed database is in WAL mode."""
+    """Return the bytes of the header that show whether a closed database is in WAL mode."""
     return path.read_bytes()[18:20]
 
 

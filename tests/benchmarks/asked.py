@@ -1,4 +1,4 @@
-"""Results of loads that say what a test wants them to."""
+"""Results of loads with figures chosen by a test."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ROUNDS = 3
 SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")
 
 Figures = Mapping[str, float]
-"""Of one run: the fields of :class:`Run` that are not 1."""
+"""The fields of one :class:`Run` that are not 1."""
 
 
 def result(load: str, contenders: Mapping[str, Figures], cores: int | None = None) -> LoadResult:
-    """A load in which each contender has the same figures in each round."""
+    """Return a load in which each contender has the same figures in each round."""
     runs = {
         name: [run(name, number, found) for number in range(ROUNDS)]
         for name, found in contenders.items()
@@ -36,7 +36,7 @@ def result(load: str, contenders: Mapping[str, Figures], cores: int | None = Non
 
 
 def run(contender: str, round_: int, figures: Figures) -> Run:
-    """Rounds differ by a factor that all contenders share: the machine's mood."""
+    """Return a run; rounds differ by a factor that all contenders share, like machine load."""
     mood = 1.0 + round_
     names = ("throughput", "p50_ms", "p99_ms", "loop_lag_p99_ms", "process_us", "cores_used")
     moody = {name: figures.get(name, 1.0) * mood for name in names}

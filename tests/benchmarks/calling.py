@@ -1,4 +1,4 @@
-"""The benchmarks' commands, as a shell calls them."""
+"""The benchmarks' commands, called as from a shell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 240.0
 
 CORES = (None, 1) if sys.platform == "linux" else (None,)
-"""Numbers of them that a process can be pinned to here, None for all; and as they are asked for."""
+"""Numbers of cores to which a process can be pinned here (None: all); and as options."""
 
 ON_ALL_CORES = ("--cores", "all", "--cores", "1") if sys.platform == "linux" else ()
 

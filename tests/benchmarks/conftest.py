@@ -1,4 +1,4 @@
-"""What one quick call of ``python -m benchmarks`` wrote, for all tests of it."""
+"""The output of one quick run of ``python -m benchmarks``, for all tests of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .calling import ON_ALL_CORES, call
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of all loads, on all cores and pinned to one where that is possible, as JSON."""
+    """Return the JSON report of all loads, on all cores and, if possible, pinned to one."""
     file = tmp_path_factory.mktemp("benchmarks") / "report.json"
     completed = call("--quick", *ON_ALL_CORES, "--json", str(file))
     assert completed.returncode == 0, completed.stdout + completed.stderr

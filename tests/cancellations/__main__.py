@@ -23,7 +23,7 @@ R = TypeVar("R", Result, ClosingResult)
 
 
 class _GiveUp:
-    """Ends the process after ``limit`` seconds, and says how far it came."""
+    """Ends the process after ``limit`` seconds, and reports its progress."""
 
     def __init__(self, limit: float, count: int) -> None:
         self._limit = limit
@@ -45,7 +45,7 @@ class _GiveUp:
 
 
 def _exit(code: int) -> None:
-    """At once: what hangs would keep the interpreter from ending."""
+    """Exit at once: a task that hangs would keep the interpreter from exiting."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -88,7 +88,7 @@ def main(
 
 
 def _within(limit: float, campaign: Callable[..., R], length: int) -> R:
-    """Run it in a new directory, beside a bar."""
+    """Run the campaign in a new directory, with a progress bar."""
     give_up = _GiveUp(limit or threading.TIMEOUT_MAX, length)
     try:
         with (

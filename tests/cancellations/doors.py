@@ -44,12 +44,12 @@ from tests.turn.locks import is_free
 
 READERS = 3
 
-# So small that the log is moved and truncated, in gaps too, while tasks are cancelled.
+# So small that the log is checkpointed and truncated, also in gaps, while tasks are cancelled.
 SMALL_LOG = WalSettings(soft_limit=64 * 1024, hard_limit=256 * 1024, reader_gap=0.02)
 
 Executor = AsyncConnection | AsyncSession
 Place = Callable[[], AbstractAsyncContextManager[Executor]]
-"""Where statements are executed: entered for one transaction, which ends with the block."""
+"""A place to execute statements: it is entered for one transaction, which ends with the block."""
 
 MakeSession = Callable[[], AsyncSession]
 MakeEngine = Callable[[], AsyncEngine]
@@ -59,11 +59,11 @@ MakeEngine = Callable[[], AsyncEngine]
 class Door:
     """One way to the database.
 
-    ``capacities`` has its engines, and how many connections each opens at most. ``exclusive`` are
-    those of the ``transactions`` in which what was read stays true until it is written;
-    ``snapshots`` those of the ``reads`` that see one state. ``engines`` are to write with
-    connections of one's own, ``sessions`` to commit by hand. The connections of a door that is
-    not ``warm`` are opened at each use, and not counted.
+    ``capacities`` maps its engines to the maximum of connections that each opens. ``exclusive`` are
+    the ``transactions`` in which a value read stays true until it is written; ``snapshots`` are the
+    ``reads`` that see one state. ``engines`` are for writes with explicit connections, ``sessions``
+    for explicit commits. The connections of a door that is not ``warm`` are opened at each use, and
+    not counted.
     """
 
     name: str
@@ -81,14 +81,14 @@ class Door:
     warm: bool = True
 
     async def warm_up(self) -> None:
-        """Open all the connections that there can be."""
+        """Open as many connections as possible."""
         for engine, capacity in self.capacities.items():
             async with AsyncExitStack() as stack:
                 for _ in range(capacity):
                     await stack.enter_async_context(engine.connect())
 
     def left_out(self) -> Iterator[str]:
-        """Who has a connection, or waits for one."""
+        """Yield the tasks that hold a connection, or wait for one."""
         for engine in self.capacities:
             pool = engine.pool
             assert isinstance(pool, QueuePool)
@@ -105,7 +105,7 @@ def _holders(pool: QueuePool) -> str:
 
 
 def _turn_left(turn: WriteTurn) -> Iterator[str]:
-    """Who has the write turn, or waits for it."""
+    """Yield the tasks that hold the write turn, or wait for it."""
     if turn.holder is not None:
         yield f"the turn is held for {turn.line.describe_holders()}"
     if turn.waiting:
@@ -113,7 +113,7 @@ def _turn_left(turn: WriteTurn) -> Iterator[str]:
 
 
 def left_out(path: Path, turn: WriteTurn, doors: Iterable[Door]) -> Iterator[str]:
-    """What is not at rest: the turn, within the process and between them, and the doors."""
+    """Yield what is not at rest: the turn, within and between processes, and the doors."""
     yield from _turn_left(turn)
     if not is_free(path):
         yield "the turn between processes"
@@ -122,9 +122,9 @@ def left_out(path: Path, turn: WriteTurn, doors: Iterable[Door]) -> Iterator[str
 
 
 def held_here(doors: Iterable[Door]) -> Iterator[str]:
-    """What the running loop still has: readers of functions come back a moment after their calls.
+    """Yield what the running loop still holds: readers of functions are returned after the calls.
 
-    If its loop is closed before, the next checkout takes it back: it is not at rest.
+    If its loop is closed before, the next checkout recalls it: it is not at rest.
     """
     here = asyncio.get_running_loop()
     for pool in [engine.pool for door in doors for engine in door.capacities]:
@@ -148,7 +148,7 @@ def _url(path: Path) -> str:
 
 
 async def swap_in(path: Path, on_connect: OnConnect) -> Door:
-    """Door 1: one engine for everything."""
+    """Return door 1: one engine for everything."""
     engine = create_async_engine(
         _url(path),
         poolclass=SQLitePool,
@@ -175,7 +175,7 @@ async def swap_in(path: Path, on_connect: OnConnect) -> Door:
 
 
 async def engines(path: Path, on_connect: OnConnect) -> Door:
-    """Door 2: two engines and routed sessions."""
+    """Return door 2: two engines and routed sessions."""
     writer = create_async_engine(
         _url(path), poolclass=WriterPool, on_connect=on_connect, wal=SMALL_LOG
     )
@@ -205,7 +205,7 @@ async def engines(path: Path, on_connect: OnConnect) -> Door:
 
 
 async def facade(path: Path, on_connect: OnConnect) -> Door:
-    """Door 3: the facade."""
+    """Return door 3: the facade."""
     db = SQLiteDatabase(path, readers=READERS, on_connect=on_connect, wal=SMALL_LOG)
     await db.open()
     routed = _routed(db.sessionmaker)
@@ -233,14 +233,14 @@ class _Routed:
 
 
 def _routed(maker: async_sessionmaker[AsyncSession]) -> _Routed:
-    """The places of a routed session maker."""
+    """Return the places of a routed session maker."""
     exclusive: dict[str, Place] = {
         "role writer": partial(_transaction, partial(maker, role="writer"))
     }
     snapshots: dict[str, Place] = {"role reader": partial(maker, role="reader")}
     automatic: dict[str, Place] = {
         "auto": partial(_transaction, maker),
-        # Its commit and close are a task of their own, which SQLAlchemy shields.
+        # Its commit and close run in a separate task, which SQLAlchemy shields.
         "maker.begin()": maker.begin,
     }
     return _Routed(
@@ -252,7 +252,7 @@ def _routed(maker: async_sessionmaker[AsyncSession]) -> _Routed:
 
 
 async def names(path: Path, on_connect: OnConnect) -> Door:
-    """This package's names in the place of SQLAlchemy's."""
+    """Return a door through this package's drop-in names for SQLAlchemy's."""
     engine = sa_sqlite_pool.create_async_engine(
         _url(path), pool_size=2, max_overflow=1, on_connect=on_connect, wal=SMALL_LOG
     )
@@ -280,7 +280,7 @@ async def names(path: Path, on_connect: OnConnect) -> Door:
 
 
 async def cold(path: Path, _: OnConnect) -> Door:
-    """Engines whose connections are replaced at each checkout, that are disposed of, or new."""
+    """Return engines that replace connections at each checkout, are disposed of, or are new."""
     make = partial(create_async_engine, _url(path))
     swapped_in = make(poolclass=SQLitePool, pool_size=2, max_overflow=0, pool_recycle=0)
     writer = make(poolclass=WriterPool, pool_recycle=0)
@@ -320,7 +320,7 @@ async def cold(path: Path, _: OnConnect) -> Door:
 
 
 async def stock(path: Path, on_connect: OnConnect) -> Door:
-    """SQLAlchemy's own engine, for comparison."""
+    """Return SQLAlchemy's own engine, for comparison."""
     engine = create_async_engine(_url(path), connect_args={"timeout": 30})
 
     def set_up(connection: Any, _record: object) -> None:

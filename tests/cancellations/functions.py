@@ -1,4 +1,4 @@
-"""What the tasks do by functions, prepared reads and copies: what only the facade has."""
+"""Operations through functions, prepared reads and copies, which only the facade has."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .oracle import Ledger, integrity
 
 Rows = list[dict[str, int]]
 RunFunction = Callable[..., Coroutine[Any, Any, Any]]
-"""``db.run_write``, say: its first argument is the function."""
+"""A method such as ``db.run_write``, whose first argument is the function."""
 
 Here = Connection | Session
 
@@ -75,7 +75,7 @@ async def written(run: RunFunction, ledger: Ledger, _rng: Random) -> None:
 
 
 async def counted(run: RunFunction, ledger: Ledger, _rng: Random) -> None:
-    """Reads, adds and writes; no addition is lost."""
+    """Read, add and write; no addition is lost."""
     token = ledger.counted()
     near()
     await run(_add_one, ledger.rows(token))
@@ -105,7 +105,7 @@ async def beside_savepoint(run: RunFunction, ledger: Ledger, _rng: Random) -> No
 
 
 async def written_together(run: RunFunction, ledger: Ledger, rng: Random) -> None:
-    """Some that share a COMMIT, of which some fail, and some are cancelled alone."""
+    """Run functions that share a COMMIT, some of which fail or are cancelled individually."""
     works = rng.choices([written, counted, raised, beside_savepoint], k=5)
     tasks = [asyncio.create_task(work(run, ledger, rng)) for work in works]
     try:
@@ -169,7 +169,7 @@ class Prepared:
 
 
 async def fresh(db: SQLiteDatabase, ledger: Ledger, rng: Random) -> None:
-    """What a function has written, functions and prepared reads see."""
+    """Check that functions and prepared reads see what a function has written."""
     token, one = ledger.token(), db.prepare(ONE_TOKEN)
     await one.scalar(token=0)
     run: RunFunction = rng.choice([db.run_write, db.run_write_core])
@@ -185,14 +185,14 @@ async def fresh(db: SQLiteDatabase, ledger: Ledger, rng: Random) -> None:
 
 
 async def copied(db: SQLiteDatabase, ledger: Ledger, rng: Random) -> None:
-    """A copy has what was there before. One that is cancelled leaves nothing, or is complete."""
+    """Check that a copy contains earlier commits; a cancelled one leaves nothing or is complete."""
     before = ledger.acknowledged()
     path = Path(db.url.database or "").with_name(f"copy-{ledger.number()}.db")
     near()
     try:
         await db.backup(path, pages_per_step=rng.choice([1, 10, 1000]))
     finally:
-        if path.exists():  # a cancellation may have come a moment too late
+        if path.exists():  # the cancellation may have arrived too late
             expect(integrity(path), [], "what is wrong with a copy")
             expect(ledger.torn_in(path, before), [], "what is wrong in a copy")
             path.unlink()

@@ -1,4 +1,4 @@
-"""Another process that writes to the same file: it has the turn now and then."""
+"""Another process that writes to the same file, and occasionally holds the turn."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from random import Random
 from sa_sqlite_pool.turn.file_turn import FileTurn
 
 _WAIT_SECONDS = 30.0
-_LAPS = 20  # of the loop, at most, that it keeps the turn, and stays away
+_LAPS = 20  # the maximum of laps of the loop for which it holds the turn, or stays away
 
 
 @contextlib.asynccontextmanager
 async def neighbour(path: Path, rng: Random) -> AsyncIterator[None]:
-    """While this is open, another process takes its turns. Locks know no processes, but holders."""
+    """Simulate another process that takes its turns. Locks belong to holders, not to processes."""
     task = asyncio.create_task(_take_turns(FileTurn(str(path)), rng), name="another process")
     try:
         yield

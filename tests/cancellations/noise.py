@@ -1,4 +1,4 @@
-"""What was logged, warned or raised where nobody looks."""
+"""Log messages, warnings and exceptions that would go unnoticed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any, TextIO
 from sqlalchemy.exc import SAWarning
 
 _OF_OTHERS = (
-    # A session on two engines commits one connection after the other. Where the second commit is
-    # cancelled, SQLAlchemy rolls the first back as well, which is over: with engines of any kind.
+    # A session on two engines commits one connection after the other. If the second commit is
+    # cancelled, SQLAlchemy also rolls back the first, which has ended: with engines of any kind.
     ("transaction already deassociated from connection", SAWarning),
-    # aiosqlite leaves a connection whose opening is cancelled to the garbage collector, of which
-    # Python tells since 3.13.
+    # aiosqlite leaves a connection whose opening is cancelled to the garbage collector, which
+    # Python reports since 3.13.
     ("unclosed database in <sqlite3.Connection", ResourceWarning),
 )
 
 
 class _Listener(logging.Handler):
-    """At the root: SQLAlchemy's loggers are named after the module of the pool's class."""
+    """A handler at the root: SQLAlchemy names loggers after the module of the pool's class."""
 
     def __init__(self, heard: list[str]) -> None:
         super().__init__(logging.ERROR)
@@ -44,7 +44,7 @@ class _Listener(logging.Handler):
 
 
 def _is_cancelled_close(record: logging.LogRecord) -> bool:
-    """SQLAlchemy logs whatever is raised where a connection is closed, and raises it again."""
+    """Return whether SQLAlchemy logged an error while closing a connection, and re-raised it."""
     error = record.exc_info[1] if record.exc_info else None
     return record.msg == "Exception closing connection %r" and isinstance(
         error, asyncio.CancelledError
@@ -61,10 +61,10 @@ def _task() -> str:
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
-    """A list that fills with errors logged, warnings, and exceptions of destructors and threads.
+    """Collect logged errors, warnings, and exceptions of destructors and threads in a list.
 
-    Other handlers hear nothing meanwhile: pytest's keeps the records, and so the connection that a
-    record is about, with its file and threads.
+    Other handlers receive nothing meanwhile: pytest's keeps the records, and with them the
+    connection that a record is about, with its file and threads.
     """
     heard: list[str] = []
     root = logging.getLogger()

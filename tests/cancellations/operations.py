@@ -1,4 +1,4 @@
-"""What the tasks do: small functions, each for one place."""
+"""The operations of the tasks: small functions, each for one place."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Entry(Base):
 
 
 class WrongAnswerError(Exception):
-    """A read that is not what the promises allow."""
+    """A read whose result violates a promise."""
 
 
 INSERT = text("INSERT INTO entries (token, part, parts) VALUES (:token, :part, :parts)")
-# Each row takes a pass over numbers, so that an interruption finds some rows written.
+# Each row takes a pass over numbers, so an interruption finds some rows written.
 INSERT_SLOWLY = text(
     "INSERT INTO entries (token, part, parts) SELECT :token, a.i, :parts FROM numbers a "
     "WHERE a.i < :parts AND (SELECT sum(b.i * a.i) FROM numbers b) >= 0"
@@ -68,7 +68,7 @@ def expect_scan(total: object, rows: int) -> None:
 
 
 async def _insert(executor: Executor, ledger: Ledger, token: int) -> None:
-    """Each row with a statement of its own."""
+    """Insert each row with a separate statement."""
     for row in ledger.rows(token):
         await executor.execute(INSERT, row)
 
@@ -85,7 +85,7 @@ async def rows(parts: int, place: Place, ledger: Ledger, _rng: Random) -> None:
 
 
 async def many_rows(place: Place, ledger: Ledger, _rng: Random) -> None:
-    """``executemany``, twice."""
+    """Call ``executemany`` twice."""
     token = ledger.token(parts=40)
     rows = ledger.rows(token)
     async with place() as executor:
@@ -96,7 +96,7 @@ async def many_rows(place: Place, ledger: Ledger, _rng: Random) -> None:
 
 
 async def rows_selected_slowly(place: Place, ledger: Ledger, rng: Random) -> None:
-    """``INSERT … SELECT``, some 10 ms, after a statement that has taken the turn."""
+    """Run ``INSERT … SELECT``, about 10 ms, after a statement that has acquired the turn."""
     parts = rng.randint(50, 200)
     token, first = ledger.token(parts), ledger.token()
     async with place() as executor:
@@ -131,7 +131,7 @@ async def savepoint_rolled_back(place: Place, ledger: Ledger, _rng: Random) -> N
 
 
 async def read_then_write(place: Place, ledger: Ledger, _rng: Random) -> None:
-    """What makes an auto session change from a reader to the writer."""
+    """Read, then write: an auto session changes from a reader to the writer."""
     token = ledger.token(parts=2)
     async with place() as executor:
         expect(await executor.scalar(ONE_TOKEN, {"token": token}), 0, "rows before the write")
@@ -142,7 +142,7 @@ async def read_then_write(place: Place, ledger: Ledger, _rng: Random) -> None:
 
 
 async def read_modify_write(place: Place, ledger: Ledger, _rng: Random) -> None:
-    """Only where nobody can write in between, or additions would be lost."""
+    """Add to a value read; only where no other write can occur in between and lose additions."""
     token = ledger.counted()
     async with place() as executor:
         value = await executor.scalar(COUNTER)
@@ -166,7 +166,7 @@ async def orm_flush(make: MakeSession, ledger: Ledger, _rng: Random) -> None:
 
 
 async def autocommit(parts: int, engine: AsyncEngine, ledger: Ledger, _rng: Random) -> None:
-    """One statement; ``executemany`` is all or nothing here, too."""
+    """Run one statement in AUTOCOMMIT; ``executemany`` is all or nothing here, too."""
     token = ledger.token(parts)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -176,7 +176,7 @@ async def autocommit(parts: int, engine: AsyncEngine, ledger: Ledger, _rng: Rand
 
 
 async def unshielded_close(engine: AsyncEngine, ledger: Ledger, rng: Random) -> None:
-    """A connection that its user closes, as in code without ``async with``."""
+    """Close a connection explicitly, as in code without ``async with``."""
     commits = rng.random() < 0.5
     token = ledger.token(parts=2) if commits else ledger.doomed(parts=2)
     connection = await engine.connect()
@@ -194,7 +194,7 @@ async def unshielded_close(engine: AsyncEngine, ledger: Ledger, rng: Random) -> 
 
 
 async def on_after_timeout(engine: AsyncEngine, ledger: Ledger, rng: Random) -> None:
-    """A statement that is given up, and then another transaction on the same connection."""
+    """Cancel a statement, and then run another transaction on the same connection."""
     given_up, token = ledger.doomed(parts=100), ledger.token(parts=2)
     async with engine.connect() as connection:
         slow = connection.execute(INSERT_SLOWLY, {"token": given_up, "parts": 100})
@@ -208,7 +208,7 @@ async def on_after_timeout(engine: AsyncEngine, ledger: Ledger, rng: Random) -> 
 
 
 async def new_engine(make: MakeEngine, ledger: Ledger, rng: Random) -> None:
-    """An engine that has yet to open its first connection, and goes when it is done."""
+    """Use an engine that has not opened a connection yet, and dispose of it afterwards."""
     engine = make()
     try:
         near()
@@ -235,7 +235,7 @@ async def scan(place: Place, _ledger: Ledger, rng: Random) -> None:
 
 
 async def stream(place: Place, _ledger: Ledger, rng: Random) -> None:
-    """All of it, or a part, and the rest is left to whoever closes the connection."""
+    """Read a stream in full, or partly, and leave the rest to the close of the connection."""
     wanted = rng.choice([NUMBERS, rng.randrange(NUMBERS)])
     seen = 0
     async with place() as executor:
@@ -262,7 +262,7 @@ async def whole_tokens(place: Place, _ledger: Ledger, _rng: Random) -> None:
 
 
 async def fresh_read(write: Place, read: Place, ledger: Ledger, _rng: Random) -> None:
-    """Who reads after a commit sees it."""
+    """Check that a read after a commit sees it."""
     token = ledger.token()
     async with write() as executor:
         await _insert(executor, ledger, token)
@@ -300,10 +300,10 @@ async def _fail(rng: Random) -> None:
 
 
 async def _limit(work: Coroutine[Any, Any, Any], seconds: float) -> None:
-    """Cancel ``work`` after so many seconds, in the task at hand.
+    """Cancel ``work`` after ``seconds``, in the current task.
 
-    ``asyncio.wait_for`` of Python before 3.12 runs it in a task of its own, and leaves that behind
-    where it is cancelled twice: no way to treat a connection that is used afterwards.
+    Before Python 3.12, ``asyncio.wait_for`` runs it in a separate task, and leaves that behind if
+    it is cancelled twice, which does not work for a connection that is used afterwards.
     """
     if sys.version_info >= (3, 11):
         async with asyncio.timeout(seconds):
@@ -313,7 +313,7 @@ async def _limit(work: Coroutine[Any, Any, Any], seconds: float) -> None:
 
 
 async def _together(members: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """A task group, also where Python has none; raises what its members raised first."""
+    """Run a task group, also on Pythons without one; raise the first error of its members."""
     tasks = [asyncio.ensure_future(member) for member in members]
     try:
         await asyncio.gather(*tasks)
@@ -324,7 +324,7 @@ async def _together(members: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def raw(place: Place, ledger: Ledger, _rng: Random) -> None:
-    """The second row by the raw connection, in the same transaction."""
+    """Insert the second row through the raw connection, in the same transaction."""
     token = ledger.token(parts=2)
     first, second = ledger.rows(token)
     async with place() as executor:
@@ -343,7 +343,7 @@ async def raw(place: Place, ledger: Ledger, _rng: Random) -> None:
 
 
 async def disposed(engine: AsyncEngine, ledger: Ledger, _rng: Random) -> None:
-    """The engine is disposed of while others use it; what they have goes on."""
+    """Dispose of the engine while others use it; their connections keep working."""
     token = ledger.token(parts=2)
     first, second = ledger.rows(token)
     async with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""What was written: every row has a token, every token a fate, and the file has the last word."""
+"""The expected content: every row has a token, every token a fate; the file is compared to it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def _task_name() -> str:
 
 
 def tokens_of_next_task() -> list[int]:
-    """A list that fills with the tokens of the tasks created from here on."""
+    """Return a list that collects the tokens of tasks created from now on."""
     tokens: list[int] = []
     _of_this_task.set(tokens)
     return tokens
 
 
 class Fate(enum.Enum):
-    """What must become of the rows of a token."""
+    """The required outcome for the rows of a token."""
 
     ACKNOWLEDGED = "all there"
     ROLLED_BACK = "none there"
@@ -52,7 +52,7 @@ class Fate(enum.Enum):
 
 
 class Ledger:
-    """The tokens, how many parts (rows) each has, and their fates. For any thread."""
+    """The tokens, the number of parts (rows) of each, and their fates. Usable from any thread."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -62,15 +62,15 @@ class Ledger:
         self._writers: dict[int, str] = {}
 
     def token(self, parts: int = 1) -> int:
-        """A new token, of which nobody knows yet whether it will be committed."""
+        """Return a new token, which may or may not be committed."""
         return self._book(parts, Fate.UNKNOWN)
 
     def doomed(self, parts: int = 1) -> int:
-        """A token that will be rolled back, or never committed, whatever happens."""
+        """Return a token that will be rolled back, or never committed, in any case."""
         return self._book(parts, Fate.ROLLED_BACK)
 
     def counted(self) -> int:
-        """A token whose transaction also adds one to the counter."""
+        """Return a token whose transaction also adds one to the counter."""
         token = self.token()
         self._counted.add(token)
         return token
@@ -84,31 +84,31 @@ class Ledger:
         return token
 
     def acknowledge(self, token: int) -> None:
-        """The commit has returned."""
+        """Record that the commit has returned."""
         assert self._fates[token] is Fate.UNKNOWN
         self._fates[token] = Fate.ACKNOWLEDGED
 
     def refuse(self, token: int) -> None:
-        """An error has said that nothing was done; what is known of the token already stays."""
+        """Record that an error said that nothing was done, unless the fate is already known."""
         if self._fates[token] is Fate.UNKNOWN:
             self._fates[token] = Fate.ROLLED_BACK
 
     def rows(self, token: int) -> list[dict[str, int]]:
-        """The rows of a token, as parameters."""
+        """Return the rows of a token, as parameters."""
         parts = self._parts[token]
         return [{"token": token, "part": part, "parts": parts} for part in range(parts)]
 
     def acknowledged(self) -> set[int]:
-        """The tokens whose commits have returned so far."""
-        fates = self._fates.copy()  # in one step: other loops book theirs
+        """Return the tokens whose commits have returned so far."""
+        fates = self._fates.copy()  # in one step: other loops change them concurrently
         return {token for token, fate in fates.items() if fate is Fate.ACKNOWLEDGED}
 
     def number(self) -> int:
-        """A number for a file: it has no rows."""
+        """Return a number for a file, which has no rows."""
         return self._book(0, Fate.ROLLED_BACK)
 
     def torn_in(self, copy: Path, before: set[int]) -> list[str]:
-        """What is wrong in a copy that was begun when ``before`` were acknowledged."""
+        """Return the errors in a copy that was begun when ``before`` were acknowledged."""
         with closing(sqlite3.connect(copy)) as connection:
             found = _parts_found(connection)
         missing = [f"token {token} is missing" for token in before - found.keys()]
@@ -122,7 +122,7 @@ class Ledger:
         return Counter(self._fates.values())
 
     def discrepancies(self, path: Path) -> Iterator[str]:
-        """Where the file says otherwise."""
+        """Yield the differences between the file and the ledger."""
         with closing(sqlite3.connect(path)) as connection:
             found = _parts_found(connection)
             counter: int = connection.execute("SELECT value FROM counters").fetchone()[0]
@@ -153,19 +153,19 @@ def _parts_found(connection: sqlite3.Connection) -> Counter[int]:
 
 
 def create_tables(path: Path) -> None:
-    """The tables, by plain sqlite3, so that no door is opened before its warm-up."""
+    """Create the tables with plain sqlite3, so no door is opened before its warm-up."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(_SCHEMA)
 
 
 def integrity(path: Path) -> list[Any]:
-    """What SQLite finds wrong with the file."""
+    """Return the errors that SQLite finds in the file."""
     with closing(sqlite3.connect(path)) as connection:
         answers = [row[0] for row in connection.execute("PRAGMA integrity_check")]
     return [] if answers == ["ok"] else answers
 
 
 def check_file(ledger: Ledger, path: Path) -> None:
-    """Raise unless all is there that must be, nothing else, and the file is sound."""
+    """Raise unless the file contains exactly what it must, and is intact."""
     wrong = [*ledger.discrepancies(path), *integrity(path)]
     assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])

@@ -41,16 +41,16 @@ from .tasks import (
 
 BATCH = 2_000
 _PROBE_SECONDS = 20
-# Less than the close_timeout of a facade: all that was begun has ended, in loops that are closed.
+# Less than the close_timeout of a facade: everything has ended by then, also in closed loops.
 _CLOSE_SECONDS = 4
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was done, and what became of what was written.
+    """The operations, and the outcomes of their writes.
 
-    ``by_operation`` counts cancellations; ``reopened`` are the connections opened after all were
-    warm; ``errors`` are counted of a stock engine only, of others they are failures.
+    ``by_operation`` counts cancellations; ``reopened`` counts connections opened after the warm-up;
+    ``errors`` are only counted for a stock engine, for others they are failures.
     """
 
     seed: int
@@ -71,7 +71,7 @@ MIXED_DOORS = ("facade", "swap-in", "engines", "stock")
 
 
 def mixed_load(door: str) -> Load:
-    """Short writes and scans through one door, cancelled at any moment up to 60 ms."""
+    """Return a load of short writes and scans through one door, cancelled within 60 ms."""
     return Load((door,), lambda doors: mixed(doors[0]), up_to_60_ms, strict=door != "stock")
 
 
@@ -84,10 +84,10 @@ def run(
     others: Mapping[str, MakeLoop] = NO_LOOPS,
     on_progress: OnProgress = lambda _: None,
 ) -> Result:
-    """``count`` cancellations on a new file in ``directory``; each loop has its share of them.
+    """Run ``count`` cancellations on a new file in ``directory``, distributed over all loops.
 
-    ``others`` are the event loops, by name, that work on it beside the one here. Raises
-    ``AssertionError`` with the seed for whatever is lost, left behind, late or noisy.
+    ``others`` are the event loops, by name, that use it beside this one. Raise ``AssertionError``
+    with the seed for anything that is lost, left behind, late or noisy.
     """
     path = directory / f"cancellations-{seed}.db"
     create_tables(path)
@@ -100,7 +100,7 @@ def run(
 
 
 class Campaign:
-    """One run: its doors, its books, its counts."""
+    """One run: its doors, its ledger, its counts."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Campaign:
             await door.warm_up()
 
     async def _close(self) -> str:
-        """Close the doors, whatever has happened; where that takes long, the stacks."""
+        """Close the doors in any case; return the stacks if that takes too long."""
         await cancel_others()
         closing = [asyncio.ensure_future(door.close()) for door in self._doors]
         if not closing:
@@ -177,7 +177,7 @@ class Campaign:
         return stacks(late)
 
     async def _end(self) -> None:
-        """What is so when all doors are closed."""
+        """Check the state after all doors are closed."""
         if not self._load.strict:
             self._errors["noise"] = len(self._noise)
             return
@@ -189,7 +189,7 @@ class Campaign:
         self._check_noise()
 
     def _threads(self) -> Iterator[str]:
-        """Threads that the doors have left behind, once no timer refers to their calls."""
+        """Yield threads that the doors have left behind, once no timer refers to their calls."""
         gc.collect()
         for thread in set(threading.enumerate()) - self._threads_before:
             yield f"thread {thread.name}"
@@ -197,9 +197,9 @@ class Campaign:
     # -- the tasks ------------------------------------------------------------------------------
 
     async def _cancel_until(self, target: int) -> None:
-        """One batch: let tasks cancel, in all loops, until there are ``target`` cancellations.
+        """Run one batch of tasks, in all loops, until there are ``target`` cancellations.
 
-        The other loops are new ones, and are closed when it is done.
+        The other loops are new, and are closed at the end of the batch.
         """
         share = -(-(target - self._cancellations) // (1 + len(self._others)))
         operations, batch = self._load.choose(self._doors), f"{self._seed} {target}"
@@ -230,7 +230,7 @@ class Campaign:
     # -- the rests ------------------------------------------------------------------------------
 
     async def _rest(self) -> None:
-        """Nothing is left out, nothing is lost, every door works, and all was quiet."""
+        """Check that everything is at rest, nothing is lost, every door works, without noise."""
         if not self._load.strict:
             return
         gc.collect()

@@ -1,4 +1,4 @@
-"""The operations, how often each is drawn, and the ways to do it."""
+"""The operations, their frequencies, and the ways to run them."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ from .oracle import Ledger
 
 T = TypeVar("T")
 
-# While SQLAlchemy asks an engine's first connection about the database, older versions (2.0.53;
-# not 2.0.58) lose the connection where they are cancelled, and the package warns of that.
+# While SQLAlchemy queries the database on an engine's first connection, older versions (2.0.53;
+# not 2.0.58) lose the connection if they are cancelled, and the package warns of that.
 _version = tuple(map(int, re.findall(r"\d+", sqlalchemy.__version__)[:3]))
 _WEIGHT_OF_NEW_ENGINES = 1 if _version >= (2, 0, 58) else 0
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A name, how often it is drawn compared with others, and the ways to do it."""
+    """A name, a relative frequency, and the ways to run the operation."""
 
     name: str
     weight: int
@@ -68,7 +68,7 @@ def _ways(
 
 
 def everything(doors: Iterable[Door]) -> list[Operation]:
-    """All operations, through all doors."""
+    """Return all operations, through all doors."""
     doors = list(doors)
     warm = [door for door in doors if door.warm]
     databases = [(door.name, door.database) for door in warm if door.database is not None]
@@ -164,7 +164,7 @@ def _groups(doors: list[Door]) -> list[Operation]:
 
 
 def _cold(doors: list[Door]) -> list[Operation]:
-    """With connections that are opened meanwhile."""
+    """Return operations during which connections are opened."""
     cold = [door for door in doors if not door.warm]
     transactions = _named({door.name: door.transactions for door in cold})
     reads = _named({door.name: door.reads for door in cold})
@@ -179,7 +179,7 @@ def _cold(doors: list[Door]) -> list[Operation]:
 
 
 def mixed(door: Door) -> list[Operation]:
-    """Short writes and scans, through one door."""
+    """Return short writes and scans, through one door."""
     transactions, reads = _named({"": door.transactions}), _named({"": door.reads})
     return [
         Operation("one row", 1, _ways(partial(rows, 1), transactions)),
@@ -188,7 +188,7 @@ def mixed(door: Door) -> list[Operation]:
 
 
 def fresh_reads(doors: Iterable[Door]) -> dict[str, Run]:
-    """A write and a read, through each door."""
+    """Return a write followed by a read, through each door."""
     return {
         f"{door.name} {write} → {read}": partial(fresh_read, transaction, place)
         for door in doors

@@ -1,4 +1,4 @@
-"""The tasks of one event loop: they are begun, cancelled and judged, and nothing waits for ever."""
+"""The tasks of one event loop: they are started, cancelled and judged; no wait is unbounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _END_SECONDS = 20
 
 @dataclass(frozen=True)
 class Load:
-    """What is done, and when it is cancelled. ``strict``: what goes wrong is a failure."""
+    """The operations, and the moments of cancellation. ``strict``: any error is a failure."""
 
     doors: tuple[str, ...]
     choose: Callable[[list[Door]], list[Operation]]
@@ -40,17 +40,17 @@ class Load:
 
 
 class Tasks:
-    """Some tasks of the running loop, and what has come of them."""
+    """Some tasks of the running loop, and their outcomes."""
 
     def __init__(self, load: Load, ledger: Ledger, on_progress: OnProgress) -> None:
         self._load = load
         self._ledger = ledger
         self._on_progress = on_progress
         self.cancelled: Counter[str] = Counter()  # by the name of the operation
-        self.errors: Counter[str] = Counter()  # by type, where they are no failures
+        self.errors: Counter[str] = Counter()  # by type, if they are not failures
 
     async def cancel(self, operations: list[Operation], count: int, seed: str) -> None:
-        """Begin and cancel tasks until ``count`` are cancelled, or some more."""
+        """Start and cancel tasks until ``count`` or slightly more have been cancelled."""
         await self._until(lambda: self.cancelled.total() >= count, operations, seed)
 
     async def _until(
@@ -87,7 +87,7 @@ class Tasks:
             self._judge(error, task.get_name(), tokens)
 
     def _judge(self, error: BaseException, name: str, _tokens: list[int]) -> None:
-        """The task was cancelled, or did what it should; any other end is wrong."""
+        """Accept a cancellation or success of a task; any other outcome is wrong."""
         if self._load.strict:
             raise AssertionError(f"{name}: {error!r}") from error
 
@@ -96,7 +96,7 @@ class Tasks:
 
 
 def run_in_loop(main: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """``asyncio.run`` in a new loop, but what hangs is left behind instead of waited for."""
+    """Do the same as ``asyncio.run`` in a new loop, but abandon tasks that hang."""
     try:
         return loop.run_until_complete(main)
     finally:
@@ -105,7 +105,7 @@ def run_in_loop(main: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -
 
 
 async def cancel_others() -> None:
-    """Whatever tasks there are; those that do not end soon are given up."""
+    """Cancel all other tasks; abandon those that do not end soon."""
     others = other_tasks()
     for task in others:
         task.cancel()
@@ -114,15 +114,15 @@ async def cancel_others() -> None:
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:
-    """All tasks of the running loop but the one at hand."""
+    """Return all tasks of the running loop except the current one."""
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
-# -- waits that have an end ---------------------------------------------------------------------
+# -- bounded waits ------------------------------------------------------------------------------
 
 
 async def until_nothing(left: Callable[[], Iterator[str]]) -> None:
-    """SQLAlchemy shields closes in tasks of their own, so what is left may be on its way."""
+    """Wait until nothing is left; SQLAlchemy shields closes in tasks that may still be running."""
     give_up = time.monotonic() + REST_SECONDS
     while found := list(left()):
         assert time.monotonic() < give_up, "left: " + "\n".join(found)
@@ -130,7 +130,7 @@ async def until_nothing(left: Callable[[], Iterator[str]]) -> None:
 
 
 async def all_within(seconds: float, tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Await the tasks; raise what the first of them raises, or the stacks of all that hang."""
+    """Await the tasks; raise the first error of a task, or the stacks of all that hang."""
     done, late = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
         await task
@@ -138,7 +138,7 @@ async def all_within(seconds: float, tasks: Iterable[asyncio.Future[Any]]) -> No
 
 
 def stacks(tasks: Iterable[asyncio.Task[Any]]) -> str:
-    """Where the tasks are."""
+    """Return the stacks of the tasks."""
     text = io.StringIO()
     for task in tasks:
         task.print_stack(file=text)
@@ -146,7 +146,7 @@ def stacks(tasks: Iterable[asyncio.Task[Any]]) -> str:
 
 
 def _threads() -> str:
-    """Where the other threads are."""
+    """Return the stacks of the other threads."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "".join(
         f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"

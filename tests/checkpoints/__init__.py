@@ -1,16 +1,16 @@
-"""Many processes write and checkpoint one file, and nothing that was acknowledged is lost.
+"""Many processes write to and checkpoint one file, and no acknowledged commit is lost.
 
-Real processes, each with a loop and a :class:`~sa_sqlite_pool.SQLiteDatabase` of its own, on one
-real file whose log begins anew some hundred times a second: ``python -m tests.checkpoints``.
+Real processes, each with its own loop and :class:`~sa_sqlite_pool.SQLiteDatabase`, on one real file
+whose log restarts some hundred times per second: ``python -m tests.checkpoints``.
 
-    journal.py             what a process knows of its transactions, also if it is killed
-    oracle.py              the file has the last word
-    work.py                what the tasks of a process do
+    journal.py             a process's record of its transactions, which survives a kill
+    oracle.py              the check of the file
+    work.py                the work of the tasks of a process
     process.py             one process
-    children.py            the processes as their parent sees them
-    log_watch.py           how often the log began anew, and how large it was
+    children.py            the processes as seen by their parent
+    log_watch.py           the number of restarts of the log, and its size
     run.py                 the processes, their ends, and the result
     window.py              the moment in which a checkpoint can lose commits, held open
-    without_protection.py  that loss, step by step; a program, too
-    outsider.py            a process that knows nothing of this package
+    without_protection.py  that loss, step by step; also a program
+    outsider.py            a process that does not use this package
 """

@@ -1,4 +1,4 @@
-"""The processes as their parent sees them."""
+"""The processes as seen by their parent."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Child:
             self.end()
 
     def check(self) -> None:
-        """It shall be at work."""
+        """Check that it is at work."""
         if self._process.poll() is not None:
             self.end()
             raise AssertionError(f"{self.journal.stem} ended by itself")
 
     def dismiss(self) -> None:
-        """Tell it to stop; it goes on until its tasks are done and its database is closed."""
+        """Tell it to stop; it ends when its tasks are done and its database is closed."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self) -> dict[str, int]:
-        """Wait for its end, and return its counts. Raises for whatever it had to complain of."""
+        """Wait for it to end, and return its counts. Raise if it reported any problem."""
         assert self._process.stdout is not None
         self.dismiss()
         said = self._process.stdout.read()
@@ -62,7 +62,7 @@ class Child:
         return counts
 
     def kill(self) -> None:
-        """At once, in the middle of whatever it does."""
+        """Kill it at once, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -71,7 +71,7 @@ class Child:
                 pipe.close()
 
     def tell_where(self) -> None:
-        """End, and say where everything is that hangs."""
+        """Make it exit and print the stacks of everything that hangs."""
         self._process.send_signal(signal.SIGTERM)
 
     def ended_within(self, seconds: float) -> bool:
@@ -81,7 +81,7 @@ class Child:
 
 
 class GiveUp:
-    """Ends all children after so many seconds, so that nobody waits for them for ever."""
+    """Ends all children after a number of seconds, so no wait for them is unbounded."""
 
     def __init__(self, seconds: float, children: Iterable[Child]) -> None:
         self._children = children

@@ -1,4 +1,4 @@
-"""What a process knows of its transactions, line by line, so that a kill takes none of it away."""
+"""A process's record of its transactions, written line by line, so a kill loses none of it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Entry:
 
 
 class Journal:
-    """The book of one process. Its tokens begin with the name of the process."""
+    """The journal of one process. Its tokens start with the name of the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._count = 0
-        self._file = path.open("w", buffering=1)  # each line is written out at once
+        self._file = path.open("w", buffering=1)  # each line is flushed at once
 
     def begin(self, parts: int, counter: int) -> Entry:
-        """A transaction of which nobody knows yet whether it will be committed."""
+        """Record a transaction that may or may not be committed."""
         return self._note(parts, counter, Fate.UNKNOWN)
 
     def begin_doomed(self, parts: int, counter: int) -> Entry:
-        """A transaction that will never be committed, whatever happens."""
+        """Record a transaction that will not be committed in any case."""
         return self._note(parts, counter, Fate.ROLLED_BACK)
 
     def _note(self, parts: int, counter: int, fate: Fate) -> Entry:
@@ -51,7 +51,7 @@ class Journal:
         return entry
 
     def acknowledge(self, entry: Entry) -> None:
-        """The commit has returned."""
+        """Record that the commit has returned."""
         assert entry.fate is Fate.UNKNOWN
         self._file.write(replace(entry, fate=Fate.ACKNOWLEDGED).line)
 
@@ -60,10 +60,10 @@ class Journal:
 
 
 def read_journals(paths: Iterable[Path]) -> list[Entry]:
-    """Every transaction, as it was last heard of."""
+    """Return all transactions, each with its last recorded state."""
     entries: dict[str, Entry] = {}
     for path in paths:
-        # What comes after the last line break was being written when the process was killed.
+        # Text after the last line break was being written when the process was killed.
         for line in path.read_text().split("\n")[:-1]:
             entry = Entry.parse(line)
             entries[entry.token] = entry

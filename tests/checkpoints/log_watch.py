@@ -1,6 +1,6 @@
-"""How often a log began anew, and how large it was, seen from outside.
+"""The number of restarts of a log, and its size, observed from outside.
 
-The header of a ``-wal`` file has a salt that grows by one whenever the log begins anew
+The header of a ``-wal`` file contains a salt that is incremented whenever the log restarts
 (https://www.sqlite.org/fileformat2.html#walformat). Opening that file is harmless; the database and
 ``-shm`` must never be opened beside SQLite: closing them drops its locks.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 
 _SALT = slice(16, 20)
 
-# A salt that jumps further has been drawn anew: by the first connection to write after another one
-# has truncated the log. That is one new beginning.
+# A salt that jumps further has been drawn at random: by the first connection that writes after
+# another one has truncated the log. That counts as one restart.
 _MOST_AT_ONCE = 10_000
 
 
 class LogWatch:
-    """Look at the log now and then; what happens between two looks is counted, too."""
+    """Look at the log at intervals; restarts between two looks are counted, too."""
 
     def __init__(self, database: Path) -> None:
         self._path = Path(f"{database}-wal")

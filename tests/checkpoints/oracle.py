@@ -1,7 +1,7 @@
-"""Every acknowledged token is there, once and whole; the file has the last word.
+"""Every acknowledged token is in the file, once and complete.
 
-A token stands for a transaction. It is in one row or more, each with the token as padding, and the
-transaction has added one to a counter that others use, too.
+A token stands for a transaction. It is in one or more rows, each with the token as padding, and the
+transaction has added one to a counter that it shares with others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .journal import Entry
 
 COUNTERS = 16
 
-# Their definitions fill pages: whoever reads the schema reads beyond the first page (window.py).
-# No views, for whose sake integrity_check passes over pages that nobody uses.
+# Their definitions fill pages, so reading the schema reads beyond the first page (window.py).
+# No views: because of them, integrity_check would ignore unused pages.
 _MORE_TABLES = "".join(f"CREATE TABLE t_{n} (n DEFAULT '{n:0500}');" for n in range(20))
 _SCHEMA = f"""
     PRAGMA journal_mode = WAL;
@@ -56,19 +56,19 @@ def create_tables(path: Path) -> None:
 
 
 def rows_of(entry: Entry, repeats: int = 1) -> list[Row]:
-    """What a transaction inserts."""
+    """Return the rows that a transaction inserts."""
     padding = entry.token * repeats
     return [Row(entry.token, part, entry.counter, padding) for part in range(entry.parts)]
 
 
 def check_file(path: Path, entries: Iterable[Entry]) -> None:
-    """Raises ``AssertionError`` with the first of what is wrong."""
+    """Raise ``AssertionError`` with the first discrepancies."""
     wrong = list(discrepancies(path, entries))
     assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])
 
 
 def discrepancies(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
-    """Where the file says otherwise than the journals, or is damaged."""
+    """Yield the differences between the file and the journals, and damage of the file."""
     with closing(sqlite3.connect(path)) as connection:
         try:
             yield from _damage(connection)
@@ -81,7 +81,7 @@ def discrepancies(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
 
 
 class _Found(NamedTuple):
-    """What there is of a token: its parts, and the counters that its rows name."""
+    """The content found for a token: its parts, and the counters that its rows name."""
 
     parts: list[int]
     counters: set[int]
@@ -96,7 +96,7 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 def _read(connection: sqlite3.Connection) -> tuple[dict[str, _Found], list[str]]:
     found: dict[str, _Found] = defaultdict(lambda: _Found([], set()))
     wrong = []
-    # Not by an index, which may have lost what the table has: integrity_check compares the two.
+    # Not through an index, which may lack rows of the table: integrity_check compares the two.
     for row in map(Row._make, connection.execute("SELECT * FROM entries NOT INDEXED")):
         found[row.token].parts.append(row.part)
         found[row.token].counters.add(row.counter)

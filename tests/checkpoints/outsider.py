@@ -1,6 +1,6 @@
-"""A process that knows nothing of this package: plain ``sqlite3``, which waits for no lock.
+"""A process that does not use this package: plain ``sqlite3``, which waits for no lock.
 
-``python -m tests.checkpoints.outsider DATABASE`` executes what it is told, line by line.
+``python -m tests.checkpoints.outsider DATABASE`` executes the statements it receives, line by line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Outsider:
         self._process.communicate(timeout=30)
 
     def execute(self, sql: str, parameters: Any = ()) -> list[list[Any]]:
-        """The rows. Raises ``sqlite3.OperationalError`` where a lock is taken, at once."""
+        """Return the rows. Raise ``sqlite3.OperationalError`` at once if a lock is taken."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([sql, parameters]) + "\n")

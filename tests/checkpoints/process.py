@@ -1,7 +1,7 @@
 """One process: ``python -m tests.checkpoints.process DATABASE JOURNAL SEED``.
 
-It says ``ready``, works until its standard input ends, and says what it counted. Its input ends
-with its parent, too, so it never outlives it.
+It prints ``ready``, works until its standard input ends, and prints its counts. Its input also ends
+with its parent, so it never outlives it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .journal import Journal
 from .window import Window, why_not
 from .work import READERS, Work
 
-_SECONDS = 20.0  # for turns and locks; far more than a turn of all tasks takes
+_SECONDS = 20.0  # for turns and locks; far more than the turns of all tasks take
 _WINDOW_SECONDS = 0.003  # about a transaction
 
 _KIB = 1024
-# So small that the log begins anew after some transactions; each process has its own idea of it.
+# So small that the log restarts after some transactions; each process has its own limits.
 _LOGS = [
     WalSettings(soft_limit=16 * _KIB, hard_limit=64 * _KIB, reader_gap=0.5),
     WalSettings(soft_limit=32 * _KIB, hard_limit=32 * _KIB, reader_gap=1.0),
@@ -45,7 +45,7 @@ async def main(database: Path, journal: Path, seed: str) -> None:
     db = SQLiteDatabase(
         database,
         wal=rng.choice(_LOGS),
-        # The disk is slow, and not what is tested. Only checkpoints map the file; see _slowly.
+        # The disk is slow, and is not tested here. Only checkpoints map the file; see _slowly.
         pragmas={"synchronous": "OFF", "mmap_size": 0},
         readers=READERS,
         write_timeout=_SECONDS,
@@ -69,23 +69,23 @@ async def main(database: Path, journal: Path, seed: str) -> None:
 def _slowly(
     database: Path, counts: Counter[str], rng: Random
 ) -> contextlib.AbstractContextManager[object]:
-    """Checkpoints that take their time at the moment in which they can lose commits."""
+    """Make checkpoints pause at the moment in which they can lose commits."""
 
     def linger() -> None:
         counts["windows"] += 1
-        # Other processes need real time to come in between; a checkpoint has no events to wait for.
+        # Other processes need real time to intervene; a checkpoint has no events to wait for.
         time.sleep(rng.uniform(0, _WINDOW_SECONDS))
 
     return Window(database, linger) if why_not() is None else contextlib.nullcontext()
 
 
 def unexpected(record: logging.LogRecord) -> bool:
-    """Logs are held back all the time here, and said to be. But nobody else writes."""
+    """Return whether a warning is unexpected: checkpoints are held back, but no outsider writes."""
     return record.levelno > logging.WARNING or "another program" in record.getMessage()
 
 
 def _tell_where() -> None:
-    """Where everything is that hangs."""
+    """Print the stacks of everything that hangs."""
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
     faulthandler.dump_traceback(all_threads=True)

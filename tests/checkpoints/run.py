@@ -19,18 +19,18 @@ from .journal import read_journals
 from .log_watch import LogWatch
 from .oracle import check_file, create_tables
 
-_LOOK_SECONDS = 0.01  # between two at the log, which tells nobody how large it becomes
+_LOOK_SECONDS = 0.01  # between two looks at the log, whose growth raises no event
 _LIFE_SECONDS = (0.8, 3.0)  # between two ends of processes
-_SECONDS_TO_END = 60  # more than the time-outs of a process, which say what it waits for
+_SECONDS_TO_END = 60  # more than a process's time-outs, whose errors say what it waits for
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was done, and what became of it.
+    """The work, and its outcome.
 
-    ``resets`` is how often the log began anew, ``largest_log`` how large it was, in bytes.
-    ``replaced`` processes were told to end, ``killed`` ones were not, and took their counts of
-    checkpoints with them. ``windows`` were held open for others; see window.py.
+    ``resets`` is the number of restarts of the log, ``largest_log`` its maximum size in bytes.
+    ``replaced`` processes were told to end; ``killed`` ones were not, and their counts of
+    checkpoints are lost. ``windows`` were held open for others; see window.py.
     """
 
     seed: int
@@ -55,9 +55,9 @@ def run(
     seed: int,
     on_progress: OnProgress = lambda _: None,
 ) -> Result:
-    """Let processes work on a new file in ``directory`` for so many seconds.
+    """Let processes work on a new file in ``directory`` for a number of seconds.
 
-    Raises ``AssertionError`` with the seed for whatever is lost, left behind, late or wrong.
+    Raise ``AssertionError`` with the seed for anything that is lost, left behind, late or wrong.
     """
     campaign = Campaign(directory, processes, seed, on_progress)
     give_up = GiveUp(seconds + _SECONDS_TO_END, campaign.children)
@@ -72,7 +72,7 @@ def run(
 
 
 class Campaign:
-    """One run: its processes, and what they leave."""
+    """One run: its processes, and the files that they leave."""
 
     def __init__(self, directory: Path, processes: int, seed: int, on_progress: OnProgress) -> None:
         self._directory = directory
@@ -110,12 +110,12 @@ class Campaign:
     def _start(self) -> None:
         name = f"p{next(self._names)}"
         journal = self._directory / f"{name}.journal"
-        journal.touch()  # it may be killed before it comes to that
+        journal.touch()  # the process may be killed before it creates the file
         self._journals.append(journal)
         self.children.append(Child(self._path, journal, f"{self._seed} {name}"))
 
     def _let_work(self, until: float) -> None:
-        """Now and then one of them ends, or is killed, and another one takes its place."""
+        """Let them work; at intervals, one ends or is killed, and another one replaces it."""
         next_end = self._next_end()
         while (now := time.monotonic()) < until:
             self._watch.look()
@@ -124,7 +124,7 @@ class Campaign:
             if now >= next_end:
                 self._replace_one()
                 next_end = self._next_end()
-            time.sleep(_LOOK_SECONDS)  # a campaign goes on for so long; it waits for nothing
+            time.sleep(_LOOK_SECONDS)  # the duration of a campaign, not a wait for anything
             self._on_progress(time.monotonic() - now)
 
     def _next_end(self) -> float:
@@ -146,14 +146,14 @@ class Campaign:
         self.children.remove(child)
 
     def _end_all(self) -> None:
-        """One after the other: of two that close at the same moment, neither is the last.
+        """End them one after the other: if two close at the same moment, neither is the last.
 
-        SQLite removes the log where a connection that closes finds itself alone.
+        SQLite removes the log when a connection that closes is the only one.
         """
         while self.children:
             self._end(self.children[0])
 
-    # -- what they leave ------------------------------------------------------------------------
+    # -- the files that they leave --------------------------------------------------------------
 
     def _check(self, seconds: float) -> Result:
         left = files_beside(self._path) & {f"{self._path.name}-{end}" for end in ("wal", "shm")}

@@ -1,11 +1,11 @@
 """The moment in which a checkpoint can lose commits, held open.
 
-A checkpoint copies the header of the log's index into memory of its own, and then looks how much of
-that log is in the database. Between the two steps another process may begin the log anew: only some
-instructions, in which SQLite calls nobody, with one exception. A connection that maps the database
-into memory (``PRAGMA mmap_size``) and finds a new header gives its mapping back right there
-(``sqlite3OsUnfetch`` in ``sqlite3WalCheckpoint``, wal.c), by ``munmap``. And system calls can be
-replaced (``xSetSystemCall``, https://www.sqlite.org/c3ref/vfs.html), for tests such as this.
+A checkpoint copies the header of the log's index into its own memory, and then checks how much of
+that log is in the database. Between the two steps, another process may restart the log: a window of
+a few instructions, in which SQLite calls nothing, with one exception. A connection that maps the
+database into memory (``PRAGMA mmap_size``) and finds a new header releases its mapping right there
+(``sqlite3OsUnfetch`` in ``sqlite3WalCheckpoint``, wal.c), with ``munmap``. And system calls can be
+replaced (``xSetSystemCall``, https://www.sqlite.org/c3ref/vfs.html), for tests such as this one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Vfs(ctypes.Structure):
 
 
 def why_not() -> str | None:
-    """Why the moment cannot be held open here, if it cannot."""
+    """Return why the moment cannot be held open here; None if it can."""
     if not _LOCKS.exists():
         return f"there is no {_LOCKS} here"
     try:
@@ -68,7 +68,7 @@ def why_not() -> str | None:
 
 
 def _library() -> Any:
-    """The SQLite that ``sqlite3`` is linked with."""
+    """Return the SQLite library with which ``sqlite3`` is linked."""
     library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
     library.sqlite3_libversion.restype = ctypes.c_char_p
@@ -77,9 +77,9 @@ def _library() -> Any:
 
 
 class Window:
-    """``with Window(database, inside)``: have ``inside()`` called whenever that moment comes.
+    """``with Window(database, inside)``: call ``inside()`` whenever that moment arrives.
 
-    It comes to checkpoints of connections that are opened in the block, and that have read from the
+    It arrives in checkpoints of connections that are opened in the block and that read from the
     database, beyond its first page, before another process wrote.
     """
 
@@ -89,7 +89,7 @@ class Window:
         self._library = _library()
         self._vfs = self._library.sqlite3_vfs_find(None)
         self._real_unmap = _Unmap(self._vfs.contents.xGetSystemCall(self._vfs, b"munmap"))
-        # Kept here, since SQLite does not.
+        # Referenced here, since SQLite holds no reference.
         self._unmap, self._on_open = _Unmap(self._unmap_file), _OnOpen(self._map_file)
 
     def __enter__(self) -> Window:
@@ -116,14 +116,14 @@ class Window:
         return code
 
     def _unmap_file(self, address: int, size: int) -> int:
-        # Reads give mappings back, too; only a checkpoint does so with the lock for checkpoints.
+        # Reads release mappings, too; only a checkpoint does so while it holds the checkpoint lock.
         if self._checkpoint_runs():
             self._inside()
         code: int = self._real_unmap(address, size)
         return code
 
     def _checkpoint_runs(self) -> bool:
-        """Whether this process has the lock for checkpoints. Opens no file of the database."""
+        """Return whether this process holds the checkpoint lock, without opening database files."""
         try:
             file = os.stat(self._index)
         except FileNotFoundError:  # the last connection is being closed

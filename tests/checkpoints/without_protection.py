@@ -1,20 +1,20 @@
-"""SQLite's "WAL-reset bug", step by step, and what keeps from it.
+"""SQLite's "WAL-reset bug", step by step, and the protection against it.
 
-    Whoever checkpoints            | Another process
+    Checkpointing process          | Another process
     -------------------------------+-------------------------------------------------
                                    | writes N pages into the log
                                    | PASSIVE: all N are in the database
     PASSIVE                        |
     reads: the log has N pages     |
-                                   | writes, and so begins the log anew, with n < N
+                                   | writes, and so restarts the log, with n < N
     reads: none is in the database |
     notes: N are in the database   |
-                                   | writes up to N: nobody will look for that
+                                   | writes up to N: these pages are ignored
 
-What is acknowledged after that is not seen by anybody else, is never moved into the database, and
-often the database is damaged: https://www.sqlite.org/wal.html#walresetbug. Where a second
-connection has the write lock meanwhile, the other process cannot write before the checkpoint is
-over. ``python -m tests.checkpoints.without_protection`` does both.
+Later acknowledged commits are visible to no other connection, are never moved into the database,
+and the database is often damaged: https://www.sqlite.org/wal.html#walresetbug. If a second
+connection holds the write lock meanwhile, the other process cannot write before the checkpoint has
+ended. ``python -m tests.checkpoints.without_protection`` runs both cases.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from .outsider import Outsider
 from .window import Window, why_not
 
 PASSIVE = "PRAGMA wal_checkpoint(PASSIVE)"
-_BEFORE, _AFTER = 30, 5  # transactions: so few that they fit in the place of those before
+_BEFORE, _AFTER = 30, 5  # transactions: the later ones fit into the space of the earlier ones
 
 
 class Schedule:
-    """One file, another process that writes it, and the moment in which it does so."""
+    """One file, another process that writes to it, and the moment at which it does so."""
 
     def __init__(self, path: Path, outsider: Outsider, journal: Journal) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class Schedule:
         self.window = Window(self.path, self._write_in_window)
 
     def fill_log(self) -> None:
-        """Let the other process write, and move everything: the checkpoint comes after that."""
+        """Let the other process write, and move everything; the checkpoint follows."""
         for _ in range(_BEFORE):
             self._write()
         self.move_all()
@@ -57,7 +57,7 @@ class Schedule:
         assert (busy, frames) == (0, moved), "somebody is in the way"
 
     def _write(self) -> None:
-        """One transaction."""
+        """Run one transaction."""
         self._outsider.execute("BEGIN IMMEDIATE")
         entry = self._journal.begin(parts=2, counter=COUNTERS - 1)
         for row in rows_of(entry):
@@ -76,7 +76,7 @@ class Schedule:
             self.refused = True
 
     def lost(self) -> list[str]:
-        """What is wrong with the file when the other process has written on."""
+        """Return the errors in the file after the other process has continued to write."""
         assert self.happened, "the checkpoint did not come where it can lose anything"
         for _ in range(_AFTER):
             self._write()
@@ -104,14 +104,14 @@ def alone(checkpointer: sqlite3.Connection, _: sqlite3.Connection) -> None:
 
 
 def under_lock(checkpointer: sqlite3.Connection, lock: sqlite3.Connection) -> None:
-    """As this package does."""
+    """Run the checkpoint under the write lock, as this package does."""
     lock.execute("BEGIN IMMEDIATE")
     alone(checkpointer, lock)
     lock.execute("ROLLBACK")
 
 
 def lost_by(directory: Path, checkpoint: Checkpoint) -> list[str]:
-    """What plain ``sqlite3`` loses with that checkpoint."""
+    """Return what plain ``sqlite3`` loses with that checkpoint."""
     with schedule(directory) as steps, _connected(steps.path) as a, _connected(steps.path) as b:
         steps.fill_log()
         checkpoint(a, b)
@@ -126,7 +126,7 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def main() -> None:
-    """A checkpoint that loses commits, and the same one under a lock."""
+    """Run a checkpoint that loses commits, and the same one under a lock."""
     if reason := why_not():
         typer.echo(reason)
         raise typer.Exit(2)

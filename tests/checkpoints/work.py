@@ -1,4 +1,4 @@
-"""What the tasks of one process do: short transactions, short reads, and checkpoints."""
+"""The work of the tasks of one process: short transactions, short reads, and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PARTS = text("SELECT count(*) FROM entries WHERE token = :token")
 
 
 class Work:
-    """What the tasks of one process do, until they are told to stop."""
+    """The work of the tasks of one process, until they are told to stop."""
 
     def __init__(self, db: SQLiteDatabase, journal: Journal, seed: str) -> None:
         self._db = db
@@ -42,7 +42,7 @@ class Work:
         self._stopped.set()
 
     async def run(self) -> None:
-        """Raises what the first task that fails raises."""
+        """Run the tasks; raise the error of the first one that fails."""
         kinds = [self._write] * WRITERS + [self._read] * READERS + [self._checkpoint]
         await together(
             self._repeat(kind, Random(f"{self._seed} {number}"))
@@ -54,7 +54,7 @@ class Work:
             await work(rng)
 
     async def _pause(self, rng: Random, seconds: float) -> None:
-        """For a random while, at most until the end."""
+        """Pause for a random time, at most until the end."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), rng.uniform(0, seconds))
 
@@ -83,7 +83,7 @@ class Work:
         self._acknowledged.append(entry)
 
     async def _insert(self, session: AsyncSession, entry: Entry, rng: Random) -> None:
-        """Now and then with padding that fills pages."""
+        """Insert rows, occasionally with padding that fills pages."""
         rows = rows_of(entry, rng.choice([1, 1, 10, 10, 600]))
         await session.execute(_INSERT, [row._asdict() for row in rows])
 
@@ -98,7 +98,7 @@ class Work:
         self._acknowledge(entry)
 
     async def _read_then_write(self, rng: Random) -> None:
-        """On a session that begins as a reader."""
+        """Read, then write, in a session that begins as a reader."""
         entry = self._begin(rng)
         async with self._db.sessionmaker() as session:
             await self._check_absent(session, entry)
@@ -107,7 +107,7 @@ class Work:
         self._acknowledge(entry)
 
     async def _read_modify_write(self, rng: Random) -> None:
-        """What was read stays true until it is written, in all processes."""
+        """Check that a value read stays true until it is written, across all processes."""
         entry = self._begin(rng)
         async with self._db.write() as session:
             value = await session.scalar(_VALUE, {"counter": entry.counter})
@@ -149,7 +149,7 @@ class Work:
         await self._check_counter_twice(rng, seconds=0)
 
     async def _check_counter_slowly(self, rng: Random) -> None:
-        """A reader of an old state holds checkpoints back."""
+        """Check the counter slowly: a reader of an old state holds checkpoints back."""
         await self._check_counter_twice(rng, seconds=0.05)
 
     async def _check_counter_twice(self, rng: Random, seconds: float) -> None:
@@ -163,7 +163,7 @@ class Work:
         assert value == again == count, f"{counter}: {value}, {count} transactions, then {again}"
 
     async def _check_fresh(self, rng: Random) -> None:
-        """What was acknowledged a moment ago is there, and goes on being there."""
+        """Check that a commit acknowledged a moment ago is visible, and stays visible."""
         if not self._acknowledged:
             return
         entry = rng.choice(self._acknowledged)

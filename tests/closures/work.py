@@ -1,4 +1,4 @@
-"""Functions for ``run_write()``, and a line for them to stand in."""
+"""Functions for ``run_write()``, and a line for them to wait in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sent(list[str]):
 
 
 def add(connection: Connection, key: int) -> int:
-    """One row."""
+    """Insert one row."""
     connection.execute(text("INSERT INTO items (id, amount) VALUES (:id, 1)"), {"id": key})
     return key
 
@@ -42,12 +42,12 @@ def ids(connection: Connection) -> list[int]:
 
 
 async def added(db: SQLiteDatabase) -> list[int]:
-    """The ids beyond the three that were there before."""
+    """Return the ids beyond the initial three."""
     return [key for key in await db.run_read_core(ids) if key > 3]
 
 
 class Inside:
-    """A function that stays until it is told to leave."""
+    """A function that blocks until it is told to leave."""
 
     def __init__(self, then: Callable[[Connection], Any] = lambda _: None) -> None:
         self.entered, self.leave = threading.Event(), threading.Event()
@@ -66,7 +66,7 @@ class Inside:
 
 @asynccontextmanager
 async def turn_held(db: SQLiteDatabase) -> AsyncIterator[None]:
-    """Nobody else writes meanwhile; those who come stand in line."""
+    """Hold the turn during the block; other writers wait in line."""
     async with db.writer_engine.connect():
         yield
 
@@ -74,7 +74,7 @@ async def turn_held(db: SQLiteDatabase) -> AsyncIterator[None]:
 async def in_line(
     db: SQLiteDatabase, path: Path, *calls: Callable[[], Awaitable[Any]]
 ) -> list[Any]:
-    """Have them stand in line in this order; their results or errors."""
+    """Let them wait in line in this order; return their results or errors."""
     tasks = []
     async with turn_held(db):
         for call in calls:
@@ -86,7 +86,7 @@ async def in_line(
 
 
 async def waiting(db: SQLiteDatabase, *calls: Callable[[Connection], Any]) -> list[Any]:
-    """Have ``calls`` wait, in this order, until one that is in their way has ended."""
+    """Let ``calls`` wait, in this order, behind one that blocks them; return their results."""
     inside = Inside()
     first = asyncio.ensure_future(db.run_read_core(inside))
     await inside.until_entered()
@@ -108,7 +108,7 @@ ENDLESS_WRITE = text(
 
 
 class Counting:
-    """A function that says when it has begun."""
+    """A function that reports when it has begun."""
 
     def __init__(self, sql: object = ENDLESS) -> None:
         self.begun = threading.Event()

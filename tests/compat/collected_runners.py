@@ -1,7 +1,7 @@
-"""To be run in a process of its own: collect what refers to a runner that no task awaits.
+"""Run in a separate process: collect an object that refers to a runner that no task awaits.
 
-Its arguments are a long chain: the trashcan puts the end of it aside. There is the last object of
-the collector's list, whose head is on the stack, at a depth that depends on the build of Python.
+Its arguments are a long chain, whose end the trashcan sets aside. That end contains the last object
+of the collector's list, whose head is on the stack, at a depth that depends on the Python build.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Way = Callable[[Callable[[], None]], object]
 
 
 class Hashed:
-    """Calls a function where it is hashed."""
+    """An object that calls a function when it is hashed."""
 
     def __init__(self, function: Callable[[], None]) -> None:
         self.function = function
@@ -35,7 +35,7 @@ def pass_on(*args: Any, **kw: Any) -> None:
     args[0](*args[1:], **kw)
 
 
-# Calls that take different amounts of the stack.
+# Calls that use different amounts of stack.
 WAYS: list[Way] = [
     lambda function: list(map(call, (function,))),
     lambda function: {Hashed(function)},
@@ -56,7 +56,7 @@ def use(args: tuple[Any, ...]) -> None:
 
 
 def leave_garbage() -> None:
-    """Leave an error, whose frames refer to it and to the runner."""
+    """Leave an error behind whose frames refer to it and to the runner."""
     error = KeyError()
     first: list[Any] = []
     last = first

@@ -1,4 +1,4 @@
-"""Which names of other libraries the package uses that are not public, found in its source."""
+"""The non-public names of other libraries that the package uses, found in its source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def modules() -> tuple[ModuleType, ...]:
     return (sa_sqlite_pool, *(importlib.import_module(one.name) for one in found))
 
 
-# Names that one module of the package gives, and another uses; and of named tuples, documented.
+# Names that one module of the package defines for another; and documented ones of named tuples.
 OWN = {"_assert_open", "_held", "_keeper", "_to_end"}
 DOCUMENTED = {"_replace"}
 
@@ -54,17 +54,17 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _reached_for(tree: ast.Module) -> Iterator[str]:
-    """Yield what is taken from another object than oneself, ``super()`` and strings included."""
+    """Yield attributes of objects other than ``self``, including ``super()`` and strings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             of = node.value.id if isinstance(node.value, ast.Name) else ""
             if of not in _ONESELF:
                 yield node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value  # getattr(), and what is passed as a keyword
+            yield node.value  # getattr(), and names passed as keywords
         elif isinstance(node, ast.keyword) and node.arg is not None:
             yield node.arg
-        elif isinstance(node, ast.arguments):  # options of what a function stands for
+        elif isinstance(node, ast.arguments):  # options of the function that this one replaces
             both = [*node.posonlyargs, *node.args]
             optional = both[len(both) - len(node.defaults) :]
             yield from (one.arg for one in (*optional, *node.kwonlyargs))
@@ -72,7 +72,7 @@ def _reached_for(tree: ast.Module) -> Iterator[str]:
 
 @cache
 def _class_trees(module: str) -> dict[str, ast.ClassDef]:
-    """Return the classes of a module's source; none where it is in C."""
+    """Return the classes of a module's source; none if it is written in C."""
     try:
         source = inspect.getsource(sys.modules[module])
     except (OSError, TypeError):
@@ -82,13 +82,13 @@ def _class_trees(module: str) -> dict[str, ast.ClassDef]:
 
 @cache
 def _names_of(kind: type) -> frozenset[str]:
-    """Return what a class of another library has: attributes, and what its methods assign."""
+    """Return the names of another library's class: attributes, and those its methods assign."""
     tree = _class_trees(kind.__module__).get(kind.__name__)
     return frozenset({*vars(kind), *(() if tree is None else _given_in(tree))})
 
 
 def _inherited(module: ModuleType) -> Iterator[str]:
-    """Yield what classes of the package use, or replace, of their bases in other libraries."""
+    """Yield names that classes of the package use or override from bases in other libraries."""
     for name, tree in _class_trees(module.__name__).items():
         used = {
             node.attr

@@ -1,4 +1,4 @@
-"""The servers that these tests use; the replicas look on."""
+"""The servers that these tests use; the replicas are idle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file with one of each fault, in tables that SQLite has let grow without types."""
+"""A file with one of each fault, in tables that SQLite has allowed to be filled without types."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ dirty = Table(
 )
 keyless = Table("keyless", metadata, Column("name", String(3)))
 
-# Column, the SQL of a value, and the kind that it is named as.
+# The column, the SQL of a value, and the kind of fault that is reported.
 FAULTS = (
     ("text", "'a' || char(0) || 'b'", "nul"),
     ("text", "CAST(x'61ff62' AS TEXT)", "utf-8"),
@@ -100,7 +100,7 @@ FAULTS = (
     ("parent_id", "77", "orphan"),
 )
 
-# What fits, however odd it looks.
+# Values that fit, however odd they look.
 FITTING = (
     ("text", "''"),
     ("short", "'fivé€'"),

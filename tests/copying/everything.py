@@ -1,4 +1,4 @@
-"""A table with every type of SQLAlchemy's, and with types of an application's own."""
+"""A table with every type of SQLAlchemy, and with an application's own types."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Colour(enum.Enum):
-    """An enum of Python's."""
+    """A Python enum."""
 
     RED = 1
     DARK_BLUE = 2
 
 
 class Secret(TypeDecorator[str]):
-    """Another text each time that it is stored; what is stored is copied."""
+    """A text that is stored differently each time; the stored value is copied."""
 
     impl = Text
     cache_ok = True
@@ -63,7 +63,7 @@ class Secret(TypeDecorator[str]):
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment with a zone, stored as UTC."""
+    """A time with a time zone, stored as UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -76,7 +76,7 @@ class Utc(TypeDecorator[datetime]):
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A decimal, as a text where there are no decimals."""
+    """A decimal, stored as text if the database has no decimals."""
 
     impl = Numeric(30, 10)
     cache_ok = True

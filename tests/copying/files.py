@@ -1,4 +1,4 @@
-"""SQLite files, the servers that they are copied to, and what is in both."""
+"""SQLite files, the servers to which they are copied, and the content of both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_file(path: Path, metadata: MetaData, rows: Values, *statements: str) ->
 
 
 def execute(path: Path, script: str) -> Path:
-    """Execute SQL on a file, which is created if it is not there."""
+    """Execute SQL on a file, which is created if it does not exist."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(script)
     return path
@@ -41,7 +41,7 @@ def execute(path: Path, script: str) -> Path:
 
 @asynccontextmanager
 async def engine_of(app: App, **options: Any) -> AsyncIterator[AsyncEngine]:
-    """An engine on the server, within the block."""
+    """Provide an engine on the server during the block."""
     engine = create_async_engine(app.url(), **options)
     try:
         yield engine
@@ -58,21 +58,21 @@ async def copied(path: Path, app: App, metadata: MetaData, **options: Any) -> Co
 async def misfits_in(
     path: Path, app: App, metadata: MetaData, *, dry_run: bool = True
 ) -> Sequence[Misfits]:
-    """Return what does not fit, in a file that is refused."""
+    """Return the values that do not fit, from a file that is refused."""
     with pytest.raises(MisfitsError) as caught:
         await copied(path, app, metadata, dry_run=dry_run)
     return caught.value.report.misfits
 
 
 async def rows_of(app: App, table: Table) -> list[tuple[Any, ...]]:
-    """Return what an application reads on the server."""
+    """Return the rows that an application reads on the server."""
     async with engine_of(app) as engine, engine.connect() as connection:
         found = await connection.execute(select(table).order_by(*table.primary_key))
         return [tuple(row) for row in found]
 
 
 def rows_in(path: Path, table: Table) -> list[tuple[Any, ...]]:
-    """Return what an application reads in the file."""
+    """Return the rows that an application reads in the file."""
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         found = connection.execute(select(table).order_by(*table.primary_key)).all()
@@ -81,7 +81,7 @@ def rows_in(path: Path, table: Table) -> list[tuple[Any, ...]]:
 
 
 def tables_on(app: App) -> str:
-    """Return the names of all that the application has on the server: tables, types, sequences."""
+    """Return the names of all tables, types and sequences of the application on the server."""
     return app.sql(
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
         "UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace"

@@ -1,4 +1,4 @@
-"""Tables of unusual shapes: circles, references to themselves, odd names, composite keys."""
+"""Tables of unusual shapes: cycles, self-references, odd names, composite keys."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ ROWS: dict[Table, list[dict[str, Any]]] = {
     empty: [],
     kept: [{"id": 1}, {"id": 70}],
 }
-# The id 70 was given once, and is not given again.
+# The id 70 was used once, and is not used again.
 LATER = ("DELETE FROM kept WHERE id = 70",)

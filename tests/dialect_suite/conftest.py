@@ -1,7 +1,7 @@
-"""SQLAlchemy's pytest plugin, told to open every engine of the suite through the same door.
+"""SQLAlchemy's pytest plugin, configured to open every engine of the suite through the same door.
 
 `tests/test_dialect_suite.py` starts pytest in this directory; the plugin takes over the whole run,
-so the project's own run never enters here.
+so the project's own run never uses this file.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ POOLS_SEEN: set[str] = set()
 
 @event.listens_for(Engine, "engine_connect")
 def note_pool(connection: Connection) -> None:
-    """Every connection that a test opens says which pool lent it."""
+    """Record the pool of each connection that a test opens."""
     POOLS_SEEN.add(type(connection.engine.pool).__name__)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin as the plugin does; then let the engines of single tests use `?plugin=` too.
+    """Start as the plugin does; then make the engines of single tests use `?plugin=`, too.
 
     The suite makes those engines from `config.db.url`, and `create_engine()` takes the `plugin`
     out of the URL that the engine keeps.
@@ -38,6 +38,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def report_pools(record_testsuite_property: Any) -> Iterator[None]:
-    """The JUnit report ends with the pools that were used."""
+    """Add the pools that were used to the JUnit report."""
     yield
     record_testsuite_property("pools", " ".join(sorted(POOLS_SEEN)))

@@ -1,8 +1,8 @@
-"""What SQLite can do, for SQLAlchemy's dialect compliance suite.
+"""The features of SQLite, for SQLAlchemy's dialect compliance suite.
 
-`SuiteRequirements` is careful: what only some databases have is closed, and its tests are skipped.
-The answers here are the ones that SQLAlchemy gives for SQLite in its own test suite, so that the
-suite runs here as it runs there. A version of SQLAlchemy that does not know a name ignores it.
+`SuiteRequirements` is cautious: features that only some databases have are closed, and their tests
+skipped. The values here are those of SQLAlchemy's own test suite for SQLite, so the suite runs the
+same tests here as there. A version of SQLAlchemy that does not know a name ignores it.
 """
 
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
@@ -36,7 +36,7 @@ SUPPORTED = """
     indexes_with_expressions computed_columns_reflect_persisted reflects_pk_names
 """
 
-# `independent_connections` asks for writers that run side by side.
+# `independent_connections` requires concurrent writers.
 UNSUPPORTED = """
     independent_connections implicitly_named_constraints json_index_supplementary_unicode_element
     parens_in_union_contained_select_w_limit_offset
@@ -45,16 +45,16 @@ UNSUPPORTED = """
 
 
 class Requirements(SuiteRequirements):
-    """SQLite's answers."""
+    """The requirements that SQLite meets."""
 
     @property
     def reflect_table_options(self) -> exclusions.compound:
-        """Open where SQLAlchemy is new enough to reflect STRICT and WITHOUT ROWID."""
+        """Open if SQLAlchemy is new enough to reflect STRICT and WITHOUT ROWID."""
         known = "get_table_options" in vars(SQLiteDialect)
         return exclusions.open() if known else exclusions.closed()
 
     def get_order_by_collation(self, config: object) -> str:
-        """The collation for the suite's test of ORDER BY ... COLLATE."""
+        """Return the collation for the suite's test of ORDER BY ... COLLATE."""
         return "NOCASE"
 
 

@@ -1,4 +1,4 @@
-"""Databases for the doctor: how they are made, and what is found."""
+"""Databases for the doctor: their creation, and the findings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAL = "PRAGMA journal_mode = WAL"
 
 
 def numbers(count: int) -> str:
-    """A common table expression ``n(i)`` with 1 … count."""
+    """Return a common table expression ``n(i)`` with 1 … count."""
     return f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
 
 
@@ -48,7 +48,7 @@ def healthy(path: Path) -> None:
 
 
 def killed(path: Path, *statements: str) -> None:
-    """Have the statements executed by a process that is killed before it can tidy up."""
+    """Execute the statements in a process that is killed before it can clean up."""
     program = (
         "import os, signal, sqlite3, sys\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -67,7 +67,7 @@ def ids(path: Path) -> list[str]:
 
 
 def found(path: Path, wanted: str, severity: Severity) -> Finding:
-    """The one finding of that name, which says what mends it."""
+    """Return the only finding of that name, which must say how to mend it."""
     (finding,) = (each for each in examine(path).findings if each.id == wanted)
     assert finding.severity is severity
     assert finding.message
@@ -76,13 +76,13 @@ def found(path: Path, wanted: str, severity: Severity) -> Finding:
 
 
 def mended(path: Path, finding: Finding, *, left: Iterable[str] = ()) -> None:
-    """Do as the finding says; then it is gone."""
+    """Run the finding's remedy, and check that the finding is gone."""
     shell(finding.mend, path.parent)
     assert ids(path) == list(left)
 
 
 def as_nobody(path: Path) -> list[str]:
-    """The identifiers and messages of what another user finds. Root steps down to be one."""
+    """Return the identifiers and messages of another user's findings; root drops privileges."""
     with Child(_as_nobody, path) as child:
         found: list[str] = child.hear()
     return found

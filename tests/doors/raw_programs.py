@@ -1,4 +1,4 @@
-"""What a child runs that would stop for ever, with all its threads."""
+"""Programs of a child that would hang for ever, with all its threads, if it failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers import UPDATE_FIRST, SleepingFunction, amounts, create_items,
 
 
 def works_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
-    """On the raw connection, by a function in Python; says what is in the file in the end."""
+    """Work on the raw connection through a Python function; report the final content."""
     asyncio.run(_work_beside_itself(pipe, path, cancelled, others_write))
 
 
@@ -38,7 +38,7 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
         return leave.wait(20)
 
     async with engine.connect() as connection:
-        for _ in range(3):  # on the loop, so that a progress handler is set
+        for _ in range(3):  # on the loop, so a progress handler is set
             await connection.execute(text("SELECT 1"))
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None
@@ -65,7 +65,7 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
 
 
 def registers_beside_a_statement(pipe: Pipe, path: Path) -> None:
-    """A function on the raw connection, while a statement calls another; says what it returns."""
+    """Register a function on the raw connection while a statement runs; report its result."""
     asyncio.run(_register_beside_a_statement(pipe, path))
 
 

@@ -1,4 +1,4 @@
-"""What a child runs that would stop for ever, with all its threads."""
+"""The program of a child that would hang for ever, with all its threads, if it failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers import SleepingFunction, create_items, until
 
 
 def streams_beside_a_statement(pipe: Pipe, path: Path) -> None:
-    """On one connection, by two tasks; says how many rows each has read."""
+    """Stream on one connection in two tasks; report how many rows each has read."""
     asyncio.run(_stream_beside_a_statement(pipe, path))
 
 

@@ -1,7 +1,7 @@
 """A headless Chromium, driven over its DevTools protocol.
 
-https://chromedevtools.github.io/devtools-protocol/. A library for it would bring a browser, or a
-program in Node, and a version of greenlet; these tests need ten commands of it.
+https://chromedevtools.github.io/devtools-protocol/. A library for it would install a browser, or a
+program in Node, and a version of greenlet; these tests need only ten of its commands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 60
-# Nothing of its own goes out; no sandbox, since that needs privileges which containers do not give.
+# It sends no requests of its own; no sandbox, since that needs privileges that containers lack.
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -42,13 +42,13 @@ OPTIONS = (
 
 
 def chromium() -> str | None:
-    """The program, as ``$CHROMIUM`` names it or the path has it."""
+    """Return the program that ``$CHROMIUM`` names, or the one on the path."""
     found = (shutil.which(name) for name in (os.environ.get("CHROMIUM", ""), *NAMES) if name)
     return next((path for path in found if path is not None), None)
 
 
 class Tab:
-    """A page in the browser, and what it has said."""
+    """A page in the browser, and its messages."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -69,14 +69,14 @@ class Tab:
             self.events.append(answer)
 
     def open(self, url: str) -> None:
-        """Leave the page before, whose server may be gone by now, and open this one."""
+        """Leave the previous page, whose server may have stopped, and open this one."""
         self.send("Page.navigate", url="about:blank")
         self.until("location.href === 'about:blank'")
         self.events.clear()
         self.send("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression in the page; a promise is awaited."""
+        """Return the value of an expression in the page; a promise is awaited."""
         answer = self.send(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -84,7 +84,7 @@ class Tab:
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait until an expression is true; in a page that is being loaded none is."""
+        """Wait until an expression is true; while a page is loading, none is."""
         give_up = time.monotonic() + SECONDS
         look = f"""new Promise((done) => {{
             const until = performance.now() + 1000;
@@ -105,7 +105,7 @@ class Tab:
         return str(self.evaluate(f"document.querySelector({selector!r})?.innerText ?? ''"))
 
     def click(self, selector: str) -> None:
-        """A click with the mouse in the middle of an element, which is scrolled into view."""
+        """Scroll an element into view, and click in its middle with the mouse."""
         box = self.evaluate(f"""(() => {{
             const found = document.querySelector({selector!r});
             found.scrollIntoView({{ block: "center" }});
@@ -121,7 +121,7 @@ class Tab:
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
 
     def show(self, *, width: int, height: int, dark: bool = False) -> None:
-        """Be as wide and high as a screen, in a light or dark theme."""
+        """Set the width and height of the screen, and a light or dark theme."""
         phone = width < 500
         self.send(
             "Emulation.setDeviceMetricsOverride",
@@ -140,7 +140,7 @@ class Tab:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def complaints(self) -> list[str]:
-        """Errors and warnings in the console, exceptions, and what its policy refused."""
+        """Return console errors and warnings, exceptions, and violations of the page's policy."""
         found = []
         for event in self.events:
             name, parameters = event["method"], event["params"]
@@ -152,7 +152,7 @@ class Tab:
         return found
 
     def requested(self) -> list[str]:
-        """The addresses of all requests."""
+        """Return the addresses of all requests."""
         return [
             str(event["params"]["request"]["url"])
             for event in self.events
@@ -162,7 +162,7 @@ class Tab:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Tab]:
-    """A tab of a browser of its own, which ends with the block."""
+    """Provide a tab of a new browser, which ends with the block."""
     program = chromium()
     assert program is not None
     command = [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]

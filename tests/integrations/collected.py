@@ -24,7 +24,7 @@ def short_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Metrics:
-    """What an in-memory reader of the SDK has collected."""
+    """The metrics that the SDK's in-memory reader has collected."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
@@ -68,7 +68,7 @@ Record = Callable[..., Instrumentation]
 
 @pytest.fixture
 def record(metrics: Metrics) -> Iterator[Record]:
-    """``instrument()`` with the SDK's in-memory reader, undone afterwards."""
+    """Provide ``instrument()`` with the SDK's in-memory reader, undone afterwards."""
     made = []
 
     def instrumented(monitored: Any, **options: Any) -> Instrumentation:

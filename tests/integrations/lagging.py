@@ -1,4 +1,4 @@
-"""Replicas that show nothing new, and a bank whose clients ask for their balance."""
+"""Replicas that show no new commits, and a bank whose clients read their balance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers.models import Account, create_accounts
 
 
 class Balance(BaseModel):
-    """An answer: the balance, and the port of the server that was asked."""
+    """A response: the balance, and the port of the server that was queried."""
 
     balance: int
     port: int
@@ -28,7 +28,7 @@ class Balance(BaseModel):
 
 @asynccontextmanager
 async def paused(*replicas: PostgreSQL) -> AsyncIterator[None]:
-    """Have replicas show nothing new, until the block ends."""
+    """Pause replay on replicas until the block ends."""
     try:
         for replica in replicas:
             replica.sql("SELECT pg_wal_replay_pause()")
@@ -45,7 +45,7 @@ def _state(replica: PostgreSQL) -> str:
 
 @asynccontextmanager
 async def opened(app: App, accounts: int = 1, **options: Any) -> AsyncIterator[ServerDatabase]:
-    """A database with accounts whose balance is 0, also on the replicas."""
+    """Open a database with accounts whose balance is 0, also on the replicas."""
     async with app.open(**options) as db:
         await create_accounts(db, accounts)
         await until(app.cluster.caught_up)
@@ -64,14 +64,14 @@ async def balance(session: AsyncSession, account: int = 1) -> Balance:
 
 
 def bank(db: ServerDatabase, **options: Any) -> FastAPI:
-    """The bank with the middleware, whose options these are."""
+    """Return the bank with the middleware, to which ``options`` are passed."""
     app = bank_without(db)
     app.add_middleware(FreshnessMiddleware, db=db, **options)
     return app
 
 
 def bank_without(db: ServerDatabase) -> FastAPI:
-    """An application with accounts, without the middleware."""
+    """Return an application with accounts, without the middleware."""
     app = FastAPI()
 
     @app.post("/{account}/deposit")
@@ -87,7 +87,7 @@ def bank_without(db: ServerDatabase) -> FastAPI:
 
 
 def client_of(app: Any, scheme: str = "http", *, raises: bool = False) -> httpx.AsyncClient:
-    """A client with cookies of its own; ``raises`` has it raise what the application raises."""
+    """Return a client with its own cookies; with ``raises``, it re-raises application errors."""
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=raises)
     return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://test")
 

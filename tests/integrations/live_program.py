@@ -1,4 +1,4 @@
-"""An application with the live page, for uvicorn in a process of its own."""
+"""An application with the live page, for uvicorn in a separate process."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ async def events(response: httpx.Response) -> AsyncIterator[Event]:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it answers."""
+    """A server that reports when it accepts requests."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -62,7 +62,7 @@ class _Server(uvicorn.Server):
 
 
 class Server:
-    """uvicorn in this loop, as ``uvicorn.run()`` has it in a process of its own."""
+    """uvicorn in this loop, as ``uvicorn.run()`` runs it in a separate process."""
 
     def __init__(self, app: Any, port: int = 0, **options: Any) -> None:
         self._socket = socket.socket()
@@ -75,7 +75,7 @@ class Server:
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
 
     async def started(self) -> None:
-        """Wait until it answers; raise what it was that prevented it."""
+        """Wait until it accepts requests; raise the error if it cannot start."""
         answers = asyncio.create_task(self._server.answers.wait())
         await asyncio.wait({answers, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         answers.cancel()
@@ -83,14 +83,14 @@ class Server:
             self._serving.result()
 
     async def stop(self, *, seconds: float = 10) -> None:
-        """Ask it to exit, as SIGTERM does, and wait until it has."""
+        """Request its exit, as SIGTERM does, and wait until it has exited."""
         self._server.should_exit = True
         await asyncio.wait_for(self._serving, seconds)
 
 
 @asynccontextmanager
 async def serve(app: Any, **options: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Server]]:
-    """A client of a server that runs the application."""
+    """Provide a client of a server that runs the application."""
     server = Server(app, **options)
     try:
         await server.started()

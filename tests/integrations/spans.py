@@ -1,4 +1,4 @@
-"""Spans, as the SDK's in-memory exporter gets them."""
+"""Spans, as the SDK's in-memory exporter receives them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Traced = Callable[[Any], None]
 
 
 class Spans:
-    """The spans that the SDK's in-memory exporter was given."""
+    """The spans that the SDK's in-memory exporter has received."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -28,7 +28,7 @@ class Spans:
         self.tracer = self.provider.get_tracer("tests")
 
     async def under(self, name: str, work: Work) -> Any:
-        """Do some work in a task, under a span of the application's."""
+        """Run ``work`` in a task, under a span of the application."""
 
         async def task() -> Any:
             with self.tracer.start_as_current_span(name):
@@ -63,7 +63,7 @@ def spans() -> Spans:
 
 @pytest.fixture
 def statements_traced(spans: Spans) -> Iterator[None]:
-    """OpenTelemetry's own instrumentation, of all engines that are made from now on."""
+    """Apply OpenTelemetry's own instrumentation to all engines created from now on."""
     instrumentor = SQLAlchemyInstrumentor()
     instrumentor.instrument(tracer_provider=spans.provider, skip_dep_check=True)
     yield
@@ -72,7 +72,7 @@ def statements_traced(spans: Spans) -> Iterator[None]:
 
 @pytest.fixture
 def traced(spans: Spans) -> Iterator[Callable[[Any], None]]:
-    """``traced(db)``: waits become spans; undone afterwards."""
+    """Provide ``traced(db)``, which makes waits spans; undone afterwards."""
     made = []
     yield lambda monitored: made.append(instrument(monitored, tracer_provider=spans.provider))
     for one in made:

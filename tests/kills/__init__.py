@@ -1,15 +1,15 @@
-"""Processes that write one file are killed, one after the other, and the others go on.
+"""Processes that write to one file are killed, one after the other, and the others continue.
 
-Real processes behind different doors of the package, one real file, and SIGKILL five times a
-second: ``python -m tests.kills``. What is acknowledged is there, what was not is there whole or not
-at all, and nobody waits for the dead.
+Real processes behind different doors of the package, one real file, and SIGKILL five times per
+second: ``python -m tests.kills``. Acknowledged commits are in the file, others are complete or
+absent, and no process waits for a killed one.
 
-    diary.py     when a process asked, had the turn and was done, also if it is killed
-    work.py      what the tasks of a process do
+    diary.py     a process's record of its requests, turns and ends, which survives a kill
+    work.py      the work of the tasks of a process
     process.py   one process
-    figures.py   how long nobody committed, who waited longest, whom the kills hit
+    figures.py   times without commits, the longest waits, the processes hit by kills
     run.py       the processes, their ends, and the result
 
-The tables and the oracle are those of ``tests/checkpoints``; what all campaigns share is in
+The tables and the oracle are from ``tests/checkpoints``; code shared by all campaigns is in
 ``tests/campaigns.py`` and ``tests/commands.py``.
 """

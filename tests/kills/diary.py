@@ -1,4 +1,4 @@
-"""When a process asked for the turn, had it, and was done, so that a kill takes none of it away."""
+"""A process's record of its requests, turns and ends, in a form of which a kill loses nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.checkpoints.journal import Entry
 
 
 class Stage(enum.Enum):
-    """How far a transaction has come."""
+    """The progress of a transaction."""
 
     ASKS = "in line"
     HOLDS = "has written"
@@ -21,7 +21,7 @@ class Stage(enum.Enum):
 
 
 class Diary:
-    """The book of one process. Its tokens begin with the name of the process.
+    """The diary of one process. Its tokens start with the name of the process.
 
     Times are ``time.monotonic()``, which all processes of a machine share.
     """
@@ -29,14 +29,14 @@ class Diary:
     def __init__(self, path: Path) -> None:
         self._name = path.stem
         self._count = 0
-        self._file = path.open("w", buffering=1)  # each line is written out at once
+        self._file = path.open("w", buffering=1)  # each line is flushed at once
 
     def asks(self, parts: int, counter: int) -> Entry:
-        """A transaction of which nobody knows yet whether it will be committed."""
+        """Record the request of a transaction that may or may not be committed."""
         return self._begin(parts, counter, Fate.UNKNOWN)
 
     def asks_doomed(self, parts: int, counter: int) -> Entry:
-        """A transaction that will never be committed, whatever happens."""
+        """Record the request of a transaction that will not be committed in any case."""
         return self._begin(parts, counter, Fate.ROLLED_BACK)
 
     def _begin(self, parts: int, counter: int, fate: Fate) -> Entry:
@@ -46,16 +46,16 @@ class Diary:
         return entry
 
     def holds(self, entry: Entry) -> None:
-        """Its first statement has returned."""
+        """Record that its first statement has returned."""
         self._write(Stage.HOLDS, entry)
 
     def acknowledge(self, entry: Entry) -> None:
-        """The commit has returned."""
+        """Record that the commit has returned."""
         assert entry.fate is Fate.UNKNOWN
         self._write(Stage.OVER, replace(entry, fate=Fate.ACKNOWLEDGED))
 
     def over(self, entry: Entry) -> None:
-        """It has ended in some other way."""
+        """Record that it has ended in some other way."""
         self._write(Stage.OVER, entry)
 
     def _write(self, stage: Stage, entry: Entry) -> None:
@@ -67,7 +67,7 @@ class Diary:
 
 @dataclass(frozen=True)
 class Story:
-    """One transaction; times are None where it has not come so far."""
+    """One transaction; times are None if it did not get that far."""
 
     entry: Entry
     asked: float
@@ -80,7 +80,7 @@ class Story:
 
 
 def read_diary(path: Path) -> list[Story]:
-    """Every transaction of a process, as it was last heard of."""
+    """Return all transactions of a process, each with its last recorded state."""
     stories: dict[str, Story] = {}
     for at, stage, entry in _lines(path):
         if stage is Stage.ASKS:
@@ -93,7 +93,7 @@ def read_diary(path: Path) -> list[Story]:
 
 
 def _lines(path: Path) -> Iterator[tuple[float, Stage, Entry]]:
-    # What comes after the last line break was being written when the process was killed.
+    # Text after the last line break was being written when the process was killed.
     for line in path.read_text().split("\n")[:-1]:
         at, stage, entry = line.split(" ", 2)
         yield float(at), Stage[stage], Entry.parse(entry)

@@ -1,4 +1,4 @@
-"""How long nobody committed, who waited longest, and whom the kills hit: from diaries."""
+"""Times without commits, the longest waits, and the processes hit by kills, from diaries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .diary import Story, read_diary
 
 @dataclass(frozen=True)
 class Life:
-    """A process as its diary tells it. It was told to work at ``began``; None if it never was.
+    """A process according to its diary. It was told to work at ``began``; None if it never was.
 
-    ``killed`` is when that happened; None if it came to its own end.
+    ``killed`` is the time of its kill; None if it ended by itself.
     """
 
     began: float | None
@@ -28,21 +28,21 @@ class Life:
 
     @property
     def killed_holding(self) -> bool:
-        """One of its tasks had the turn."""
+        """Whether one of its tasks held the turn when it was killed."""
         return self.killed is not None and any(
             story.held is not None and story.over is None for story in self.stories
         )
 
     @property
     def killed_waiting(self) -> bool:
-        """One of its tasks stood in line."""
+        """Whether one of its tasks waited in line when it was killed."""
         return self.killed is not None and any(
             story.held is None and story.over is None for story in self.stories
         )
 
     @property
     def start(self) -> float | None:
-        """Seconds from being told to work to its first commit then; None if there was none."""
+        """The seconds from the order to work to its first commit; None if there was none."""
         if self.began is None:
             return None
         commits = [story.over for story in self.stories if story.committed and story.over]
@@ -51,19 +51,19 @@ class Life:
 
     @property
     def waits(self) -> list[float]:
-        """Seconds from asking to the first statement, or to whatever ended that."""
+        """The seconds from each request to the first statement, or to the end of the wait."""
         ends = [(story.asked, story.held or story.over or self.killed) for story in self.stories]
         return [end - asked for asked, end in ends if end is not None]
 
     @property
     def wholes(self) -> list[float]:
-        """Seconds from asking to the end of the transaction."""
+        """The seconds from each request to the end of the transaction."""
         ends = [(story.asked, story.over or self.killed) for story in self.stories]
         return [end - asked for asked, end in ends if end is not None]
 
 
 def longest_silence(lives: Sequence[Life], since: float, until: float) -> float:
-    """The longest time between ``since`` and ``until`` in which no process committed anything."""
+    """Return the longest time between ``since`` and ``until`` in which no process committed."""
     commits = sorted(
         story.over
         for life in lives
@@ -74,16 +74,16 @@ def longest_silence(lives: Sequence[Life], since: float, until: float) -> float:
 
 
 def longest_transaction(lives: Sequence[Life]) -> float:
-    """From asking to the end of the commit; of who is killed meanwhile, until then."""
+    """Return the longest time from a request to the end of its commit, or to the kill."""
     return max((seconds for life in lives for seconds in life.wholes), default=0.0)
 
 
 def longest_wait(lives: Sequence[Life]) -> float:
-    """Of a transaction for its turn; of who is killed meanwhile, until then."""
+    """Return the longest wait of a transaction for its turn, or until the kill."""
     return max((seconds for life in lives for seconds in life.waits), default=0.0)
 
 
 def start_to_commit(lives: Sequence[Life]) -> tuple[float, float]:
-    """Median and longest time from being told to work to the first commit."""
+    """Return the median and longest time from the order to work to the first commit."""
     took = [life.start for life in lives if life.start is not None]
     return (statistics.median(took), max(took)) if took else (0.0, 0.0)

@@ -21,19 +21,19 @@ _LOG = WalSettings(soft_limit=512 * 1024, hard_limit=2 * 1024 * 1024)
 
 
 def main(pipe: Connection, door: str, database: Path, diary: Path, seed: str) -> None:
-    """Say ``ready``, work as soon as something is heard and until more is, and say ``closed``."""
+    """Send ``ready``, work from the first message received to the second, and send ``closed``."""
     logging.basicConfig(filename=complaints(diary), level=logging.WARNING)
     logging.getLogger("sa_sqlite_pool").addFilter(unexpected)
     asyncio.run(_work(pipe, door, database, diary, seed))
 
 
 def complaints(diary: Path) -> Path:
-    """Where the process of a diary logs warnings."""
+    """Return the path to which the process of a diary logs warnings."""
     return diary.with_suffix(".log")
 
 
 async def _work(pipe: Connection, name: str, database: Path, diary: Path, seed: str) -> None:
-    # The disk is slow, and not what is tested: what a kill leaves is in the system's cache.
+    # The disk is slow, and is not tested: a kill leaves written data in the system's cache.
     door = Door(name, str(database), pragmas={"synchronous": "OFF"}, wal=_LOG)
     with closing(Diary(diary)) as book:
         work = Work(door, book, seed)

@@ -21,17 +21,17 @@ from .figures import Life, longest_silence, longest_transaction, longest_wait, s
 DOORS = ("facade", "swap-in", "pools")
 BETWEEN_KILLS = 0.2
 STALL_SECONDS = 1.0
-"""Somebody commits within so many seconds, and no transaction takes longer, whoever is killed."""
+"""The limit for times without commits, and for a transaction, whichever process is killed."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was done, and what became of it.
+    """The work, and its outcome.
 
-    ``killed_holding`` processes had the turn when they were killed, ``killed_waiting`` had tasks in
-    line, ``killed_starting`` were not told to work yet. Waits and transactions count from asking
-    for the turn; those of who was killed meanwhile count until then. ``start_to_commit_ms``, median
-    and longest, is how soon a process that took the place of a killed one was at work.
+    ``killed_holding`` processes held the turn when they were killed, ``killed_waiting`` ones had
+    tasks in line, ``killed_starting`` ones had not been told to work yet. Waits and transactions
+    are measured from the request for the turn, if necessary until the kill. ``start_to_commit_ms``,
+    median and longest, is the time that a process took to work in the place of a killed one.
     """
 
     seed: int
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def stalls(self) -> list[str]:
-        """What took too long."""
+        """Everything that took too long."""
         limit = STALL_SECONDS * 1000
         times = {
             "nobody committed for": self.longest_silence_ms,
@@ -68,9 +68,9 @@ def run(
     seed: int,
     on_progress: OnProgress = lambda _: None,
 ) -> Result:
-    """Let processes write to a new file in ``directory`` for so many seconds, and kill them.
+    """Let processes write to a new file in ``directory`` for a number of seconds, and kill them.
 
-    Raises ``AssertionError`` with the seed for whatever is lost, left behind, late or wrong.
+    Raise ``AssertionError`` with the seed for anything that is lost, left behind, late or wrong.
     """
     campaign = Campaign(directory, processes, seed, on_progress)
     try:
@@ -82,7 +82,7 @@ def run(
 
 
 class Running:
-    """A process, and what is known of it here."""
+    """A process, and its state as known here."""
 
     def __init__(self, child: Child, diary: Path) -> None:
         self.child = child
@@ -90,7 +90,7 @@ class Running:
         self._began: float | None = None
 
     def begin(self) -> None:
-        """Have it work, as soon as it is ready; if it does not yet."""
+        """Make it work as soon as it is ready, unless it already does."""
         if self._began is None:
             self._began = time.monotonic()
             self.child.tell("work")
@@ -104,10 +104,10 @@ class Running:
 
 
 class Campaign:
-    """One run: its processes, and what they leave.
+    """One run: its processes, and the files that they leave.
 
-    The last of those that run is the next to take the place of one that is killed; it has opened
-    the file by then.
+    The last of the running processes is a spare, which replaces the next one that is killed; it has
+    opened the file by then.
     """
 
     def __init__(self, directory: Path, processes: int, seed: int, on_progress: OnProgress) -> None:
@@ -144,7 +144,7 @@ class Campaign:
     def _start(self) -> None:
         number = next(self._numbers)
         diary = self._directory / f"p{number}.diary"
-        diary.touch()  # it may be killed before it comes to that
+        diary.touch()  # the process may be killed before it creates the file
         door = DOORS[number % len(DOORS)]
         seed = f"{self._seed} p{number}"
         child = Child(process.main, door, self._path, diary, seed)
@@ -160,7 +160,7 @@ class Campaign:
             wait(sentinels, min(next_kill, end) - time.monotonic())
             for running in self._running:
                 if not running.child.alive:
-                    running.child.hear()  # raises what it failed of
+                    running.child.hear()  # raises its failure
             self._on_progress(time.monotonic() - now)
 
     def _replace(self, running: Running) -> None:
@@ -177,7 +177,7 @@ class Campaign:
             running = self._running[0]
             running.begin()  # the spare one
             running.child.tell("stop")
-            while running.child.hear() != "closed":  # it may have said ready before
+            while running.child.hear() != "closed":  # it may have sent ready before
                 pass
             self._bury(running)
 
@@ -188,7 +188,7 @@ class Campaign:
         complaints = running.complaints()
         assert not complaints, f"{running.diary.stem} had to say:\n{complaints}"
 
-    # -- what they leave ------------------------------------------------------------------------
+    # -- the files that they leave --------------------------------------------------------------
 
     def _result(self, since: float, until: float) -> Result:
         entries = [story.entry for life in self._lives for story in life.stories]

@@ -1,4 +1,4 @@
-"""What the tasks of one process do: short write transactions, one after the other."""
+"""The work of the tasks of one process: short write transactions, one after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.programs import Door
 from .diary import Diary
 
 WRITERS = 3
-_HOLD_SECONDS = 0.005  # at the most; long beside a statement, so that kills hit who has the turn
+_HOLD_SECONDS = 0.005  # the maximum; longer than a statement, so kills hit holders of the turn
 _PAUSE_SECONDS = 0.002
 
 _INSERT, _ADD_ONE = text(INSERT), text(ADD_ONE)
@@ -28,7 +28,7 @@ _SET_VALUE = text("UPDATE counters SET value = :value WHERE id = :counter")
 
 
 class Work:
-    """What the tasks of one process do, until they are told to stop."""
+    """The work of the tasks of one process, until they are told to stop."""
 
     def __init__(self, door: Door, diary: Diary, seed: str) -> None:
         self._door = door
@@ -40,11 +40,11 @@ class Work:
         self._stopped = True
 
     async def once(self) -> None:
-        """One commit, after which connections are open."""
+        """Commit once, which opens connections."""
         await self._commit(Random(f"{self._seed} once"))
 
     async def run(self) -> None:
-        """Raises what the first task that fails raises."""
+        """Run the tasks; raise the error of the first one that fails."""
         await together(self._write(Random(f"{self._seed} {number}")) for number in range(WRITERS))
 
     async def _write(self, rng: Random) -> None:
@@ -60,7 +60,7 @@ class Work:
 
     @asynccontextmanager
     async def _until_over(self, entry: Entry) -> AsyncIterator[None]:
-        """It is acknowledged where the block ends, and over where that raises."""
+        """Acknowledge the entry when the block ends; record that it is over if the block raises."""
         try:
             yield
         except BaseException:
@@ -80,7 +80,7 @@ class Work:
             await writer.execute(_ADD_ONE, {"counter": entry.counter})
 
     async def _read_modify_write(self, rng: Random) -> None:
-        """What was read stays true until it is written, in all processes."""
+        """Check that a value read stays true until it is written, across all processes."""
         entry = self._diary.asks(rng.randint(1, 3), rng.randrange(COUNTERS))
         async with self._until_over(entry), self._door.claim() as writer:
             value = await writer.scalar(_VALUE, {"counter": entry.counter})

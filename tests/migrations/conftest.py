@@ -15,7 +15,7 @@ from tests.migrations.scripts import CREATE, Scripts, hooks
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
-    """Alembic's own templates switch off the loggers of whoever calls them."""
+    """Restore the loggers, which Alembic's own templates disable in the calling process."""
     yield
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
@@ -29,7 +29,7 @@ def path(scripts: Scripts) -> Path:
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Iterator[Scripts]:
-    """A project with one revision, which creates ``parents`` and ``children``."""
+    """Provide a project with one revision, which creates ``parents`` and ``children``."""
     scripts = Scripts(tmp_path / "project")
     scripts.add(CREATE, "op.drop_table('children'); op.drop_table('parents')")
     yield scripts
@@ -38,7 +38,7 @@ def scripts(tmp_path: Path) -> Iterator[Scripts]:
 
 @pytest.fixture
 async def filled(scripts: Scripts) -> AsyncIterator[SQLiteDatabase]:
-    """The project's database at 0001, with a few rows."""
+    """Provide the project's database at 0001, with a few rows."""
     async with SQLiteDatabase(scripts.database) as db:
         await upgrade(db, "0001", config=scripts.ini)
         scripts.fill(parents=3, children=30)

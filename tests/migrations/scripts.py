@@ -1,4 +1,4 @@
-"""Alembic script directories, as a project has them."""
+"""Alembic script directories, as in a project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alembic.config import Config
 
 ROOT = Path(__file__).parents[2]
 
-# What revisions of a test call, by name: they are loaded from files, in the process of the test.
+# Hooks that a test's revisions call by name: these are loaded from files, in the test's process.
 hooks: dict[str, Callable[[], object]] = {}
 
 MODELS = """
@@ -62,7 +62,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class Printed(NamedTuple):
-    """What a command printed."""
+    """The output of a command."""
 
     out: str
     err: str
@@ -91,7 +91,7 @@ class Scripts:
         self.ini.write_text("\n".join(lines) + "\n" + more)
 
     def add(self, upgrade: str, downgrade: str = "pass") -> str:
-        """One more revision, after the last; returns its name: 0001, 0002, …"""
+        """Add a revision after the last; return its name: 0001, 0002, …"""
         self.count += 1
         name, before = f"{self.count:04}", f"{self.count - 1:04}" if self.count > 1 else None
         (self.versions / f"{name}.py").write_text(
@@ -105,11 +105,11 @@ class Scripts:
 
     @contextmanager
     def gate(self) -> Iterator[Callable[[], object]]:
-        """A revision more, in which another process stays until that is called, in the block."""
+        """Add a revision in which another process blocks until the yielded function is called."""
         gate = self.directory / "gate"
         os.mkfifo(gate)
         self.add("with open('gate') as gate: gate.readline()")
-        with open(gate, "r+b", buffering=0) as ours:  # somebody writes, whenever it is opened
+        with open(gate, "r+b", buffering=0) as ours:  # so the FIFO always has a writer
             yield lambda: ours.write(b"go on\n")
 
     @property
@@ -134,7 +134,7 @@ class Scripts:
         return finish(self.start("-m", "alembic", *arguments), fails=fails)
 
     def migrate(self, revision: str) -> None:
-        """What ``alembic upgrade`` does, without a process of its own."""
+        """Do the same as ``alembic upgrade``, without a separate process."""
         command.upgrade(self.config, revision)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -155,7 +155,7 @@ class Scripts:
             return connection.execute(sql).fetchall()
 
     def fill(self, parents: int, children: int) -> None:
-        """Rows for revision 0001."""
+        """Insert rows for revision 0001."""
         with closing(sqlite3.connect(self.database)) as connection, connection:
             connection.executemany(
                 "INSERT INTO parents VALUES (?, ?)", [(n, n) for n in range(parents)]
@@ -165,14 +165,14 @@ class Scripts:
             )
 
     def state(self) -> tuple[Rows, ...]:
-        """All that is in the database."""
+        """Return the whole content of the database."""
         tables = self.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         schema = self.query("SELECT name, sql FROM sqlite_master ORDER BY name")
         return schema, *(self.query(f"SELECT * FROM {table}") for (table,) in tables)
 
 
 def wait_inside(inside: threading.Event, leave: threading.Event) -> None:
-    """For a hook: say that the revision is there, and stay."""
+    """Signal, as a hook, that the revision has been reached, and wait."""
     inside.set()
     assert leave.wait(30)
 

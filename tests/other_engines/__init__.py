@@ -1,1 +1,1 @@
-"""Other distributions of SQLite, and programs beside it."""
+"""Other distributions of SQLite, and other programs that use the file."""

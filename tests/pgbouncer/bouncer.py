@@ -18,7 +18,7 @@ from examples.local_postgresql.software import server_user
 from tests.postgresql import free_port, wait_until
 
 PROGRAM = "PGBOUNCER"
-"""The variable of the environment with its path; else it is looked for where programs are."""
+"""The environment variable with its path; otherwise, it is searched for on the system's path."""
 
 _SETTINGS = """
 [databases]
@@ -49,7 +49,7 @@ needs_pgbouncer = pytest.mark.skipif(
 
 
 def can_follow() -> bool:
-    """Return whether it is a PgBouncer that can follow the prepared statements of its clients."""
+    """Return whether this version of PgBouncer can track its clients' prepared statements."""
     found = program()
     assert found is not None
     said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
@@ -61,7 +61,7 @@ def can_follow() -> bool:
 class PgBouncer:
     """PgBouncer in transaction mode in front of one server.
 
-    :param follows: how many prepared statements it follows on each connection to the server
+    :param follows: the number of prepared statements that it tracks on each server connection
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class PgBouncer:
 
     @property
     def log(self) -> str:
-        """What it has written to its log since its first start."""
+        """Return the content of its log since its first start."""
         log = self.directory / "pgbouncer.log"
         return log.read_text() if log.exists() else ""
 
     def kill(self) -> None:
-        """Stop it at once: all connections through it break."""
+        """Kill it at once, which breaks all connections through it."""
         if self._process is not None:
             self.thaw()
             self._process.kill()
@@ -119,12 +119,12 @@ class PgBouncer:
             (self.directory / "pgbouncer.log").unlink(missing_ok=True)
 
     def freeze(self) -> None:
-        """Stop it where it is."""
+        """Suspend the process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 

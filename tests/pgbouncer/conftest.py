@@ -1,4 +1,4 @@
-"""A PgBouncer before each server, and ServerDatabase through them."""
+"""A PgBouncer in front of each server, and ServerDatabase through them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.postgresql import App, app, cluster
 
 __all__ = ["app", "cluster"]
 
-# What docs/servers_pgbouncer.md says to set.
+# The options that docs/servers_pgbouncer.md recommends.
 OPTIONS: dict[str, dict[str, Any]] = {
     "asyncpg": {
         "connect_args": {
@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "psycopg": {"connect_args": {"prepare_threshold": None}},
 }
-# What SQLAlchemy's documentation says for asyncpg.
+# The option that SQLAlchemy's documentation recommends for asyncpg.
 UNIQUE_NAMES = {
     **OPTIONS["asyncpg"]["connect_args"],
     "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
@@ -40,7 +40,7 @@ UNIQUE_NAMES = {
 
 @dataclass(frozen=True)
 class Pooled:
-    """A database of a test's own, through a PgBouncer before the primary and one before a replica.
+    """A test's own database, through a PgBouncer in front of the primary and one for a replica.
 
     The replica is the first of the cluster.
     """
@@ -66,14 +66,14 @@ class Pooled:
 
 @pytest.fixture
 def pooled(app: App) -> Iterator[Pooled]:
-    """The database of a test, through PgBouncer in transaction mode."""
+    """Provide the database of a test, through PgBouncer in transaction mode."""
     with _before(app) as pooled:
         yield pooled
 
 
 @pytest.fixture
 def followed(app: App) -> Iterator[Pooled]:
-    """The same, and PgBouncer follows the prepared statements of its clients, up to ten of each."""
+    """Provide the same, with a PgBouncer that tracks up to ten prepared statements per client."""
     if not can_follow():
         pytest.skip("this PgBouncer is older than 1.21")
     with _before(app, follows=10) as pooled:

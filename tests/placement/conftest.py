@@ -1,4 +1,4 @@
-"""Engines whose statements are traced, and no clock."""
+"""Engines whose statements are traced, without a clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def trace(request: pytest.FixtureRequest) -> Trace:
 async def engine(
     make_engine: MakeEngine, trace: Trace, request: pytest.FixtureRequest
 ) -> AsyncEngine:
-    """One that writes, with the table ``items``, and no checkpoint since."""
+    """Provide an engine that writes, with the table ``items``, and no checkpoint since."""
     made = make_engine(request.param, on_connect=trace.on_connect)
     await create_items(made, 200)
     return made
@@ -31,7 +31,7 @@ async def engine(
 
 @pytest.fixture(autouse=True)
 def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is short but for its steps, and the file was made long ago."""
+    """Make everything short apart from its steps, on a file that was created long ago."""
     monkeypatch.setattr("sa_sqlite_pool.wal.monitor._RECENT_NS", 0)
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
@@ -39,7 +39,7 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def reader(make_engine: MakeEngine, trace: Trace) -> AsyncEngine:
-    """One that knows ``READ``."""
+    """Provide a reader engine that knows ``READ``."""
     await create_items(make_engine(WriterPool))
     made = make_engine(ReaderPool, on_connect=trace.on_connect)
     await learn(made, READ)

@@ -1,4 +1,4 @@
-"""Where statements run, as SQLite's trace callback sees it."""
+"""The threads in which statements run, as reported by SQLite's trace callback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = (
 LONG = COUNT.format(50_000)
 
 LEARNING = 4
-"""Runs after which a short statement is known to be short, whatever it does."""
+"""The number of runs after which a short statement is known to be short, whatever it does."""
 
 
 class Run(NamedTuple):
@@ -32,9 +32,9 @@ class Run(NamedTuple):
 
 
 class Trace:
-    """``on_connect=trace.on_connect``: all that the connections run, in order.
+    """``on_connect=trace.on_connect``: all statements that the connections run, in order.
 
-    SQLite reports a statement when it begins: https://www.sqlite.org/c3ref/trace_v2.html
+    SQLite reports a statement when it starts: https://www.sqlite.org/c3ref/trace_v2.html
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Trace:
 
     @contextmanager
     def recorded(self) -> Iterator[list[Run]]:
-        """What runs within the block."""
+        """Record the runs within the block."""
         recorded: list[Run] = []
         before = len(self.runs)
         yield recorded
@@ -57,7 +57,7 @@ class Trace:
 
 
 async def learn(engine: AsyncEngine, *statements: str) -> None:
-    """Run them until they are known, each time in a transaction that is committed."""
+    """Run the statements until they are known, each time in a transaction that is committed."""
     for _ in range(LEARNING):
         async with engine.begin() as connection:
             for sql in statements:
@@ -65,7 +65,7 @@ async def learn(engine: AsyncEngine, *statements: str) -> None:
 
 
 async def run(engine: AsyncEngine, *statements: str) -> list[Any]:
-    """The first column of each, in one transaction."""
+    """Run the statements in one transaction; return the first column of each."""
     async with engine.begin() as connection:
         results = [await connection.execute(text(sql)) for sql in statements]
         return [result.scalars().all() if result.returns_rows else None for result in results]

@@ -1,4 +1,4 @@
-"""A database with a table, and a count of the ways in which prepared reads are read."""
+"""A database with a table, and a count of the ways in which prepared reads run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers import Item, create_items
 
 
 class Ways:
-    """How often prepared reads were read on the loop, in line, and by SQLAlchemy."""
+    """The numbers of prepared reads that ran on the loop, in line, and by SQLAlchemy."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._counted: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class Ways:
 
     @property
     def taken(self) -> tuple[int, int, int]:
-        """Return the three numbers since they were last asked for."""
+        """Return the three numbers since the last call."""
         counted, self._counted = self._counted, Counter()
         return (
             counted["at_once"],
@@ -60,21 +60,21 @@ COUNT_TO = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :rows) "
     "SELECT count(*) FROM n"
 )
-"""As long as it is told to be."""
+"""A statement whose length is a parameter."""
 
 AT_ONCE, IN_LINE, BY_SQLALCHEMY = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a statement is short does not depend on how busy the machine is."""
+    """Make it independent of the machine's load whether a statement is short."""
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
 
 
 @pytest.fixture
 def placed(request: pytest.FixtureRequest) -> None:
-    """Statements run where they are placed, and not where ``--placement`` says."""
+    """Let statements run where they are placed, instead of where ``--placement`` says."""
     if request.config.getoption("--placement") != "auto":
         pytest.skip("is about where statements run")
 
@@ -86,7 +86,7 @@ def ways(monkeypatch: pytest.MonkeyPatch, placed: None) -> Ways:
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """A database with three items and one reader, which is so known to every statement."""
+    """Provide a database with three items and one reader, which therefore runs all statements."""
     async with SQLiteDatabase(path, readers=1) as database:
         await create_items(database.writer_engine)
         yield database
@@ -96,7 +96,7 @@ BY_ID = select(Item.id, Item.amount).where(Item.id == bindparam("id"))
 
 
 async def learned(db: SQLiteDatabase) -> PreparedRead:
-    """A read that runs on the loop from now on."""
+    """Provide a read that runs on the loop from now on."""
     read = db.prepare(BY_ID)
     for _ in range(3):
         await read.one(id=1)

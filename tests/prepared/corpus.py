@@ -1,4 +1,4 @@
-"""Statements of every sort that reads, with parameters, over a table with every sort of column."""
+"""Reading statements of every kind, with parameters, on a table with every kind of column."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Color(enum.Enum):
 
 
 class Words(TypeDecorator[list[str]]):
-    """A list of words, as one string."""
+    """A list of words, stored as one string."""
 
     impl = String
     cache_ok = True
@@ -84,7 +84,7 @@ class Thing(Base):
 
 
 def things() -> list[dict[str, Any]]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     return [
         {
             "id": number,
@@ -107,7 +107,7 @@ def things() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A statement, and the parameters of some calls."""
+    """A statement, and the parameters of several calls."""
 
     name: str
     statement: Executable

@@ -1,4 +1,4 @@
-"""What tests see of published databases."""
+"""Helpers to inspect published databases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sockets(path: Path) -> list[str]:
 
 
 async def published(path: Path, count: int = 1) -> list[str]:
-    """The sockets beside ``path``, once their threads have made ``count`` of them listen."""
+    """Return the sockets beside ``path`` once their threads listen on ``count`` of them."""
     await until(lambda: len(sockets(path)) == count)
     await asyncio.to_thread(ask, path)  # it waits for listen()
     return sockets(path)
@@ -32,25 +32,25 @@ def ask(path: Path, timeout: float = 10.0) -> list[Answer]:
 
 
 async def ask_beside(path: Path, timeout: float = 10.0) -> list[Answer]:
-    """Ask in a thread, while the loop goes on."""
+    """Query the processes in a thread, without blocking the loop."""
     return await asyncio.to_thread(ask, path, timeout)
 
 
 def make_old(socket: str) -> None:
-    """Make a socket as old as one that its process must listen at by now."""
+    """Make a socket so old that its process must be listening on it by now."""
     then = time.time() - 60
     os.utime(socket, (then, then))
 
 
 def stop(child: Child, path: Path) -> None:
-    """Stop the process, and wait until its threads have: they go on for a moment."""
+    """Stop the process, and wait until its threads have stopped, too, a moment later."""
     child.stop()
     while any(found.pid == child.pid and found.statistics for found in ask(path, 0.2)):
         pass
 
 
 def make_stale(path: Path) -> str:
-    """A socket that a process has left behind which was killed a minute ago."""
+    """Create a socket like that of a process that was killed a minute ago."""
     with listening(path, backlog=None) as found:
         pass
     make_old(found)
@@ -59,8 +59,8 @@ def make_stale(path: Path) -> str:
 
 @contextlib.contextmanager
 def listening(path: Path, backlog: int | None = 1) -> Iterator[str]:
-    """A socket of a process that is not among those of this machine: of another container, say."""
-    found = f"{path}-status-4194305-0123ab"  # above the greatest number of a process, 2**22
+    """Listen on a socket of a process that is not visible here, for example in a container."""
+    found = f"{path}-status-4194305-0123ab"  # above the largest process ID, 2**22
     with socket.socket(socket.AF_UNIX) as listener:
         addresses.bind(listener, found)
         if backlog is not None:

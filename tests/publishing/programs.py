@@ -1,4 +1,4 @@
-"""Processes that have a database open, for tests that look at them from outside."""
+"""Processes that have a database open, for tests that inspect them from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSERT = text("INSERT INTO t VALUES (1)")
 
 
 def opens(pipe: Connection, path: Path) -> None:
-    """Open the database, say so once it is published, and do what is said."""
+    """Open the database, report once it is published, and carry out the orders received."""
     asyncio.run(_opens(pipe, path))
 
 
@@ -34,7 +34,7 @@ async def _opens(pipe: Connection, path: Path) -> None:
             await _write(database, pipe)
         elif word == "block":
             pipe.send("blocked")
-            pipe.recv()  # the event loop waits for it
+            pipe.recv()  # this blocks the event loop
         elif word == "fork":
             pipe.send(fork_a_child())
         pipe.send("done")
@@ -51,9 +51,9 @@ async def _write(database: SQLiteDatabase, pipe: Connection) -> None:
 
 
 def fork_a_child() -> int:
-    """Fork a child that is there for a minute, and return its number."""
+    """Fork a child that exists for a minute, and return its process ID."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads: from Python 3.12 on
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, from Python 3.12 on
         child = os.fork()
     if child == 0:
         signal.alarm(60)

@@ -21,7 +21,7 @@ from .doors import ENGINES, FACADE, READS, STOCK, SWAP_IN, WRITERS, WRITES, Door
 _HERE = Path(__file__).parent
 _SECONDS = 20.0
 
-# Cancelled or interrupted, stock leaves connections to the garbage collector.
+# If cancelled or interrupted, stock leaves connections to the garbage collector.
 LENIENT = [
     pytest.mark.filterwarnings(f"ignore::{warning}")
     for warning in (
@@ -35,14 +35,14 @@ LENIENT = [
 
 
 def pytest_report_header() -> str:
-    """Which environment of the matrix it is."""
+    """Return the environment of the matrix."""
     module = os.environ.get("SQLITE_MODULE", "sqlite3")
     return f"SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version} by {module}"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """End a test that hangs, so that the others run."""
+    """End a test that hangs, so the others can run."""
     for item in items:
         if not isinstance(item, pytest.Function) or _HERE not in item.path.parents:
             continue
@@ -76,7 +76,7 @@ def _ids(ways: Any) -> list[Any]:
 
 @pytest.fixture(params=[pytest.param(STOCK, marks=LENIENT), SWAP_IN, ENGINES, FACADE])
 async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each door, and the stock engine as control."""
+    """Provide each door, and the stock engine as a control."""
     door = Door(request.param, path, _session)
     yield door
     await door.close()
@@ -84,7 +84,7 @@ async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door
 
 @pytest.fixture(params=_ids(READS))
 async def reading(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way on which a program reads, the stock engine's included."""
+    """Provide each way in which a program reads, including the stock engine's."""
     door = Door(request.param[0], path, READS[request.param])
     yield door
     await door.close()
@@ -92,7 +92,7 @@ async def reading(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[D
 
 @pytest.fixture(params=_ids(WRITERS))
 async def writing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way that has the turn from its first statement; stock has none."""
+    """Provide each way that holds the turn from its first statement on; stock has none."""
     door = Door(request.param[0], path, WRITES[request.param])
     yield door
     await door.close()
@@ -100,7 +100,7 @@ async def writing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[D
 
 @pytest.fixture(params=_ids(WRITES))
 async def changing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way on which a program writes, the stock engine's included."""
+    """Provide each way in which a program writes, including the stock engine's."""
     door = Door(request.param[0], path, WRITES[request.param])
     yield door
     await door.close()

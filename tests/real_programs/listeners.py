@@ -1,4 +1,4 @@
-"""What applications do in SQLAlchemy's pool and engine events."""
+"""Typical listeners of applications for SQLAlchemy's pool and engine events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .doors import Listen
 
 
 def executing(*statements: str, on: str = "connect", commits: bool = False) -> Listen:
-    """Execute these on the driver's connection in that event of the pool."""
+    """Return a listener that executes these on the driver's connection in that pool event."""
 
     def listen(engine: AsyncEngine) -> None:
         def execute(dbapi_connection: Any, *_: Any) -> None:
@@ -31,7 +31,7 @@ def executing(*statements: str, on: str = "connect", commits: bool = False) -> L
 
 
 def executing_in_engine_connect(statement: str) -> Listen:
-    """The recipe for a pessimistic test of the connection, by SQLAlchemy's own connection."""
+    """Return the recipe for a pessimistic connection test through SQLAlchemy's connection."""
 
     def listen(engine: AsyncEngine) -> None:
         def execute(connection: Any) -> None:
@@ -44,7 +44,7 @@ def executing_in_engine_connect(statement: str) -> Listen:
 
 
 def in_the_driver(function: Callable[[Any], Any], *, on: str = "connect") -> Listen:
-    """Call an asynchronous function with aiosqlite's connection in that event."""
+    """Return a listener that calls an async function with aiosqlite's connection in that event."""
 
     def listen(engine: AsyncEngine) -> None:
         def run(dbapi_connection: Any, *_: Any) -> None:
@@ -56,10 +56,10 @@ def in_the_driver(function: Callable[[Any], Any], *, on: str = "connect") -> Lis
 
 
 def nothing(_: AsyncEngine) -> None:
-    """An application without listeners."""
+    """Add no listeners."""
 
 
-# What runs before the application has the connection, by what it is.
+# Listeners that run before the application receives the connection, by description.
 BEFORE: dict[str, tuple[Listen, dict[str, Any]]] = {
     "pre-ping": (nothing, {"pool_pre_ping": True}),
     "connect-selects": (executing("SELECT 1"), {}),

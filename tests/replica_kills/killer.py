@@ -1,4 +1,4 @@
-"""Ends of a reader's connection: by an administrator, and by the network."""
+"""Ways to end a reader's connection: by an administrator, and by the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KILL = text("SELECT pg_terminate_backend(:pid)")
 
 
 class Victim(NamedTuple):
-    """The connection that a session reads by: its backend, the server's port, its socket here."""
+    """The connection by which a session reads: its backend, the server's port, its local socket."""
 
     pid: int
     port: int
@@ -27,7 +27,7 @@ class Victim(NamedTuple):
 
     @classmethod
     async def of(cls, session: AsyncSession) -> Victim:
-        """Return the reader of a session, which reads for that."""
+        """Return the reader of a session, determined by a read."""
         result = await session.execute(_WHO)
         pid, port = result.one()
         connection: Any = session.sync_session.get_transaction()
@@ -35,7 +35,7 @@ class Victim(NamedTuple):
         return cls(pid, port, os.dup(_socket(raw)))
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         os.close(self.descriptor)
 
 
@@ -46,7 +46,7 @@ class Killer:
         self._admins = admins
 
     async def kill(self, victim: Victim, rng: Random, ways: Sequence[str] = WAYS) -> str | None:
-        """Kill it, and return how; None if it has ended by itself."""
+        """Kill it, and return the way used; None if it had ended by itself."""
         way = rng.choice(ways)
         if way == "socket":
             cut = socket.socket(fileno=os.dup(victim.descriptor))

@@ -1,4 +1,4 @@
-"""The sessions, what the primary has of them, and the result."""
+"""The sessions, their rows on the primary, and the result."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ OnProgress = Callable[[int], object]
 
 TASKS = 8
 LONGEST_MOMENT = 0.02
-"""Seconds after its first read within which a session's reader is killed."""
+"""The maximum time in seconds from a session's first read to the kill of its reader."""
 
 SCHEMA = "CREATE TABLE entries (token text, part int, PRIMARY KEY (token, part))"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was killed, and what became of the sessions.
+    """The kills, and the outcomes of the sessions.
 
-    ``wrong`` are the ends of which a session was told something else than the primary has.
+    ``wrong`` are sessions whose reported outcome does not match the primary.
     """
 
     seed: int
@@ -54,9 +54,9 @@ class Result:
 def run(
     cluster: Cluster, database: str, *, count: int, seed: int, on_progress: OnProgress
 ) -> Result:
-    """Kill ``count`` connections of readers; ``database`` is an empty one.
+    """Kill ``count`` connections of readers; ``database`` is an empty database.
 
-    Raise ``AssertionError`` with the seed for a write that fails, and for what is left behind.
+    Raise ``AssertionError`` with the seed for a write that fails, and for anything left behind.
     """
     cluster.primary.sql(SCHEMA, database)
     wait_until(cluster.caught_up)
@@ -68,7 +68,7 @@ def run(
 
 
 class Campaign:
-    """One run: its doors, its book, its counts."""
+    """One run: its doors, its record of outcomes, its counts."""
 
     def __init__(
         self, cluster: Cluster, database: str, count: int, seed: int, on_progress: OnProgress
@@ -115,7 +115,7 @@ class Campaign:
             await self._one(door, killer, story, rng)
 
     async def _one(self, door: Door, killer: Killer, story: Story, rng: Random) -> None:
-        """One session, whose reader is killed at some moment."""
+        """Run one session, whose reader is killed at some moment."""
         work = Work(story, Random(rng.random()))
         async with door.maker() as session:
             victim = await work.read_first(session)

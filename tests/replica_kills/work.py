@@ -1,4 +1,4 @@
-"""One session that reads, then writes, and what it was told of its end."""
+"""One session that reads, then writes, and its reported outcome."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ WRITES_ALWAYS_WORK = "a write, its COMMIT, ROLLBACK and close() do not fail: {}"
 
 @dataclass
 class Story:
-    """What became of the transaction ``token``, of so many ``parts``.
+    """The outcome of the transaction ``token``, with a number of ``parts``.
 
-    ``fate`` is what the application was told. ``failed_reads`` are those that it caught.
+    ``fate`` is the outcome reported to the application. ``failed_reads`` counts caught errors.
     """
 
     token: str
@@ -45,9 +45,9 @@ class Work:
         self._streams: list[Any] = []
 
     async def read_first(self, session: AsyncSession) -> Victim | None:
-        """Begin to read; return the connection, or None if the first read has failed.
+        """Start to read; return the connection, or None if the first read has failed.
 
-        The connection at rest may be one that was killed before.
+        The read may get a connection at rest that was killed before.
         """
         try:
             return await Victim.of(session)
@@ -57,10 +57,10 @@ class Work:
             return None
 
     async def go_on(self, session: AsyncSession) -> None:
-        """Read more, write, end: meanwhile the connection of the reads is killed."""
+        """Read more, write, and end, while the connection of the reads is killed."""
         for _ in range(self._rng.randrange(4)):
             await self._read(session)
-        if self._rng.random() < 0.1:  # one that only reads
+        if self._rng.random() < 0.1:  # a session that only reads
             await self._must(getattr(session, self._rng.choice(["commit", "rollback", "close"]))())
             return
         for _ in range(self._rng.randint(1, 3)):
@@ -87,7 +87,7 @@ class Work:
                 await stream.all()
 
     async def _write(self, session: AsyncSession) -> None:
-        """Insert a part, in a savepoint sometimes, which is rolled back sometimes."""
+        """Insert a part, sometimes in a savepoint, which is sometimes rolled back."""
         if self._rng.random() < 0.5:
             await self._must(self._insert(session))
             self.story.parts += 1
@@ -107,7 +107,7 @@ class Work:
         await session.execute(_WRITE, values)
 
     async def _read_own(self, session: AsyncSession) -> None:
-        """What was written is read where it is, on the primary."""
+        """Check that uncommitted writes are read where they are, on the primary."""
         sql = text("SELECT count(*) FROM entries WHERE token = :token")
         found = await self._must(session.scalar(sql, {"token": self.story.token}))
         assert found == self.story.parts, f"{self.story} reads {found} parts of its own"

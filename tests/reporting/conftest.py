@@ -1,4 +1,4 @@
-"""Fixture: what the package logs."""
+"""Fixture: the log records of the package."""
 
 from __future__ import annotations
 

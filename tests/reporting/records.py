@@ -1,4 +1,4 @@
-"""What the package logs, as JSON."""
+"""The log records of the package, as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import Event, logger
 from tests.helpers import until
 
-# What every record has; since Python 3.12 the name of the task that logs, too.
+# The attributes of every record; since Python 3.12, including the name of the logging task.
 OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 # All events, in the order of their file.
@@ -22,7 +22,7 @@ EVENTS: list[type[Event]] = [
 
 
 class JSONFormatter(logging.Formatter):
-    """One line of JSON for each record: its text, and the fields that it has beyond others."""
+    """Formats each record as one line of JSON: its text, and its additional fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {key: vars(record)[key] for key in vars(record).keys() - OF_EVERY_RECORD}
@@ -30,7 +30,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class Records(logging.Handler):
-    """``with Records() as records:`` keeps them, and raises what the formatter raises."""
+    """``with Records() as records:`` keeps the records, and raises errors of the formatter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Records(logging.Handler):
         self.all.append(record)
 
     def of(self, event: type[Event]) -> list[dict[str, Any]]:
-        """The fields of all records of an event."""
+        """Return the fields of all records of an event."""
         return [line for line in self.lines if line.get("event") == event.name]
 
     async def until(self, event: type[Event]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ __all__ = ["lag", "routed", "routed_database"]
 
 @pytest.fixture
 def lag(app: App) -> Iterator[None]:
-    """Replicas show what is committed half a second later."""
+    """Delay commits on the replicas by half a second."""
     for replica in app.cluster.replicas:
         replica.set(recovery_min_apply_delay="500ms")
     yield

@@ -1,4 +1,4 @@
-"""What tests do on servers: short and long statements, a write at once, a look at questions."""
+"""Operations on servers: short and long statements, an immediate write, a record of queries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 
 ONE = text("SELECT 1")
 LONG = text("SELECT pg_sleep(60)")
-"""It is stopped before it ends."""
+"""A statement that is cancelled before it ends."""
 
 
 async def at_once(db: ServerDatabase) -> None:
-    """Take the turn, and give it back."""
+    """Acquire the turn, and release it."""
     async with db.write() as session:
         await session.execute(ONE)
 
 
 def questions_of(monkeypatch: pytest.MonkeyPatch, db: ServerDatabase) -> list[str]:
-    """Return what servers are asked outside of transactions from now on: how far they are."""
+    """Return a list of future queries outside transactions, which ask servers for positions."""
     found: list[str] = []
     driver: Any = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
     rows = driver.rows

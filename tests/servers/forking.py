@@ -1,7 +1,7 @@
-"""A program that forks as SQLAlchemy says: ``python -m tests.servers.forking URL REPLICA``.
+"""A program that forks as SQLAlchemy documents: ``python -m tests.servers.forking URL REPLICA``.
 
-It prints the server's processes of the parent's connections, those of the child's after
-``dispose(close=False)``, and those of the parent's again. A child that hangs is ended by its alarm.
+It prints the server processes of the parent's connections, of the child's connections after
+``dispose(close=False)``, and again of the parent's. A child that hangs is ended by its alarm.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def processes(db: ServerDatabase) -> str:
 
 
 async def run_twice(db: ServerDatabase) -> None:
-    """Run a function that fails at its first run, as a deadlock has it fail."""
+    """Run a function whose first run fails as in a deadlock."""
     runs = count(1)
 
     def fail_once(connection: Connection) -> None:
@@ -43,7 +43,7 @@ async def run_twice(db: ServerDatabase) -> None:
 
 
 def assert_counted_here(db: ServerDatabase) -> None:
-    """What is counted begins at zero in the child, and goes on there."""
+    """Check that counters start at zero in the child, and count there."""
     found = db.statistics()
     assert found.retried == 0
     for one in found.engines:
@@ -55,7 +55,7 @@ def assert_counted_here(db: ServerDatabase) -> None:
 
 
 async def in_child(db: ServerDatabase) -> str:
-    """Let go of the parent's connections, and use others."""
+    """Discard the parent's connections, and use new ones."""
     for engine in (db.writer_engine, db.reader_engine):
         await engine.dispose(close=False)
     found = await processes(db)
@@ -73,7 +73,7 @@ def main(url: str, replica: str) -> None:
     loop.run_until_complete(db.open())
     loop.run_until_complete(run_twice(db))
     say(loop.run_until_complete(processes(db)))
-    with warnings.catch_warnings():  # from 3.12 on, of threads
+    with warnings.catch_warnings():  # from 3.12 on, about threads
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if not pid:

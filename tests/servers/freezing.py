@@ -1,4 +1,4 @@
-"""Servers that do not answer, and what has to be left when something has ended beside them."""
+"""Servers that do not respond, and the required state after an operation on them has ended."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sa_sqlite_pool.servers.pool import ServerPool
 from tests.postgresql import until
 
 SOON_SECONDS = 8.0
-"""Longer than connecting takes in vain, and far less than forever."""
+"""Longer than a failing connection attempt takes, and far less than forever."""
 
 A_MOMENT_SECONDS = 4.5
-"""Longer than a server may take to answer, and less than connecting takes in vain."""
+"""Longer than a server may take to respond, and less than a failing connection attempt."""
 
 
 @contextmanager
 def frozen_later(*servers: PostgreSQL) -> Iterator[Callable[[], None]]:
-    """Give a function that stops ``servers`` where they are; they go on after the block.
+    """Yield a function that suspends ``servers``; they resume after the block.
 
-    All of their processes stand still, and the system still accepts connections for them.
+    All their processes are suspended, but the system still accepts connections for them.
     """
 
     def freeze() -> None:
@@ -39,7 +39,7 @@ def frozen_later(*servers: PostgreSQL) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def frozen(*servers: PostgreSQL) -> Iterator[None]:
-    """``servers`` stand still in the block."""
+    """Suspend ``servers`` during the block."""
     with frozen_later(*servers) as freeze:
         freeze()
         yield
@@ -47,7 +47,7 @@ def frozen(*servers: PostgreSQL) -> Iterator[None]:
 
 @contextmanager
 def standing_still(*replicas: PostgreSQL) -> Iterator[None]:
-    """``replicas`` replay nothing until the block ends: they answer, and show nothing new."""
+    """Pause replay on ``replicas`` during the block: they respond, but show no new commits."""
     for replica in replicas:
         replica.sql("SELECT pg_wal_replay_pause()")
     try:
@@ -69,7 +69,7 @@ async def soon(work: Awaitable[Any], seconds: float = SOON_SECONDS) -> BaseExcep
 
 @asynccontextmanager
 async def nothing_left(db: ServerDatabase) -> AsyncIterator[None]:
-    """No permit is taken after the block, and no task is pending that was not before."""
+    """Check that, after the block, no permit is held, and no additional task is pending."""
     before = asyncio.all_tasks()
     yield
     for pool in pools(db):
@@ -82,17 +82,17 @@ async def nothing_left(db: ServerDatabase) -> AsyncIterator[None]:
         left = asyncio.all_tasks() - before
         return all("is down" in task.get_name() for task in left)
 
-    await until(nothing_runs, A_MOMENT_SECONDS)  # a question that is cancelled takes some time
+    await until(nothing_runs, A_MOMENT_SECONDS)  # a cancelled query takes some time to end
 
 
 def pools(db: ServerDatabase) -> list[ServerPool]:
-    """The pools of a database."""
+    """Return the pools of a database."""
     found: list[Any] = [db.writer_engine.pool, db.reader_engine.pool]
     return found
 
 
 class Barrier:
-    """Tasks that wait for each other, and then for a server that is frozen by the last of them."""
+    """Tasks that wait for each other, and then for a server that the last of them suspends."""
 
     def __init__(self, tasks: int, freeze: Callable[[], None]) -> None:
         self._missing = tasks
@@ -108,7 +108,7 @@ class Barrier:
         await self._all_here.wait()
 
     async def passed(self) -> None:
-        """Wait until each task waits for what comes next."""
+        """Wait until each task waits in its next step."""
         await self._all_here.wait()
         for _ in range(50):
             await asyncio.sleep(0)

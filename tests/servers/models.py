@@ -1,4 +1,4 @@
-"""Tables of these tests."""
+"""The tables of these tests."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ async def create_accounts(db: ServerDatabase, number: int = 1, balance: int = 0)
 
 
 async def ready(db: ServerDatabase, app: App) -> None:
-    """Create the table with account 1, and wait until the replicas show it."""
+    """Create the table with account 1, and wait until it is visible on the replicas."""
     await create_accounts(db)
     await until(app.cluster.caught_up)

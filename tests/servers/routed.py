@@ -25,7 +25,7 @@ from .models import Account, Base
 
 KINDS = ("plain", "facade")
 
-# The backends of the test's own database, without the one that asks.
+# The backends of the test's own database, except the querying one.
 _BACKENDS = """
 FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend'
@@ -37,7 +37,7 @@ WHERE datname = current_database() AND backend_type = 'client backend'
 class Routed:
     """A session maker over ``writer``, the primary, and ``reader``, the replica.
 
-    ``went`` are the statements of its sessions, each as ``"reader"`` or ``"writer"``.
+    ``went`` lists the destination of each statement of its sessions: ``"reader"`` or ``"writer"``.
     """
 
     app: App
@@ -48,11 +48,11 @@ class Routed:
 
     @property
     def replica(self) -> PostgreSQL:
-        """The server that reads."""
+        """The server that serves reads."""
         return self.app.cluster.replicas[0]
 
     def watch(self) -> None:
-        """Note from now on where statements go."""
+        """Record the destinations of statements from now on."""
         for name, engine in (("writer", self.writer), ("reader", self.reader)):
             event.listen(
                 engine.sync_engine,
@@ -61,13 +61,13 @@ class Routed:
             )
 
     async def balance(self) -> int:
-        """Return what account 1 has, on the primary."""
+        """Return the balance of account 1 on the primary."""
         async with self.writer.connect() as connection:
             found = await connection.scalar(text("SELECT balance FROM accounts WHERE id = 1"))
             return int(found or 0)
 
     async def in_transaction(self) -> int:
-        """Return how many connections are in a transaction on the replica."""
+        """Return the number of connections in a transaction on the replica."""
         sql = f"SELECT count(*) {_BACKENDS} AND state LIKE 'idle in transaction%'"
         return int(self.app.sql(sql, self.replica))
 
@@ -79,13 +79,13 @@ class Routed:
         await until(lambda: self.app.sql(sql, self.replica) == "0")
 
     async def caught_up(self) -> None:
-        """Wait until the replica shows all that the primary has."""
+        """Wait until the replica has everything that the primary has."""
         await until(self.app.cluster.caught_up)
 
 
 @asynccontextmanager
 async def open_routed(app: App, kind: str) -> AsyncIterator[Routed]:
-    """Open engines, plain ones or a facade's, with account 1 of 10 on both servers, and no more."""
+    """Open engines, plain ones or a facade's, with only account 1, of 10, on both servers."""
     replica = app.cluster.replicas[0]
     async with _engines(app, kind, replica) as routed:
         async with routed.writer.begin() as connection:
@@ -114,7 +114,7 @@ async def _engines(app: App, kind: str, replica: PostgreSQL) -> AsyncIterator[Ro
 
 @pytest.fixture(scope="session")
 def routed_database(cluster: Cluster) -> Iterator[str]:
-    """The name of a database for the tests of routing, one after the other."""
+    """Provide the name of a database that the tests of routing use one after the other."""
     cluster.primary.sql("CREATE DATABASE routed")
     wait_until(cluster.caught_up)
     yield "routed"
@@ -125,12 +125,12 @@ def routed_database(cluster: Cluster) -> Iterator[str]:
 async def routed(
     cluster: Cluster, routed_database: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[Routed]:
-    """Auto sessions, over each kind of engines and with each driver."""
+    """Provide auto sessions, over each kind of engines and with each driver."""
     kind, driver = request.param.split("-")
     pytest.importorskip(driver)
     async with open_routed(App(cluster, routed_database, driver), kind) as found:
         yield found
-        gc.collect()  # cursors that a test has left: its own filter of warnings counts here
+        gc.collect()  # frees cursors that a test has left while its own warning filters apply
 
 
 async def increase(session: AsyncSession, by: int = 1) -> None:

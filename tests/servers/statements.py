@@ -1,4 +1,4 @@
-"""A corpus: statements that act, and innocent ones with the same words, for PostgreSQL."""
+"""A corpus of statements with effects, and innocent ones with the same words, for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CREATE TABLE words (id int PRIMARY KEY, "into" text, "for" text, delete int, upd
 INSERT INTO words VALUES (1, 'into', 'for', 1, 2, 3, 'nextval(1)', '{1,2,3}');
 CREATE FUNCTION quiet() RETURNS void LANGUAGE sql AS '';
 """
-"""What the statements need. ``numbers`` is the sequence."""
+"""The objects that the statements need. ``numbers`` is the sequence."""
 
 # -- texts --------------------------------------------------------------------------------------
 
 ACTING = [
-    # functions that act, however they are called
+    # functions with effects, however they are called
     "SELECT nextval('numbers')",
     "select pg_catalog.NextVal ('numbers')",
     "SELECT \"nextval\"('numbers')",
@@ -64,7 +64,7 @@ ACTING = [
     "SELECT pg_export_snapshot()",
     "SELECT setseed(0.5)",
     "SELECT query_to_xml('SELECT nextval(''numbers'')', true, true, '')",
-    # strings and comments in which nothing is hidden
+    # strings and comments that hide nothing
     r"SELECT E'it\'s', nextval('numbers') --'",
     "SELECT E'a'\n'b\\'', nextval('numbers') --'",
     r"SELECT 'it\', nextval('numbers') --'",
@@ -87,7 +87,7 @@ ACTING = [
     "WITH a AS (SELECT * FROM words FOR KEY SHARE) SELECT * FROM a",
     "SELECT * FROM words WHERE id = 1. FOR UPDATE",
     "SELECT (SELECT id FROM words LIMIT 1 FOR UPDATE)",
-    # changes in what begins like a read
+    # changes in statements that begin like a read
     "WITH a AS (DELETE FROM words RETURNING id) SELECT * FROM a",
     "WITH a AS MATERIALIZED (UPDATE words SET delete = 2 RETURNING id) SELECT * FROM a",
     "WITH a AS NOT MATERIALIZED (INSERT INTO words (id) VALUES (2) RETURNING id) SELECT * FROM a",
@@ -107,7 +107,7 @@ ACTING = [
     "EXPLAIN (ANALYZE) WITH a AS (SELECT 1) DELETE FROM words",
     "EXPLAIN ANALYZE SELECT * FROM words FOR UPDATE",
     "EXPLAIN ANALYZE CREATE TABLE others AS SELECT 1",
-    # what does not begin like one
+    # statements that do not begin like a read
     "INSERT INTO words (id) VALUES (2)",
     "/* SELECT */ UPDATE words SET delete = 2",
     "-- SELECT\nDELETE FROM words",
@@ -125,7 +125,7 @@ ACTING = [
 ]
 
 SEVERAL = ["SELECT 1; SELECT 2", "SELECT 1; DELETE FROM words;", "SHOW ALL; SELECT 1"]
-"""Several statements in one text, most of which a driver refuses by itself."""
+"""Several statements in one text, most of which the driver itself refuses."""
 
 INNOCENT = [
     "SELECT 1",
@@ -158,7 +158,7 @@ INNOCENT = [
     "SELECT id AS nextval, id AS lo_id FROM words",
     'SELECT 1 AS "FOR UPDATE", 2 AS "; DELETE FROM words"',
     r"""SELECT 1 AS U&"d\0061ta" """,
-    # what the words mean elsewhere
+    # other meanings of the words
     "SELECT substring('abc' FROM 1 FOR 2), overlay('abc' PLACING 'x' FROM 1 FOR 2)",
     "SELECT substring(nextval FOR 3) FROM words",
     "SELECT extract(year FROM now()), trim(LEADING 'x' FROM 'xy')",
@@ -167,7 +167,7 @@ INNOCENT = [
     "EXPLAIN (FORMAT JSON) UPDATE words SET delete = 1",
     "EXPLAIN (COSTS off, ANALYZE) SELECT 1",
     "EXPLAIN ANALYZE VERBOSE SELECT * FROM words",
-    # functions that ask
+    # functions that only query
     "SELECT current_setting('app.tenant', true)",
     "SELECT random(), clock_timestamp(), gen_random_uuid(), pg_sleep(0)",
     "SELECT pg_backend_pid(), pg_is_in_recovery(), pg_last_wal_replay_lsn()",

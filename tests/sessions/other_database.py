@@ -1,4 +1,4 @@
-"""Another database: a dialect of its own, as an application or a library registers one.
+"""Another database: a custom dialect, as registered by an application or a library.
 
 ``sqlite+threaded`` runs Python's ``sqlite3`` in threads, without aiosqlite and this package. Each
 statement, COMMIT and ROLLBACK is awaited.
@@ -37,14 +37,14 @@ class Cursor:
         return in_thread(self._cursor.fetchmany, size or 1)
 
     async def _async_soft_close(self) -> None:
-        pass  # what SQLAlchemy awaits of an asynchronous dialect's cursors
+        pass  # SQLAlchemy awaits this for cursors of an asynchronous dialect
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
 
 class Connection:
-    """A connection that awaits the ends of its transactions."""
+    """A connection that awaits COMMIT and ROLLBACK."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""An auto session whose reader is beside its transaction, and what it does."""
+"""An auto session whose reader is beside its transaction, and its operations."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def write(session: AsyncSession) -> None:
 
 
 async def committed(maker: Maker) -> None:
-    """Another session adds one."""
+    """Commit one addition in another session."""
     async with maker(role="writer") as other, other.begin():
         await write(other)
 
 
 async def stream(session: AsyncSession) -> Any:
-    """One of many rows has been read."""
+    """Return a stream from which one of many rows has been read."""
     result = await session.stream(
         text(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "

@@ -59,8 +59,8 @@ def main(
     differences = known_differences(version)
     comparison = compare(stock, ours, differences)
     if comparison.unexpected:
-        # A test that measures time may fail on a busy machine. Its file is run again, since a test
-        # may depend on what came before it there. One that has hung has no second chance.
+        # A test that measures time may fail on a busy machine. Its whole file is run again, since a
+        # test may depend on earlier ones there. A test that has hung is not run again.
         names = {name.partition("::")[0] for name in comparison.unexpected}
         files = [[source / name] for name in sorted(names) if (source / name).exists()]
         again = run("SQLitePool", files, "again")

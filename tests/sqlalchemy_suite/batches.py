@@ -1,4 +1,4 @@
-"""The test files, in batches that take about as long as one another."""
+"""The test files, in batches of about equal duration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDERS = (
 """Left out: profiles, typing, and the dialects of other databases."""
 
 BATCH_BYTES = 450_000
-"""Of test code: some 20 batches, each a minute or two of one process."""
+"""The size of test code in a batch: about 20 batches, each a minute or two of one process."""
 
 
 def batches(source: Path, only: Sequence[str]) -> list[list[Path]]:
@@ -43,6 +43,6 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_for_this_python(file: Path) -> bool:
-    """Return False if its name ends in a later version, such as ``_py314``."""
+    """Return False if the file name ends in a later version, such as ``_py314``."""
     version = re.search(r"_py3(\d+)$", file.stem)
     return version is None or sys.version_info >= (3, int(version[1]))

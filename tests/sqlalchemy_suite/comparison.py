@@ -1,4 +1,4 @@
-"""What a run on ``SQLitePool`` says beside one on the stock pool."""
+"""The comparison of a run on ``SQLitePool`` with one on the stock pool."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Comparison:
     """Names of tests, sorted."""
 
     unexpected: dict[str, str]
-    """Passed on stock and not on ours, and no known difference; with what was said of them."""
+    """Passed on stock but not on ours, without being a known difference; with their failures."""
     known: list[str]
-    """Passed on stock and not on ours, and written down."""
+    """Passed on stock but not on ours, and recorded as a known difference."""
     outdated: list[str]
-    """Written down, and passed on both."""
+    """Recorded as a known difference, but passed on both."""
     better: list[str]
-    """Failed on stock and passed on ours."""
+    """Failed on stock, but passed on ours."""
 
 
 def compare(stock: Outcomes, ours: Outcomes, differences: Sequence[Difference]) -> Comparison:
@@ -32,7 +32,7 @@ def compare(stock: Outcomes, ours: Outcomes, differences: Sequence[Difference]) 
             known.append(name)
         else:
             unexpected[name] = ours.failed.get(name, _left_out(name, ours))
-    # A process that did not end is no test of stock's, and a failure all the same.
+    # A process that did not end is not among stock's tests, but still a failure.
     for name in sorted(ours.failed.keys() - stock.failed.keys() - stock.passed - stock.skipped):
         unexpected[name] = ours.failed[name]
     both = stock.passed & ours.passed

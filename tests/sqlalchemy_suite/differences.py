@@ -1,4 +1,4 @@
-"""The known differences: tests that pass on the stock pool alone, each with the reason."""
+"""The known differences: tests that pass only on the stock pool, each with the reason."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Difference:
     """A line of ``differences.txt``."""
 
     test: str
-    """Its node id, without the version of SQLite; without brackets it means all parameters."""
+    """The node id of the test, without SQLite's version; without brackets, for all parameters."""
     reason: str
 
     def covers(self, name: str) -> bool:
-        """Return True if this line is about the test of that name."""
+        """Return True if this line applies to the test of that name."""
         return name == self.test or name.startswith(f"{self.test}[")
 
 
 def known_differences(sqlalchemy_version: str, text: str | None = None) -> list[Difference]:
-    """Parse the file: reasons begin a line, tests are indented below them.
+    """Parse the file: reasons start at the beginning of a line, tests are indented below them.
 
-    A test that only one line of SQLAlchemy has, or fails on, is followed by `` # 2.0 only``.
+    A test that exists, or fails, only on one release line of SQLAlchemy has a `` # 2.0 only``.
     """
     result: list[Difference] = []
     reason: list[str] = []

@@ -1,4 +1,4 @@
-"""What the processes of a run have recorded."""
+"""The records of the processes of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _DATABASE = re.compile(r"_sqlite\+aiosqlite_async(_\d+)+(?=::|$)")
-"""What SQLAlchemy's plugin adds to the name of a class: driver and version."""
+"""The suffix that SQLAlchemy's plugin adds to the name of a class: driver and version."""
 
 
 @dataclass
@@ -18,14 +18,14 @@ class Outcomes:
     passed: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
-    """With the text of the failure; a test that hung or that ended its process is among them."""
+    """Failed tests with the failure text, including tests that hung or ended their process."""
     ended_early: set[str] = field(default_factory=set)
-    """Those among the failed that hung or ended their process."""
+    """The failed tests that hung or ended their process."""
     pools: set[str] = field(default_factory=set)
-    """Class names of the pools that engines got where a test names none."""
+    """Class names of the pools that engines used if a test names none."""
 
     def update(self, other: Outcomes) -> None:
-        """Add what another process recorded."""
+        """Add the outcomes of another process."""
         self.passed |= other.passed
         self.skipped |= other.skipped
         self.failed |= other.failed
@@ -49,7 +49,7 @@ class Outcomes:
 
 @dataclass
 class Records:
-    """Records of one batch, by one process or by several that continued one another."""
+    """The records of one batch, by one process or by several that continued one another."""
 
     outcomes: Outcomes
     unfinished: str | None
@@ -59,7 +59,7 @@ class Records:
 
 
 def read(path: Path) -> Records:
-    """Read a file that `plugin.py` wrote. A test is passed if nothing else was recorded of it."""
+    """Read a file that `plugin.py` wrote. A test has passed if nothing else was recorded for it."""
     outcomes = Outcomes()
     running: str | None = None
     finished = False

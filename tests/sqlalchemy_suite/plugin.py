@@ -1,7 +1,7 @@
 """Pytest plugin of one run: choose the pool, record every outcome, end a test that hangs.
 
 Loaded with ``-p`` beside the `conftest.py` of SQLAlchemy's suite. Its settings are environment
-variables, since that `conftest.py` reads all options by itself. `outcomes.py` reads the records.
+variables, since that `conftest.py` parses all options itself. `outcomes.py` reads the records.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .watchdog import time_limit
 POOL = "SA_SUITE_POOL"
 """``stock``, or ``SQLitePool``."""
 RECORDS = "SA_SUITE_RECORDS"
-"""The file that records are appended to, a JSON array a line."""
+"""The file to which records are appended, one JSON array per line."""
 TEST_TIMEOUT = "SA_SUITE_TEST_TIMEOUT"
-"""Seconds that a test may take. The process then ends."""
+"""The time limit of a test in seconds, after which the process ends."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _choose_pool(name: str, recorder: Recorder) -> None:
-    """Decide the pool of every aiosqlite engine for which a test names none.
+    """Set the pool of every aiosqlite engine for which a test names none.
 
     ``create_engine()`` calls ``get_dialect_pool_class()`` for these alone (engine/create.py).
     """
@@ -54,7 +54,7 @@ def _choose_pool(name: str, recorder: Recorder) -> None:
 
 
 class Recorder:
-    """Record of one process. A process that continues another one skips what that one started."""
+    """The recorder of one process. A process that continues another one skips its tests."""
 
     def __init__(self, path: Path, test_timeout: float) -> None:
         self._pools: set[str] = set()
@@ -63,7 +63,7 @@ class Recorder:
         self._test_timeout = test_timeout
 
     def pool_chosen(self, name: str) -> None:
-        """Record the class names of pools, each once."""
+        """Record the class name of each pool once."""
         if name not in self._pools:
             self._pools.add(name)
             self._record("pool", name)
@@ -74,7 +74,7 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what was started before; SQLAlchemy's plugin has rebuilt the items by now."""
+        """Skip tests that were started before; SQLAlchemy's plugin has rebuilt the items by now."""
         items[:] = [item for item in items if item.nodeid not in self._started]
 
     @pytest.hookimpl(wrapper=True)
@@ -88,7 +88,7 @@ class Recorder:
             self._record("end", item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record what is final: the call, a skipped or failed set-up, a failed end."""
+        """Record final outcomes: the call, a skipped or failed set-up, a failed teardown."""
         if report.when == "call" or report.outcome != "passed":
             self._record(report.outcome, report.nodeid, report.longreprtext)
 
@@ -99,7 +99,7 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """Record that all tests have ended; what follows is the exit of the process."""
+        """Record that all tests have ended; only the exit of the process follows."""
         self._record("finished")
 
 

@@ -1,4 +1,4 @@
-"""One pool's run of the suite: batches of test files, each in processes of its own."""
+"""One pool's run of the suite: batches of test files, each in separate processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PROJECT = Path(__file__).parents[2]
 
 EXIT_CODES = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
-# Beside a test's own limit: for starting, collecting, and exiting.
+# Added to a test's own limit, for starting, collecting and exiting.
 STARTING_OR_EXITING_S = 120.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all batches of a run have in common."""
+    """The common settings of all batches of a run."""
 
     source: Path
     pool: str
@@ -66,7 +66,7 @@ def run_all(
 
 
 def recorded(directory: Path) -> Outcomes:
-    """Return what an earlier run has recorded in `directory`."""
+    """Return the outcomes that an earlier run has recorded in `directory`."""
     outcomes = Outcomes()
     for path in sorted(directory.glob(f"*/{RECORDS}")):
         outcomes.update(read(path).outcomes)
@@ -74,10 +74,10 @@ def recorded(directory: Path) -> Outcomes:
 
 
 def run_batch(settings: Settings, files: Sequence[Path], directory: Path) -> Outcomes:
-    """Run these files. A process that ends early is followed by one for the tests that are left.
+    """Run these files. A process that ends early is followed by one for the remaining tests.
 
-    The test that was running then is failed, with the end of the log. Each process has a folder of
-    its own, so that none finds the tables of the one before it.
+    The test that was running then counts as failed, with the end of the log. Each process has its
+    own folder, so none finds the tables of the previous one.
     """
     directory.mkdir(parents=True)
     records_file = directory / RECORDS
@@ -106,8 +106,8 @@ def _run_process(
 
     Return its exit code and its log.
     """
-    # Without the user's site-packages (-s), the suite tests the SQLAlchemy that is installed, with
-    # its compiled extensions (test/conftest.py). It makes its files in the working directory.
+    # Without the user's site-packages (-s), the suite tests the installed SQLAlchemy, with its
+    # compiled extensions (test/conftest.py). It creates its files in the working directory.
     command = [sys.executable, "-s", "-m", "pytest", "-p", "tests.sqlalchemy_suite.plugin"]
     command += [f"--rootdir={settings.source}", "-c", f"{settings.source / 'pyproject.toml'}"]
     command += ["-p", "no:cacheprovider", "--capture=sys", "--maxfail=1000000", "-q"]
@@ -134,7 +134,7 @@ def _run_process(
 
 
 def _wait(process: subprocess.Popen[bytes], records_file: Path, longest_silence: float) -> None:
-    """Wait until the process has ended, or has recorded nothing for so many seconds."""
+    """Wait until the process has ended, or has recorded nothing for ``longest_silence`` seconds."""
     started = time.time()
     while process.poll() is None:
         if time.time() - max(started, records_file.stat().st_mtime) > longest_silence:
@@ -144,11 +144,11 @@ def _wait(process: subprocess.Popen[bytes], records_file: Path, longest_silence:
 
 
 def _environment(settings: Settings, records_file: Path) -> dict[str, str]:
-    """No setting of the caller's pytest reaches the suite."""
+    """Return an environment without settings of the caller's pytest."""
     inherited = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     return inherited | {
         "PYTHONPATH": f"{PROJECT}",
-        "PYTHONHASHSEED": "0",  # both pools meet the same order of sets
+        "PYTHONHASHSEED": "0",  # the same order of sets for both pools
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         plugin.POOL: settings.pool,
         plugin.RECORDS: f"{records_file}",

@@ -1,4 +1,4 @@
-"""SQLAlchemy's source distribution, which has its tests."""
+"""SQLAlchemy's source distribution, which contains its tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def unpacked(version: str, directory: Path) -> Path:
-    """Return the folder of this version's sources, downloaded by pip unless it is there."""
+    """Return the folder of this version's sources; pip downloads them unless they exist."""
     source = directory / f"sqlalchemy-{version}"
     if not source.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
@@ -21,7 +21,7 @@ def unpacked(version: str, directory: Path) -> Path:
 
 def _unpack(archive: Path, directory: Path) -> None:
     with tarfile.open(archive) as tar:
-        # Python 3.10 and 3.11 have the filter since 3.10.12 and 3.11.4 only.
+        # Python 3.10 and 3.11 only have the filter since 3.10.12 and 3.11.4.
         if hasattr(tarfile, "data_filter"):
             tar.extractall(directory, filter="data")
         else:

@@ -1,4 +1,4 @@
-"""The end of a process whose test hangs, with the places where it waits."""
+"""The end of a process whose test hangs, with the stacks that show where it waits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from greenlet import greenlet
 
 EXIT_CODE = 70
 GRACE_S = 10.0
-"""How long the thread below has for its output. A test may hang in C, with the interpreter lock."""
+"""The time for the thread's output. A test may hang in C while it holds the interpreter lock."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the process after so many seconds, with the stacks of threads, greenlets and tasks."""
+    """End the process after ``seconds``, and print the stacks of threads, greenlets and tasks."""
     timer = threading.Timer(seconds, _end_process, [seconds])
     timer.daemon = True
     timer.start()
@@ -38,7 +38,7 @@ def _end_process(seconds: float) -> None:
     assert output is not None
     print(f"\nstill running after {seconds} s", file=output, flush=True)
     faulthandler.dump_traceback(file=output, all_threads=True)
-    # SQLAlchemy runs the test in a greenlet, which no thread's stack shows while it waits.
+    # SQLAlchemy runs the test in a greenlet, which is on no thread's stack while it waits.
     for candidate in gc.get_objects():
         if isinstance(candidate, greenlet) and candidate.gr_frame is not None:
             print(f"\nwaiting greenlet {candidate!r}:", file=output)

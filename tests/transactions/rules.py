@@ -1,4 +1,4 @@
-"""Rules of a connection that has no pool."""
+"""The rules of a connection without a pool."""
 
 from __future__ import annotations
 

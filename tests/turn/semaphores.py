@@ -19,7 +19,7 @@ async def take(line: FairSemaphore, timeout: float | None = None) -> Permit:
 
 
 class HeldMutex:
-    """A mutex that is held by this thread; ``waited`` says that it was waited for all the same."""
+    """A mutex that this thread holds; ``waited`` is True if a wait for it was attempted anyway."""
 
     waited = False
 

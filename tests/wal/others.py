@@ -20,7 +20,7 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 
-# Shows itself as the package does, and is plain otherwise.
+# Marks its presence as the package does, and is otherwise plain.
 PRESENT = """
 import os, sys
 from sa_sqlite_pool.files.neighbours import Presence
@@ -29,7 +29,7 @@ presence = Presence(log)
 presence.show(os.stat(log).st_ino)
 """
 
-# Writes through the package, one transaction for each line.
+# Writes through the package, one transaction per line.
 PACKAGE = """
 import asyncio, sys
 from sqlalchemy import text
@@ -77,12 +77,12 @@ class OtherProcess:
 
     @property
     def name(self) -> str:
-        """As warnings name it."""
+        """Its name in warnings."""
         comm = Path(f"/proc/{self._process.pid}/comm").read_text().strip()
         return f"process {self._process.pid} ({comm})"
 
     def execute(self, line: str) -> str:
-        """Have it executed, and wait for the answer."""
+        """Let the process execute the line, and wait for the response."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -93,7 +93,7 @@ class OtherProcess:
         return self._process.stdout.readline().strip()
 
     def end(self) -> None:
-        """End it at once, as the system does; its transaction is rolled back by the next."""
+        """Kill it at once, as the system does; the next process rolls back its transaction."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.kill()
             self._process.communicate()

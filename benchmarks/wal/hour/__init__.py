@@ -1,7 +1,7 @@
 """The parts of ``python -m benchmarks.wal_hour``.
 
-phases.py    what goes on when
-outsider.py  another program, which stays in its read transaction
+phases.py    the activity in each phase
+outsider.py  another program, which keeps its read transaction open
 hour.py      the hour, with one database
 results.py   figures
 picture.py   docs/wal_hour.png

@@ -1,4 +1,4 @@
-"""One hour of mixed work in some minutes."""
+"""One hour of mixed work, compressed into minutes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _STAYS = 0.8
 
 @dataclass(slots=True)
 class Hour:
-    """What one run gave.
+    """The result of one run.
 
-    ``moments`` are when it began and when each phase ended, ``sizes`` moments and bytes, and
-    ``waits_s`` how long readers waited for their first answer.
+    ``moments`` are the times of the start and of the end of each phase, ``sizes`` pairs of time and
+    bytes, and ``waits_s`` the times that readers waited for their first result.
     """
 
     moments: list[float] = field(default_factory=list)
@@ -45,13 +45,13 @@ class Hour:
 
     @property
     def errors(self) -> Counter[str]:
-        """Of everything that was done."""
+        """The errors of all operations."""
         tallies = (self.writes, self.imports, self.reads, self.held_reads)
         return sum((tally.errors for tally in tallies), Counter())
 
 
 async def live(make: Make, database: Path, phases: Sequence[Phase], minute_s: float) -> Hour:
-    """All ``phases``, one after the other, a simulated minute in ``minute_s`` seconds."""
+    """Run all ``phases`` one after the other, each simulated minute in ``minute_s`` seconds."""
     hour = Hour()
     async with make(database) as door:
         with sampled(database) as hour.sizes:
@@ -64,7 +64,7 @@ async def live(make: Make, database: Path, phases: Sequence[Phase], minute_s: fl
 
 
 class _Scene:
-    """One phase while it is played."""
+    """One phase while it is running."""
 
     def __init__(self, door: Door, database: Path, hour: Hour, seconds: float) -> None:
         self._door = door
@@ -75,7 +75,7 @@ class _Scene:
         self._chooser = random.Random(0)
 
     async def play(self, phase: Phase) -> None:
-        """All that belongs to it; what does not fit into its time is left out."""
+        """Run all work of the phase; work that does not fit into its time is left out."""
         await asyncio.gather(
             self._repeat(phase.minutes * phase.writes, self._write),
             self._repeat(phase.minutes * phase.reads, self._read),

@@ -1,4 +1,4 @@
-"""Another program: it reads with plain ``sqlite3`` and stays in its read transaction.
+"""Another program: it reads with plain ``sqlite3`` and keeps its read transaction open.
 
 ``python outsider.py FILE SECONDS``.
 """

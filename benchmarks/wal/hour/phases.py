@@ -1,4 +1,4 @@
-"""What goes on in the hour of ``benchmarks.wal_hour``."""
+"""The phases of the hour of ``benchmarks.wal_hour``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Reader(enum.Enum):
-    """Who keeps a snapshot for most of a phase."""
+    """The reader that keeps a snapshot for most of a phase."""
 
     OVERLAPPING = "four readers, 400 ms each, so that there is always one"
     FORGOTTEN = "one that should have ended long ago"
@@ -17,11 +17,11 @@ class Reader(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """So many simulated minutes of the same.
+    """A number of simulated minutes with the same activity.
 
-    :param writes: transactions of one row a minute, evenly spread
-    :param reads: short ones a minute, evenly spread
-    :param imported: MiB that come in over the phase, in transactions of 500 rows
+    :param writes: one-row transactions per minute, evenly spread
+    :param reads: short reads per minute, evenly spread
+    :param imported: MiB imported during the phase, in transactions of 500 rows
     """
 
     label: str

@@ -20,19 +20,19 @@ from .phases import HOUR, Phase
 
 _INCHES = (12.0, 6.5)
 _DOTS_AN_INCH = 100
-"""1,200 dots in all."""
+"""The picture is 1,200 dots wide."""
 
 _OURS = "tab:blue"
 _IN_USE = "#a9cbe8"
 _STOCK = "tab:red"
 _READ = "#fbf3d9"
-"""Where somebody keeps a snapshot."""
+"""The background while a reader keeps a snapshot."""
 
 
 def draw(file: Path, title: str, *, stock: Hour, ours: Hour, settings: WalSettings) -> None:
-    """Both logs over the simulated minutes, the limits, and what went on.
+    """Draw both logs over the simulated minutes, the limits, and the activity.
 
-    A log file keeps its size when SQLite begins to write it anew; the frames in use tell of that.
+    A log file keeps its size when SQLite restarts it; only the frames in use show a restart.
     """
     figure = Figure(figsize=_INCHES, dpi=_DOTS_AN_INCH, layout="constrained")
     axes = figure.subplots()
@@ -93,13 +93,13 @@ def _limits(axes: Axes, settings: WalSettings) -> None:
 
 
 def _curve(hour: Hour, samples: Iterable[tuple[float, int]]) -> tuple[list[float], list[float]]:
-    """Simulated minutes and MiB."""
+    """Return simulated minutes and MiB."""
     points = [(_minute(hour.moments, at), size / MIB) for at, size in samples]
     return [minute for minute, _ in points], [mib for _, mib in points]
 
 
 def _minute(moments: Sequence[float], at: float) -> float:
-    """When in the hour; each phase has its minutes, however long it took."""
+    """Return the simulated minute; each phase has its minutes, however long it took."""
     minutes = list(accumulate((phase.minutes for phase in HOUR), initial=0))
     phase = min(max(bisect(moments, at), 1), len(HOUR))
     began, ended = moments[phase - 1], moments[phase]

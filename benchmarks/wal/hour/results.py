@@ -12,7 +12,7 @@ from .hour import Hour
 
 @dataclass(frozen=True, slots=True)
 class HourRun:
-    """The figures of one contender. Waits are the readers', until the first answer."""
+    """The figures of one contender. Waits are those of readers for the first result."""
 
     contender: str
     largest_log_mib: float
@@ -27,7 +27,7 @@ class HourRun:
 
     @classmethod
     def of(cls, contender: str, hour: Hour) -> HourRun:
-        """The figures of ``hour``."""
+        """Return the figures of ``hour``."""
         sizes = [size / MIB for _, size in hour.sizes]
         return cls(
             contender=contender,
@@ -45,7 +45,7 @@ class HourRun:
 
 @dataclass(frozen=True, slots=True)
 class HourReport:
-    """Everything that a call found out. ``logged`` is what the package had to say."""
+    """All results of a run. ``logged`` contains the package's log messages."""
 
     environment: Environment
     compress: float

@@ -1,7 +1,7 @@
 """Steady writes, in slices: contenders take turns every few seconds, each with its own file.
 
-What else the machine does hits all of them alike, and a checkpoint is still a rare event in a long
-run of writes.
+Other load on the machine affects all contenders alike, and a checkpoint is still a rare event in a
+long run of writes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .rows import Move, move_row, moves
 
 TASKS = 50
 PACE = 100
-"""Transactions a second that arrive by the clock."""
+"""Transactions per second that arrive on a fixed schedule."""
 
 _WARM_UP_S = 0.5
 _SETTLE_S = 0.2
-"""Between slices, for what the last one has left to be done."""
+"""The pause between slices, for work that the previous one has left."""
 
 
 @dataclass(slots=True)
 class Entrant:
-    """A contender with its open database, and what it has done so far."""
+    """A contender with its open database, and its results so far."""
 
     name: str
     door: Door
@@ -49,14 +49,14 @@ class Entrant:
     largest_log: int = 0
 
     async def write(self, tally: Tally, since: float | None = None) -> None:
-        """One transaction."""
+        """Run one transaction."""
         with tally.operation(since):
             async with self.door.write() as session:
                 await move_row(session, next(self.moves))
 
 
 async def closed(entrant: Entrant, tally: Tally, seconds: float) -> None:
-    """Each of fifty tasks begins a transaction when its last one has ended."""
+    """Run fifty tasks, each of which begins a transaction when its previous one has ended."""
     until = perf_counter() + seconds
 
     async def keep_writing() -> None:
@@ -67,9 +67,9 @@ async def closed(entrant: Entrant, tally: Tally, seconds: float) -> None:
 
 
 async def paced(entrant: Entrant, tally: Tally, seconds: float) -> None:
-    """A hundred transactions a second begin by the clock, whatever becomes of those before them.
+    """Begin a hundred transactions per second on schedule, whether or not earlier ones have ended.
 
-    Their time counts from the moment they were due: who was held up by a stall is not left out.
+    Their time is measured from when they were due, so delays by a stall are not left out.
     """
     moments = arrivals(perf_counter(), seconds, int(seconds * PACE))
     tasks = [asyncio.create_task(entrant.write(tally, due)) async for due in moments]
@@ -78,10 +78,10 @@ async def paced(entrant: Entrant, tally: Tally, seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``write`` writes for so many seconds, and ``slice_s`` is how long a slice is.
+    """A load: ``write`` writes for a number of seconds; ``slice_s`` is the length of a slice.
 
-    Between its slices a database is idle, and the keeper tidies it up then, if the log is large
-    enough. So a slice is long enough for checkpoints of its own.
+    Between its slices, a database is idle, and the keeper runs a checkpoint then if the log is
+    large enough. So a slice is long enough to contain checkpoints itself.
     """
 
     name: str
@@ -103,7 +103,7 @@ async def race(
     seconds: float,
     seed: int,
 ) -> list[Entrant]:
-    """Each contender writes for ``seconds`` in all, in slices; who is first moves on."""
+    """Let each contender write for ``seconds`` in total, in slices, in rotating order."""
     async with AsyncExitStack() as stack:
         entrants = []
         for number, (name, make) in enumerate(contenders.items()):

@@ -17,8 +17,8 @@ from .latency import Entrant
 class LatencyRun:
     """One contender in one round.
 
-    ``checkpoints`` are those that ended while it wrote, as far as the package counts them: SQLite's
-    own, within a COMMIT, are told to nobody.
+    ``checkpoints`` counts those that ended while it wrote, if the package counts them: SQLite's
+    own, within a COMMIT, are not reported.
     """
 
     run: Run
@@ -27,7 +27,7 @@ class LatencyRun:
 
     @classmethod
     def of(cls, entrant: Entrant, round_: int, place: int) -> LatencyRun:
-        """The figures of ``entrant``, whose file nobody has open any more."""
+        """Return the figures of ``entrant``, whose file must be closed."""
         measurement = Measurement(
             entrant.settings, entrant.seconds, entrant.warm_up, entrant.measured, None
         )
@@ -38,7 +38,7 @@ class LatencyRun:
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """One contender over all rounds. Ratios are those to a run without checkpoints."""
+    """One contender over all rounds. Ratios compare with a run without checkpoints."""
 
     summary: Summary
     checkpoints: Spread
@@ -46,7 +46,7 @@ class LatencySummary:
 
     @classmethod
     def of(cls, runs: Sequence[LatencyRun], baseline: Sequence[LatencyRun]) -> LatencySummary:
-        """``runs`` and ``baseline`` are one contender's each, in the order of rounds."""
+        """Return the summary; ``runs``, ``baseline`` are one contender's each, ordered by round."""
         return cls(
             summary=Summary.of([one.run for one in runs], [one.run for one in baseline]),
             checkpoints=Spread.of([one.checkpoints for one in runs]),
@@ -66,7 +66,7 @@ class LatencyResult:
 
 @dataclass(frozen=True, slots=True)
 class LatencyReport:
-    """Everything that a call of ``python -m benchmarks.checkpoint_latency`` found out."""
+    """All results of a run of ``python -m benchmarks.checkpoint_latency``."""
 
     environment: Environment
     rounds: int

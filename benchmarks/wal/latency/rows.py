@@ -1,4 +1,4 @@
-"""A table with three indexes: who moves one row in all of them dirties some seven pages."""
+"""A table with three indexes: moving one row in all of them dirties about seven pages."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ Move = dict[str, int]
 
 
 def fill(connection: Connection) -> None:
-    """Some 30 MiB."""
+    """Create the table, of about 30 MiB."""
     _ROWS.create(connection)
     connection.execute(_FILL, {"rows": ROWS})
 
 
 def moves(seed: int) -> Iterator[Move]:
-    """Which row goes where, without end."""
+    """Yield an endless sequence of rows and their new places."""
     chooser = random.Random(seed)
     while True:
         place = {name: chooser.randrange(-_FAR, _FAR) for name in ("to_x", "to_y", "to_z")}
@@ -70,10 +70,10 @@ def moves(seed: int) -> Iterator[Move]:
 
 
 async def move_row(session: AsyncSession, move: Move) -> None:
-    """One UPDATE of one row."""
+    """Move one row with one UPDATE."""
     await session.execute(_MOVE, move)
 
 
 def transactions(database: Path) -> int:
-    """How many have left their mark in the file."""
+    """Return the number of transactions whose effect is in the file."""
     return total(database, "v", "rows")

@@ -50,7 +50,7 @@ def downgrade() -> None:
 
 
 def customers(*items: sa.schema.SchemaItem) -> sa.Table:
-    """The table, with what this revision changes."""
+    """Return the table with ``items``, which this revision changes."""
     return sa.Table(
         "customers",
         sa.MetaData(),

@@ -14,7 +14,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# The tables as they are at this revision, not as the models are one day.
+# The tables as of this revision, not as in the models of a later day.
 orders = sa.table("orders", sa.column("id"), sa.column("total_cents"))
 lines = sa.table(
     "order_lines", sa.column("order_id"), sa.column("quantity"), sa.column("unit_price_cents")
@@ -32,4 +32,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_column("orders", "total_cents")  # no batch: SQLite drops columns since 3.35
+    op.drop_column("orders", "total_cents")  # no batch: SQLite can drop columns since 3.35

@@ -1,4 +1,4 @@
-"""A live page, to be mounted in any ASGI application: ``app.mount("/sqlite", live_page(...))``.
+"""A live page to mount in any ASGI application: ``app.mount("/sqlite", live_page(...))``.
 
 ::
 
@@ -6,7 +6,7 @@
 
     app.mount("/sqlite", live_page(db, allow=lambda request: request.user.is_admin))
 
-It needs Starlette (``pip install sa-sqlite-pool[live]``), which FastAPI brings along.
+It requires Starlette (``pip install sa-sqlite-pool[live]``), which FastAPI installs anyway.
 """
 
 from .app import Allow, LivePage, live_page

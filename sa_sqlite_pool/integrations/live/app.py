@@ -1,4 +1,4 @@
-"""The live page as an ASGI application: the access to it, and its answers."""
+"""The live page as an ASGI application: access control and responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .history import TakesStatistics
 
 Allow: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
 
-# Nothing from anywhere else, nothing inline, no frame around it.
+# No content from other origins, nothing inline, no embedding in a frame.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -63,7 +63,7 @@ _ALLOW_NEEDED: Final = (
 def live_page(
     databases: Monitored | Mapping[str, Monitored], *, allow: Allow | None = None
 ) -> LivePage:
-    """Return an ASGI application that shows what databases do now: to look at, not to change.
+    """Return an ASGI application that shows the current activity of databases, read-only.
 
     ::
 
@@ -71,14 +71,14 @@ def live_page(
         app.mount("/sqlite", live_page({"shop": db, "jobs": engine}, allow=may_see))
 
     :param databases: an :class:`~sa_sqlite_pool.SQLiteDatabase`, which need not be open, or an
-        ``AsyncEngine`` on a pool of this package, or several by their names on the page
+        ``AsyncEngine`` with a pool of this package, or a mapping of names on the page to several
     :param allow: a function of the ``starlette.requests.Request``, plain or ``async``, that returns
-        True for requests that may see the page; all others get 403. An exception of it, such as
-        ``HTTPException``, goes to the application. It is asked for each file, and again at least
-        every ten seconds while a page is open. A plain function runs on the event loop
+        True for requests that may see the page; all others receive a 403. An exception, such as
+        ``HTTPException``, propagates to the application. The function is called for each file, and
+        at least every ten seconds while a page is open. A plain function runs on the event loop
 
-    Raise :class:`~sa_sqlite_pool.ConfigurationError` without ``allow``, and for something else than
-    a database. The page needs nothing but this application, and runs nothing while no page is open.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``allow`` is missing, or ``databases`` is
+    anything else. The page loads nothing from elsewhere, and nothing runs while no page is open.
     """
     if not callable(allow):
         raise ConfigurationError(_ALLOW_NEEDED)
@@ -86,7 +86,7 @@ def live_page(
 
 
 def _sources_of(given: Monitored | Mapping[str, Monitored]) -> dict[str, TakesStatistics]:
-    """Return a function for each database, by the name on the page: "" for one without."""
+    """Return the statistics function of each database by its name on the page, "" if unnamed."""
     named = given if isinstance(given, Mapping) else {"": given}
     if not named:
         raise ConfigurationError("live_page() needs a database: live_page(db, allow=...)")
@@ -118,7 +118,7 @@ class LivePage:
         routes = [Route(path, _file(*named)) for path, named in _FILES.items()]
         routes.append(Route("/feed", self._events))
         self._router = Router(routes, redirect_slashes=False)
-        # Without an application around it, nothing else answers an HTTPException.
+        # Without an enclosing application, nothing else turns an HTTPException into a response.
         self._alone = ExceptionMiddleware(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +136,7 @@ class LivePage:
         allowed = self._allow(request)
         if inspect.isawaitable(allowed):
             allowed = await allowed
-        if not isinstance(allowed, bool):  # a method that was not called is true, too
+        if not isinstance(allowed, bool):  # a bound method that was not called is truthy, too
             raise ConfigurationError(f"allow= of live_page() returned {allowed!r}, not a bool")
         return allowed
 
@@ -148,7 +148,7 @@ class LivePage:
 
 
 class _Events(StreamingResponse):
-    """The stream of a viewer, which has left when the response ends, however it does."""
+    """The event stream of one viewer, which is closed however the response ends."""
 
     def __init__(self, feed: Feed, last: str | None) -> None:
         self._events = feed.sampler().events(last)

@@ -1,4 +1,4 @@
-"""The feed: one sampler for all viewers, which runs only while there are any."""
+"""The feed of a live page: one sampler for all viewers, which runs only while there are any."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ...system.clock import loop_time, sleep, time
 from .history import COLUMNS, History, TakesStatistics
 
 INTERVAL_SECONDS: Final = 1.0
-# A stream ends after this time, and the page asks for the next: so access is asked for again, and
-# no server waits longer for it when it stops.
+# A stream ends after this time, and the page requests the next. So access is checked again, and a
+# server that shuts down does not wait longer than this.
 STREAM_SECONDS: Final = 10.0
-# The history outlives its last viewer by this time: a page that is loaded anew, or asks again.
+# The history is kept for this time after its last viewer, for a page that reloads or reconnects.
 IDLE_SECONDS: Final = 5.0
-# How often a stop of the server is looked for.
+# How often to check whether the server is stopping.
 _STEP_SECONDS: Final = 0.2
 _MOST_DIGITS: Final = 12
-# Of clients that ask again by themselves; the page has its own way.
+# For clients that reconnect automatically; the page reconnects in its own way.
 _OPENING: Final = b"retry: 1000\n\n"
 _END: Final = b"event: end\ndata: {}\n\n"
 
 
 class Feed:
-    """The samplers of a page, one for each event loop that serves it."""
+    """The samplers of a page: one for each event loop that serves it."""
 
     def __init__(self, sources: Mapping[str, TakesStatistics]) -> None:
         self._sources = dict(sources)
@@ -47,26 +47,26 @@ class Feed:
 
 
 class Sampler:
-    """Takes a sample of each database once a second, and hands it to all viewers.
+    """Takes a sample of each database once a second, and sends it to all viewers.
 
-    A sample is encoded once for all viewers that have seen the one before.
+    A sample is encoded only once for all viewers that have seen the previous one.
     """
 
     def __init__(self, sources: Mapping[str, TakesStatistics]) -> None:
         self._histories = [History(name, source) for name, source in sources.items()]
         self.viewers = 0
         self._task: asyncio.Future[None] | None = None
-        # Both are replaced at every sample; the histories are those of the latest one.
+        # Both are replaced at every sample; the histories always describe the latest sample.
         self._sample = Sample([], 0, "")
         self._next = asyncio.Event()
 
     @property
     def running(self) -> bool:
-        """True while samples are taken."""
+        """Whether samples are being taken."""
         return self._task is not None and not self._task.done()
 
     async def events(self, last: str | None) -> AsyncGenerator[bytes, None]:
-        """Yield server-sent events until the time of a stream is over, or the server stops."""
+        """Yield server-sent events until ``STREAM_SECONDS`` are over, or the server stops."""
         until = loop_time(asyncio.get_running_loop()) + STREAM_SECONDS
         self._join()
         try:
@@ -75,7 +75,7 @@ class Sampler:
             while self.running:
                 sample, following = self._sample, self._next
                 if seen != sample.number:
-                    # sample.number - 1 has been seen by all that did not have to catch up.
+                    # All viewers that do not have to catch up have seen sample.number - 1.
                     yield sample.step if seen == sample.number - 1 else sample.whole
                     seen = sample.number
                 elif loop_time(asyncio.get_running_loop()) >= until:
@@ -100,9 +100,9 @@ class Sampler:
             while idle < IDLE_SECONDS and await _passed(INTERVAL_SECONDS):
                 idle = 0.0 if self.viewers else idle + INTERVAL_SECONDS
                 self._take(Sample(self._histories, self._sample.number + 1, self._sample.series))
-        finally:  # also if the loop ends and cancels this
+        finally:  # also if the loop ends and cancels this task
             self._task = None
-            # A new one, since the old one refers to the loop, and the loop's sampler is this.
+            # Use a new event: the old one refers to the loop, whose sampler this object is.
             reached, self._next = self._next, asyncio.Event()
             reached.set()
 
@@ -116,7 +116,7 @@ class Sampler:
 
 
 class Sample:
-    """One sample of all databases, with its number in a series without gaps."""
+    """One sample of all databases, with its number in a consecutive series."""
 
     def __init__(self, histories: list[History], number: int, series: str) -> None:
         self._histories, self.number, self.series = histories, number, series
@@ -129,12 +129,12 @@ class Sample:
 
     @cached_property
     def step(self) -> bytes:
-        """The event for viewers that have seen the sample before: the latest points."""
+        """The event for viewers that have seen the previous sample: the latest points."""
         return self._event(whole=False)
 
     @cached_property
     def whole(self) -> bytes:
-        """The event for viewers that have not: all points."""
+        """The event for all other viewers: all points."""
         return self._event(whole=True)
 
     def _event(self, *, whole: bool) -> bytes:
@@ -145,12 +145,12 @@ class Sample:
             "columns": COLUMNS,
             "databases": [history.as_dict(whole=whole) for history in self._histories],
         }
-        text = json.dumps(data, separators=(",", ":"))  # in one line, and ASCII
+        text = json.dumps(data, separators=(",", ":"))  # a single line of ASCII
         return f"id: {self.series}-{self.number}\ndata: {text}\n\n".encode()
 
 
 async def _passed(seconds: float) -> bool:
-    """Sleep; return False as soon as the server is about to stop."""
+    """Sleep for ``seconds`` and return True; return False as soon as the server is stopping."""
     until = time.monotonic() + seconds
     while not server_is_stopping():
         left = until - time.monotonic()
@@ -163,10 +163,10 @@ async def _passed(seconds: float) -> bool:
 def server_is_stopping() -> bool:
     """Return True if uvicorn runs in this process and has been asked to exit.
 
-    ASGI tells an application of the end only after its last response: uvicorn waits for all of them
-    before it sends ``lifespan.shutdown``, so an endless one must look by itself. Its handler of
-    SIGTERM is a method of its ``Server``, and ``should_exit`` of that is what ends it, also without
-    a signal. In another server a stream ends by its own limit.
+    ASGI notifies an application of shutdown only after its last response: uvicorn waits for all
+    responses before it sends ``lifespan.shutdown``, so an endless response has to check for itself.
+    uvicorn's SIGTERM handler is a method of its ``Server``, whose ``should_exit`` ends the server,
+    with or without a signal. In other servers, a stream ends at its own time limit.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return getattr(server, "should_exit", False) is True

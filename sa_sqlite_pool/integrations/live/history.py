@@ -1,4 +1,4 @@
-"""What is known of one database: its state now, and its rates in the last minutes."""
+"""The history of one database: its current state, and its rates in the last minutes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ...stats.lines import Waits
 TakesStatistics = Callable[[], DatabaseStatistics]
 Point = list[float | None]
 
-# Five minutes, at one a second.
+# Five minutes, at one point per second.
 POINTS: Final = 300
-# So many statements by their longest run, and by the time of all their runs.
+# How many statements are shown by longest run, and how many by total time.
 SLOWEST: Final = 15
 
 COLUMNS: Final = (
@@ -35,11 +35,11 @@ COLUMNS: Final = (
     "in_line",
     "wal_bytes",
 )
-"""The numbers of a point: the clock, rates a second, and means of the waits that have ended."""
+"""The numbers of a point: time, rates per second, and mean durations of waits that have ended."""
 
 
 class History:
-    """The samples of one database: the last ``POINTS`` of its rates, and its latest state."""
+    """The samples of one database: the last ``POINTS`` points of rates, and the latest state."""
 
     def __init__(self, name: str, source: TakesStatistics) -> None:
         self._name, self._source = name, source
@@ -50,12 +50,12 @@ class History:
         self._problem: str | None = None
 
     def clear(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._points.clear()
         self._earlier = self._latest = None
 
     def sample(self, at: float) -> None:
-        """Take a sample at the time ``at``. What goes wrong is shown in its place."""
+        """Take a sample at the time ``at``. If that fails, the error is shown instead."""
         self._latest = None
         try:
             now = self._source()
@@ -63,7 +63,7 @@ class History:
             self._fail(str(error))
         except Exception as error:
             if self._problem is None:
-                # The only one of a page has no name there, but that of its file once it was seen.
+                # The only database of a page has no name there; use its file name if it is known.
                 name = self._name or self._shown.get("name", "the database")
                 event = StatisticsFailed(database=name, error=repr(error))
                 log(event, "no statistics of %s", name, error=error)
@@ -83,7 +83,7 @@ class History:
         self._earlier = light
 
     def as_dict(self, *, whole: bool) -> dict[str, Any]:
-        """Return the state, and the points: all of them, or the latest alone."""
+        """Return the state and the points: all points, or only the latest."""
         latest = [] if self._latest is None else [self._latest]
         return {
             "name": self._name,
@@ -94,7 +94,7 @@ class History:
 
 
 def _without_texts(now: DatabaseStatistics) -> DatabaseStatistics:
-    """Return it without the single SQL texts: most of the cost of a difference, for no rate."""
+    """Return it without the SQL texts: most of a difference's cost, and no rate needs them."""
     engines = tuple(
         replace(engine, statements=replace(engine.statements, slowest=())) for engine in now.engines
     )
@@ -128,13 +128,13 @@ def _rate(rate: float) -> float:
 
 
 def _mean_ms(waits: list[Waits]) -> float:
-    """Return the mean of the waits that were none at once, in milliseconds."""
+    """Return the mean duration of actual waits, in milliseconds; immediate grants do not count."""
     waited = sum(one.waited for one in waits)
     return round(1000 * sum(one.seconds for one in waits) / waited, 3) if waited else 0.0
 
 
 def _slowest(now: DatabaseStatistics) -> list[dict[str, Any]]:
-    """Return the slowest statements of all engines in one list."""
+    """Return the slowest statements of all engines as one list."""
     found = [(text, engine.role) for engine in now.engines for text in engine.statements.slowest]
     chosen = heapq.nlargest(SLOWEST, found, key=lambda one: one[0].longest_seconds)
     chosen += heapq.nlargest(SLOWEST, found, key=lambda one: one[0].seconds)

@@ -1,4 +1,4 @@
-"""Metrics and spans for OpenTelemetry, by its semantic conventions.
+"""Metrics and spans for OpenTelemetry, following its semantic conventions.
 
 ::
 
@@ -8,9 +8,9 @@
     instrumentation = opentelemetry.instrument(db)
 
 It records ``db.client.operation.duration`` and ``db.client.connection.*``
-(https://opentelemetry.io/docs/specs/semconv/db/database-metrics/), what the package counts, as
-``sa_sqlite_pool.*``, and a span ``sa_sqlite_pool.wait`` for each wait in line. Spans of statements
-are the matter of OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
+(https://opentelemetry.io/docs/specs/semconv/db/database-metrics/), the package's counters as
+``sa_sqlite_pool.*``, and a span ``sa_sqlite_pool.wait`` for each wait in line. For spans of
+statements, use OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
 """
 
 from .instrumentation import Instrumentation, instrument

@@ -1,4 +1,4 @@
-"""SQLAlchemy's events of an engine, recorded for OpenTelemetry as durations."""
+"""Listeners for an engine's SQLAlchemy events, which record durations for OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...system.clock import time
 from ..sources import pool_of
 from .instruments import InstrumentedEngine, Instruments
 
-# https://www.sqlite.org/lang.html; others are not recorded, so that there is an end of names.
+# https://www.sqlite.org/lang.html; others are not recorded, to limit the number of names.
 _OPERATIONS = frozenset(
     (  # noqa: SIM905
         "ALTER ANALYZE ATTACH BEGIN COMMIT CREATE DELETE DETACH DROP EXPLAIN INSERT PRAGMA REINDEX "
@@ -27,7 +27,7 @@ _BEGAN = "sa_sqlite_pool_began"
 
 @final
 class Listeners:
-    """Listeners of one engine, until they are removed."""
+    """The listeners of one engine, active until they are removed."""
 
     def __init__(self, engine: InstrumentedEngine, instruments: Instruments) -> None:
         self._engine = engine
@@ -94,7 +94,7 @@ class Listeners:
     # -- connections ----------------------------------------------------------------------------
 
     def _connected(self, _connection: Any, record: Any) -> None:
-        # SQLAlchemy's record notes when it has begun to open it (``__connect()`` in pool/base.py).
+        # SQLAlchemy's record notes when it began to connect (``__connect()`` in pool/base.py).
         seconds = max(0.0, application_time.time() - record.starttime)
         self._instruments.create_time.record(seconds, self._engine.of_pool)
 
@@ -102,7 +102,7 @@ class Listeners:
         permit = pool_of(self._engine.engine).checkouts.permit_of(record)
         if permit is not None:
             self._instruments.wait_time.record(permit.seconds_waited, self._engine.of_pool)
-            record.record_info[_BEGAN] = time.perf_counter()  # info is emptied with a connection
+            record.record_info[_BEGAN] = time.perf_counter()  # info is cleared with the connection
 
     def _checked_in(self, _connection: Any, record: Any) -> None:
         began = record.record_info.pop(_BEGAN, None)
@@ -111,7 +111,7 @@ class Listeners:
 
 
 def _operation(sql: str, context: Any) -> str | None:
-    """Return what a statement does: SQLAlchemy knows it of its own, of others the first word."""
+    """Return the operation: SQLAlchemy knows it for its own statements; else, the first word."""
     if context.isinsert:
         return "INSERT"
     if context.isupdate:
@@ -125,7 +125,7 @@ def _operation(sql: str, context: Any) -> str | None:
 
 
 def _result_code(error: BaseException) -> str | None:
-    """Return the name of SQLite's result code, ``SQLITE_CONSTRAINT_UNIQUE``; from Python 3.11 on.
+    """Return the name of SQLite's result code, such as ``SQLITE_BUSY`` (Python 3.11 and later).
 
     https://www.sqlite.org/rescode.html
     """
@@ -133,5 +133,5 @@ def _result_code(error: BaseException) -> str | None:
 
 
 def error_type(error: BaseException) -> str:
-    """Return the class of an error: SQLite's result code, or else the name of the exception."""
+    """Return the type of an error: SQLite's result code, or else the name of the exception."""
     return _result_code(error) or type(error).__qualname__

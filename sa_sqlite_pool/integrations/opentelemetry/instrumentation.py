@@ -1,4 +1,4 @@
-"""What of a database, or of an engine, is recorded for OpenTelemetry, and until when."""
+"""The instrumentation of a database or an engine for OpenTelemetry, until it is removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .instruments import SCOPE, InstrumentedEngine, Instruments
 
 _NANOSECONDS = 1_000_000_000
 
-# What a span says of a wait.
+# The names of waits in spans.
 _NAMES = {
     WaitedFor.TURN: "turn",
     WaitedFor.PROCESS: "process",
@@ -36,10 +36,10 @@ def instrument(
     *,
     name: str | None = None,
 ) -> Instrumentation:
-    """Record metrics and waits of a database, or of an engine of one's own, from now on.
+    """Record metrics and waits of a database, or of the application's own engine, from now on.
 
-    It may be called before the database is open, and before the providers are set. Any number of
-    databases may be instrumented; ``db.namespace`` tells them apart.
+    It may be called before the database is opened, and before the providers are set. Any number of
+    databases may be instrumented; ``db.namespace`` distinguishes them.
 
     :param monitored: a :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with a pool of this
         package
@@ -47,8 +47,8 @@ def instrument(
     :param tracer_provider: records the spans, by default the global one
     :param name: the value of ``db.namespace``; by default the name of the file
 
-    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is instrumented already, and for an
-    engine with another pool.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is already instrumented, or is an engine
+    with another pool.
     """
     source = Source(monitored, name)
     for earlier in list(_instrumentations):
@@ -67,7 +67,7 @@ def instrument(
 
 @final
 class Instrumentation:
-    """What :func:`instrument` has done; :meth:`uninstrument` undoes it."""
+    """The result of :func:`instrument`; :meth:`uninstrument` undoes it."""
 
     def __init__(self, source: Source, instruments: Instruments, tracer: trace.Tracer) -> None:
         self.source = source
@@ -80,7 +80,7 @@ class Instrumentation:
         instruments.add(source, self._engines)
 
     def uninstrument(self) -> None:
-        """Record nothing of it any more. Calling it again does nothing."""
+        """Stop recording. Calling this again does nothing."""
         with _mutex:
             if self not in _instrumentations:
                 return
@@ -95,15 +95,15 @@ class Instrumentation:
 _instrumentations: set[Instrumentation] = set()
 _mutex = new_lock()
 
-# An instrument of OpenTelemetry keeps its callbacks for ever, and one of a name that it knows takes
-# none: each provider has one set, for all databases.
+# An OpenTelemetry instrument keeps its callbacks for ever, and another instrument of the same name
+# accepts none. So each provider has one set of instruments, for all databases.
 _by_provider: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
 _global: list[Instruments] = []
 
 
 def _instruments_of(provider: MeterProvider | None) -> Instruments:
     if provider is None or provider is metrics.get_meter_provider():
-        if not _global:  # its provider may be set later
+        if not _global:  # the global provider may be set later
             _global.append(Instruments(metrics.get_meter(SCOPE)))
         return _global[0]
     found = _by_provider.get(provider)
@@ -114,7 +114,7 @@ def _instruments_of(provider: MeterProvider | None) -> Instruments:
 
 @final
 class _Observer:
-    """Records the waits on behalf of one engine."""
+    """An observer that records the waits of one engine."""
 
     def __init__(
         self, engine: InstrumentedEngine, instruments: Instruments, tracer: trace.Tracer
@@ -129,7 +129,7 @@ class _Observer:
             instruments.turn_wait.record(wait.seconds, engine.of_database)
         elif wait.what is WaitedFor.PROCESS:
             instruments.process_wait.record(wait.seconds, engine.of_database)
-        # The turn is the checkout of a writer.
+        # For a writer, acquiring the turn is the checkout.
         gives = WaitedFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
         is_checkout = wait.what in {WaitedFor.CONNECTION, WaitedFor.READER, gives}
         if is_checkout and isinstance(wait.error, exc.TimeoutError):
@@ -149,7 +149,7 @@ class _Observer:
 
 
 def _describe(span: Span, wait: ObservedWait) -> None:
-    """Add the holder, as it was when the wait began, and how the wait ended."""
+    """Add the holder, as it was when the wait began, and the outcome of the wait."""
     found: dict[str, Any] = {}
     if wait.holder is not None:
         found["holder.task"] = wait.holder.task
@@ -162,5 +162,5 @@ def _describe(span: Span, wait: ObservedWait) -> None:
             span.set_attribute(f"{SCOPE}.{key}", value)
     if wait.error is not None:
         span.set_attribute("error.type", error_type(wait.error))
-        if isinstance(wait.error, Exception):  # or it is a cancellation
+        if isinstance(wait.error, Exception):  # otherwise, it is a cancellation
             span.set_status(Status(StatusCode.ERROR, str(wait.error)))

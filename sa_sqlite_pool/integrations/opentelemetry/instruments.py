@@ -1,4 +1,4 @@
-"""OpenTelemetry's instruments of one meter provider, for all databases that it records."""
+"""The OpenTelemetry instruments of one meter provider, for all databases that it records."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BY_CONVENTION = frozenset(
     {"connections", "connections.max", "connections.waiting", "connections.wait"}
 )
 
-# Seconds for which one snapshot is good: that of the other instruments of one collection.
+# Seconds for which a snapshot is reused, by the other instruments of the same collection.
 _FRESH_SECONDS = 1.0
 
 
 @final
 class InstrumentedEngine:
-    """An engine, with the attributes of what is recorded of it."""
+    """An engine, with the attributes of its measurements."""
 
     def __init__(self, name: str, engine: Engine) -> None:
         role = pool_of(engine).role.value
@@ -43,14 +43,14 @@ class InstrumentedEngine:
 
 @final
 class Instruments:
-    """All instruments. Databases come and go; a collection takes those that there are."""
+    """All instruments. Databases are added and removed; a collection reads the current ones."""
 
     def __init__(self, meter: Meter) -> None:
         self._sources: dict[Source, list[InstrumentedEngine]] = {}
         self._mutex = new_lock()
         self._snapshots: list[tuple[Source, DatabaseStatistics]] = []
         self._taken_at = float("-inf")
-        self._seen: set[str] = set()  # instruments that have had them
+        self._seen: set[str] = set()  # instruments that have read the current snapshots
         self._observe_figures(meter)
         self._observe_connections(meter)
         self._make_recorded(meter)
@@ -64,7 +64,7 @@ class Instruments:
             self._sources.pop(source, None)
             self._snapshots = [one for one in self._snapshots if one[0] is not source]
 
-    # -- what is recorded when it happens -------------------------------------------------------
+    # -- instruments recorded at the event ------------------------------------------------------
 
     def _make_recorded(self, meter: Meter) -> None:
         def histogram(name: str, description: str) -> Any:
@@ -101,7 +101,7 @@ class Instruments:
         self.process_wait = histograms.pop("turn.process_wait")
         assert not histograms
 
-    # -- what is read when it is collected ------------------------------------------------------
+    # -- instruments read at collection ---------------------------------------------------------
 
     def _observe_figures(self, meter: Meter) -> None:
         create = {
@@ -155,9 +155,9 @@ class Instruments:
                 yield engine, found.engine(engine.role)
 
     def _current(self, asks: str) -> list[tuple[Source, DatabaseStatistics]]:
-        """Return the statistics of all databases that are open, one snapshot for a collection.
+        """Return the statistics of all open databases: one snapshot for each collection.
 
-        A collection asks for each instrument once: the one that ``asks`` again is of the next.
+        A collection reads each instrument once: one that ``asks`` again starts the next collection.
         """
         with self._mutex:
             now = time.monotonic()
@@ -180,5 +180,5 @@ def _connections(
         yield Observation(connections.on_loan, {**pool, "db.client.connection.state": "used"})
     elif name == "pending_requests":
         yield Observation(found.waiting, pool)
-    elif connections.capacity is not None:  # none is closed above pool_size: both are the same
+    elif connections.capacity is not None:  # no idle connection is closed: both limits are equal
         yield Observation(connections.capacity, pool)

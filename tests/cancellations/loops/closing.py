@@ -1,4 +1,4 @@
-"""A database is closed while the tasks of several loops use it, again and again."""
+"""A database is closed repeatedly while the tasks of several loops use it."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from .kinds import MakeLoop
 from .threads import in_thread
 
 _LOAD = Load(("facade",), everything, any_moment)
-# The last is aiosqlite's, of a raw connection.
+# The last is raised by aiosqlite, on a raw connection.
 _ERRORS_OF_CLOSING = (DatabaseClosedError, OperationalError, ValueError)
 _TIMEOUTS = (0.0, 0.02, 0.3)
-_SLACK_SECONDS = 3.0  # the half second for what was told to stop, and for the machine
-# Their transactions are several: an error of one says nothing about the others.
+_SLACK_SECONDS = 3.0  # the half second for operations told to stop, and for a slow machine
+# These run several transactions: an error of one says nothing about the others.
 _GROUPS = ("functions together", "one of a group fails")
 
 
 @dataclass(frozen=True)
 class ClosingResult:
-    """How often it was closed, what that has done to the tasks, and to what they wrote."""
+    """The number of closes, and the outcomes of the tasks and of their writes."""
 
     seed: int
     rounds: int
@@ -67,9 +67,9 @@ def run_closing(
     others: Mapping[str, MakeLoop],
     on_progress: OnProgress = lambda _: None,
 ) -> ClosingResult:
-    """Close so many databases, each while this loop and the others work on it.
+    """Close a number of databases, each while this loop and the others use it.
 
-    Raises ``AssertionError`` with the seed for whatever is lost, left behind, late or noisy.
+    Raise ``AssertionError`` with the seed for anything that is lost, left behind, late or noisy.
     """
     started, errors, fates = time.monotonic(), Counter[str](), Counter[Fate]()
     for number in range(rounds):
@@ -99,7 +99,7 @@ def run_closing(
 
 
 class _Round:
-    """One database, from its tables to its end."""
+    """One database, from the creation of its tables to its close."""
 
     def __init__(self, path: Path, seed: str, others: Mapping[str, MakeLoop]) -> None:
         self._path = path
@@ -136,7 +136,7 @@ class _Round:
         works.append(asyncio.ensure_future(here.until_closed(self._seed)))
         await a_moment(0.2, rng)
         closing.set()
-        # By several at the same time: they wait for the same end.
+        # Several tasks close at the same time, and wait for the same end.
         timeout = rng.choice(_TIMEOUTS)
         close = partial(door.database.close, timeout)
         one_other = list(self._others.values())[:1]
@@ -154,7 +154,7 @@ class _Round:
 
 
 class _TasksUntilClosed(Tasks):
-    """Tasks of one loop, which learn by errors that the database was closed."""
+    """Tasks of one loop, which learn from errors that the database was closed."""
 
     def __init__(
         self, ledger: Ledger, closing: threading.Event, operations: list[Operation]
@@ -164,14 +164,14 @@ class _TasksUntilClosed(Tasks):
         self._operations = operations
 
     async def until_closed(self, seed: str) -> None:
-        """Return when as many tasks as work at a time were refused."""
+        """Return when as many tasks have been refused as run concurrently."""
         await self._until(
             lambda: self.errors["DatabaseClosedError"] >= TASKS, self._operations, seed
         )
 
     def _judge(self, error: BaseException, name: str, tokens: list[int]) -> None:
-        """Where it is closed tasks are refused, or stopped; what is refused is not written."""
-        # SQLAlchemy wraps what is raised where it replaces a connection that it has thrown away.
+        """Accept that a close refuses or stops tasks; refused writes must not be in the file."""
+        # SQLAlchemy wraps errors raised while it replaces a connection that it has discarded.
         cause = error.orig if type(error) is StatementError else error
         if not (self._closing.is_set() and isinstance(cause, _ERRORS_OF_CLOSING)):
             super()._judge(error, name, tokens)

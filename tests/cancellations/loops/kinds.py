@@ -1,4 +1,4 @@
-"""The event loops of asyncio and of others, and one that runs what is ready in any order."""
+"""The event loops of asyncio and of other packages, and one that runs callbacks in any order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 class ShuffledLoop(asyncio.SelectorEventLoop):
-    """What is ready at the same time runs in random order: stricter than any real loop."""
+    """A loop that runs ready callbacks in random order, which is stricter than any real loop."""
 
     def __init__(self, rng: Random) -> None:
         super().__init__()
@@ -22,14 +22,14 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         ready = self._ready  # type: ignore[attr-defined]
-        handles = [ready.popleft() for _ in range(len(ready))]  # other threads append meanwhile
+        handles = [ready.popleft() for _ in range(len(ready))]  # other threads may append
         self._rng.shuffle(handles)
         ready.extendleft(handles)
         super()._run_once()  # type: ignore[misc]
 
 
 def other_loops(count: int, seed: int) -> dict[str, MakeLoop]:
-    """So many loops by name, of all kinds that this Python and its packages have."""
+    """Return ``count`` loops by name, of all kinds available in this Python and its packages."""
     kinds: list[MakeLoop] = [asyncio.new_event_loop, partial(ShuffledLoop, Random(seed))]
     if sys.version_info >= (3, 12):
         kinds.append(_eager)

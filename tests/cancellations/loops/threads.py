@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for the loop that waits for it."""
+"""An event loop in its own thread, for the loop that waits for it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 def in_thread(
     make_loop: MakeLoop, main: Callable[[], Coroutine[Any, Any, T]], name: str, doors: list[Door]
 ) -> asyncio.Future[T]:
-    """Run ``main()`` and what it has left to do, then close the loop and end the thread.
+    """Run ``main()`` and the work that it leaves, then close the loop and end the thread.
 
-    The loop is closed when it has nothing of the ``doors`` any more. The future belongs to the
-    running loop, which goes on meanwhile.
+    The loop is closed when it no longer holds anything of the ``doors``. The future belongs to the
+    running loop, which keeps running.
     """
     outcome: Future[T] = Future()
 
