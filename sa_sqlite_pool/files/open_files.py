@@ -231,8 +231,9 @@ def _log_lost(path: str, what: str, then: str) -> LogLostError:
     return LogLostError(
         f"{path}-wal was {what} while connections of this process used it. {then}. Another program "
         "has deleted it; or this process has opened and closed the database as a plain file (to "
-        "copy or send it, say), which drops SQLite's locks, and the next program that closed the "
-        "database took itself for the last: use backup() for copies"
+        "copy or send it, say: use backup()) or by another copy of SQLite (pysqlite3 or apsw "
+        "beside sqlite3), which drops SQLite's locks, and what closed the database next took "
+        "itself for the last"
     )
 
 
