@@ -8,11 +8,12 @@ any of its parts is in use. In a child process after ``fork()``, each part reset
 from __future__ import annotations
 
 import weakref
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 from .files.location import Location
 from .files.neighbours import describe_writer
 from .mutex import new_lock
+from .settings import Role
 from .system.forks import renew_after_fork
 from .system.weak_objects import WeakObjects
 from .turn.snapshots import Snapshots
@@ -23,8 +24,16 @@ from .wal.keeper import WalKeeper
 class ClosesAtRest(Protocol):
     """The interface of a pool to other pools on the same file."""
 
+    role: ClassVar[Role]
+
     def close_at_rest(self) -> None:
         """Close the connections that are at rest, in this thread."""
+
+    def retire(self) -> None:
+        """Close each connection that is checked out when it is returned."""
+
+    def lends(self) -> bool:
+        """Return whether a connection is checked out."""
 
 
 @final
@@ -56,6 +65,25 @@ class DatabaseFile:
             if self._keeper is None:
                 self._keeper = WalKeeper(location, self.turn, self.snapshots)
             return self._keeper
+
+    def close_at_rest(self) -> None:
+        """Close the connections of all pools that are at rest, readers first.
+
+        A reader that is closed last leaves the log as it is.
+        """
+        for pool in sorted(self.pools, key=lambda pool: pool.role is not Role.READER):
+            pool.close_at_rest()
+
+    def leave_log(self) -> None:
+        """Close all connections, if all of them are at rest: a writer has to be the last."""
+        if not any(pool.lends() for pool in self.pools):
+            self.close_at_rest()
+
+    def retire(self) -> None:
+        """Close all connections, those that are checked out when they are returned."""
+        for pool in self.pools:
+            pool.retire()
+        self.close_at_rest()
 
     def _writer(self) -> str | None:
         return None if self.file is None else describe_writer(self.file)

@@ -30,6 +30,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..compat.background import start_task
 from ..compat.greenlets import greenlet_spawn
+from ..compat.sqlalchemy_core import raw_connection
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..execution.awaited import Awaited
@@ -190,7 +191,7 @@ class Group:
         assert self._led_by is not None
         self._place.hand_to(self._led_by)
         place_in_line.set(self._place)
-        fairy = await greenlet_spawn(self._groups.engine.sync_engine.raw_connection)
+        fairy = await greenlet_spawn(raw_connection, self._groups.engine.sync_engine)
         connection = fairy.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor

@@ -32,6 +32,7 @@ from sqlalchemy import Engine
 
 from ..compat.background import start_task
 from ..compat.greenlets import greenlet_spawn
+from ..compat.sqlalchemy_core import raw_connection
 from ..errors import ReadTimeout
 from ..execution.long_functions import LongFunctions
 from ..execution.mailbox import Mailbox
@@ -239,7 +240,7 @@ class ReadLine:
             await self._gap.until_no_gap()
             self._gap = None
         pool = self._pool
-        fairy = await greenlet_spawn(self._engine.raw_connection)
+        fairy = await greenlet_spawn(raw_connection, self._engine)
         reader = BorrowedReader(self, self._engine, pool, fairy, self._clock)
         self._readers.add(reader)
         try:

@@ -11,6 +11,7 @@ from weakref import ref
 
 from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, NestedTransaction, Row
 from sqlalchemy.engine import Dialect, IteratorResult, Result
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Processor = Callable[[Any], Any]
@@ -131,6 +132,16 @@ def stream_of(result: Any) -> tuple[Connection, Stream] | None:
     if not getattr(getattr(raw, "context", None), "_is_server_side", False):
         return None
     return raw.connection, Stream(raw)
+
+
+def raw_connection(engine: Engine) -> PoolProxiedConnection:
+    """Return a connection of the pool; what is raised is what ``engine.connect()`` raises."""
+    dialect = engine.dialect
+    try:
+        return engine.raw_connection()
+    except dialect.loaded_dbapi.Error as error:
+        Connection._handle_dbapi_exception_noconnection(error, dialect, engine)
+        raise
 
 
 def undo_unreleased(savepoint: NestedTransaction) -> None:

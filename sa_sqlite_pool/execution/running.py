@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from ..files.open_files import open_files
+from ..files.open_files import LogLostError, open_files
 from ..mutex import new_lock
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
@@ -365,7 +365,11 @@ class RunsJobs:
 
     def assert_may_commit(self) -> None:
         """Raise ``FileReplacedError``, in the thread, if its file is no longer in its place."""
-        open_files.assert_may_commit(self.aiosqlite_connection)
+        try:
+            open_files.assert_may_commit(self.aiosqlite_connection)
+        except LogLostError:
+            self.suspect = True
+            raise
 
     def note_error(self, error: BaseException) -> None:
         """Mark the connection as suspect if ``error`` reports that something is read-only."""

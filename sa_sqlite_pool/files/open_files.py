@@ -14,12 +14,16 @@ import os
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
-from .descriptors import descriptor_of
+from .descriptors import descriptor_of, is_open_for_writing
 from .log_file import measure
 
 
 class FileReplacedError(DatabaseNotUsableError):
     """The path of an open database now names another file, or none."""
+
+
+class LogLostError(FileReplacedError):
+    """Another log, or none, has the name of the log that connections of this process use."""
 
 
 class _File(NamedTuple):
@@ -81,6 +85,7 @@ class OpenFiles:
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
         self._old_logs: dict[str, _Log] = {}  # of replaced files, by the path of the database
+        self._logs: dict[str, _File] = {}  # in use by connections, by the path of the database
 
     def add(self, connection: object, path: str) -> None:
         """Register the file ``path`` of a new ``connection``; this happens once in its lifetime."""
@@ -99,9 +104,26 @@ class OpenFiles:
         if file is not None and file.is_not(_look_at(file.path)):
             self._note_log(file.path)
 
+    def note_log(self, path: str, device: int, inode: int) -> None:
+        """Note the log that the connections to ``path`` use now."""
+        self._logs[path] = _File(f"{path}-wal", device, inode)
+
+    def has_lost_log(self, path: str) -> bool:
+        """Return whether connections to ``path`` write to a log that is not beside it any more."""
+        return self._lost_log(path) is not None
+
+    def others_are_open(self, connection: object, path: str) -> bool:
+        """Return whether this process has other connections to ``path`` than ``connection``."""
+        files = list(self._files.items())
+        return any(file.path == path and other is not connection for other, file in files)
+
     def discard(self, connection: object) -> None:
-        """Forget a ``connection`` that was closed."""
-        self._files.pop(connection, None)
+        """Forget a ``connection`` that was closed, and a log that SQLite removed with it."""
+        file = self._files.pop(connection, None)
+        if file is None or (log := self._logs.get(file.path)) is None:
+            return
+        if _look_at(log.path) is None and not self.others_are_open(connection, file.path):
+            self._logs.pop(file.path, None)
 
     def is_open(self, path: str) -> bool:
         """Return whether a connection is open to the file that is at ``path`` now."""
@@ -125,6 +147,8 @@ class OpenFiles:
                 "no checkpoint or backup is made, since it would mix the two files. "
                 f"{_remedy(path)}"
             )
+        if what := self._lost_log(path):
+            raise _log_lost(path, what, "No checkpoint or backup is made until they are closed")
 
     def assert_may_open(self, path: str) -> None:
         """Raise :class:`FileReplacedError` if a connection opened now would use an old file's log.
@@ -138,6 +162,10 @@ class OpenFiles:
                 "still use the old file. No other connection is opened, since SQLite would give it "
                 "the log of the old file. End them and try again, or restart as follows. "
                 f"{_remedy(path)}"
+            )
+        if what := self._lost_log(path):
+            raise _log_lost(
+                path, what, "No other connection is opened until they are back at rest: try again"
             )
         if (old := self._old_logs.get(path)) is None:
             return
@@ -164,6 +192,24 @@ class OpenFiles:
                 "committed to the old file, where nobody would find it, and is rolled back. "
                 f"{_remedy(file.path)}"
             )
+        if file is not None and file.path in self._logs and (what := self._lost_log(file.path)):
+            raise _log_lost(
+                file.path,
+                what,
+                "The transaction would be lost, and is rolled back: try again. The connections are "
+                "closed, and the database is opened anew",
+            )
+
+    def _lost_log(self, path: str) -> str | None:
+        """Return what became of the log that connections to ``path`` use; None if it is there.
+
+        SQLite removes a log itself when the last connection of all is closed. So the log counts as
+        lost only while a connection of this process has it open.
+        """
+        log = self._logs.get(path)
+        if log is None or not log.is_not(now := _look_at(log.path)):
+            return None
+        return _what(now) if is_open_for_writing(log.device, log.inode) else None
 
     def _note_log(self, path: str) -> None:
         """Record the log at ``path`` as an old one, while a connection to the old file is open.
@@ -183,6 +229,16 @@ class OpenFiles:
 
 def _what(now: _File | None) -> str:
     return "deleted" if now is None else "replaced by another file"
+
+
+def _log_lost(path: str, what: str, then: str) -> LogLostError:
+    return LogLostError(
+        f"{path}-wal was {what} while connections of this process used it. {then}. Another program "
+        "has deleted it; or this process has opened and closed the database as a plain file (to "
+        "copy or send it, say: use backup()) or by another copy of SQLite (pysqlite3 or apsw "
+        "beside sqlite3), which drops SQLite's locks, and what closed the database next took "
+        "itself for the last"
+    )
 
 
 def _remedy(path: str) -> str:

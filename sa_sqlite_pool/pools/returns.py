@@ -152,8 +152,9 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         database, so a new connection would use the old log, which the last old connection deletes.
         """
         if open_files.is_replaced(path):
-            for pool in self.database_file.pools:
-                pool.close_at_rest()
+            self.database_file.close_at_rest()
+        elif open_files.has_lost_log(path):
+            self.database_file.leave_log()
         open_files.assert_may_open(path)
 
     # -- forks, and the end ---------------------------------------------------------------------
@@ -190,6 +191,16 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                     stack.callback(connection.close_before_fork)
                 self._pool.put_nowait(record)
 
+    def retire(self) -> None:
+        """Close each connection that is checked out when it is returned."""
+        for checkout in self._checkouts:
+            if (connection := checkout.connection) is not None:
+                connection.worker.spent = True
+
+    def lends(self) -> bool:
+        """Return whether a connection is checked out."""
+        return any(checkout.connection is not None for checkout in self._checkouts)
+
     def renew_in_child(self) -> None:
         """Start without connections: the parent's must not be used in this process."""
         self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
@@ -216,6 +227,19 @@ def _to_the_end(close: Callable[[], None]) -> asyncio.CancelledError | None:
             return first
 
 
+def _may_close(worker: ConnectionThread, path: str, file: DatabaseFile) -> bool:
+    """Return whether a connection whose COMMIT was refused, for want of its log, may be closed.
+
+    It has to be the last of this process: as such it moves what is left in that log, and the next
+    one begins with another log. The others are closed before it, as they come to rest.
+    """
+    file.retire()
+    if worker.closed:
+        return True
+    worker.spent = False
+    return not open_files.others_are_open(worker.aiosqlite_connection, path)
+
+
 def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
     """Return whether a connection to ``file`` that has been rolled back can be checked out again.
 
@@ -224,6 +248,8 @@ def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
     (``unixShmNode`` in its os_unix.c), and then read-only for all of them, until the last is
     closed. So if one is read-only, connections at rest are closed, too.
     """
+    if worker.suspect and (path := file.file) is not None and open_files.has_lost_log(path):
+        return not _may_close(worker, path, file)
     if worker.closed or worker.spent:
         return False
     if not worker.suspect or role is Role.READER or (path := file.file) is None:
@@ -232,6 +258,5 @@ def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
         return False
     worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
     if worker.suspect:
-        for pool in file.pools:
-            pool.close_at_rest()
+        file.close_at_rest()
     return not worker.suspect

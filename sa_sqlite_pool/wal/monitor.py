@@ -52,6 +52,7 @@ class WalMonitor:
         self.known_quiet = False
         self._moved_ns: int | None = None
         self._inode: int | None = None  # of the database
+        self._log_inode: int | None = None
 
     # A checkpoint moves pages into the database, and so changes its modification time. The first
     # commit after a checkpoint that moved everything restarts the log, and syncs it even with
@@ -81,6 +82,7 @@ class WalMonitor:
             and size is not None
             and (size < soft or not self._is_larger_than_all(size))
             and self._database_changed_ns() == self._moved_ns
+            and self._log_is_in_place()
         )
         return self.known_quiet
 
@@ -98,6 +100,20 @@ class WalMonitor:
         if found.st_ino != self._inode and not self._is_in_place(found.st_ino):
             return None  # so a COMMIT does not run on the loop, but in its thread, and is refused
         return found.st_mtime_ns
+
+    def _log_is_in_place(self) -> bool:
+        """Return False where the log was deleted: the COMMIT is refused then, in its thread."""
+        try:
+            return os.stat(self._path).st_ino == self._log_inode
+        except OSError:
+            return False
+
+    def _is_lost(self) -> bool:
+        """Warn of another log in the place of the one that this process writes to."""
+        lost = open_files.has_lost_log(self._database)
+        if lost:
+            self._warnings.log_deleted()
+        return lost
 
     def _is_in_place(self, inode: int | None) -> bool:
         """Warn of a replaced file at once; the next checkpoint would notice, but may never run."""
@@ -120,10 +136,13 @@ class WalMonitor:
             log = os.stat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             self.presence.hide()  # its last user has removed it
+            self._log_inode = None
             return None
         except OSError:  # not accessible, for example because the process has dropped privileges
             return self._size or 0
-        if log.st_ino != self.presence.inode:
+        if log.st_ino != self.presence.inode and not self._is_lost():
+            self._log_inode = log.st_ino
+            open_files.note_log(self._database, log.st_dev, log.st_ino)
             self.presence.show(log.st_ino)
         return log.st_size
 

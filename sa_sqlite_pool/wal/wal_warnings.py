@@ -106,12 +106,7 @@ class WalWarnings:
             return
         mode = ask(connection, "journal_mode")
         if mode == "wal":
-            self._once(
-                LogDeleted(database=self._label),
-                f"the log of {self._label} was deleted by another program while it was in use: "
-                "what was committed since may be lost; end all programs that use the database, "
-                "make a copy of it, and check it",
-            )
+            self.log_deleted()
         else:
             self._once(
                 JournalModeChanged(database=self._label, journal_mode=str(mode)),
@@ -119,6 +114,15 @@ class WalWarnings:
                 "keep each other waiting; it is switched back when the writer's connection is "
                 "opened anew",
             )
+
+    def log_deleted(self) -> None:
+        """Warn that a commit went to a log that is not beside the database any more."""
+        self._once(
+            LogDeleted(database=self._label),
+            f"the log of {self._label} was deleted by another program while it was in use: "
+            "what was committed since may be lost; end all programs that use the database, "
+            "make a copy of it, and check it",
+        )
 
     def outside_writers(self, names: list[str]) -> None:
         """Warn of processes outside this package that write, if this SQLite can lose commits."""

@@ -27,6 +27,7 @@ from sqlalchemy import (
     column,
     create_engine,
     event,
+    exc,
     func,
     inspect,
     select,
@@ -233,6 +234,19 @@ def test_the_name_of_a_savepoint(engine: Engine) -> None:
         connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
         engine.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)
         connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
+
+
+def test_the_error_of_an_opening(tmp_path: Path) -> None:
+    """As ``Engine.connect()`` raises it, and as ``handle_error`` listeners see it."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'none' / 'app.db'}")
+    seen: list[object] = []
+    event.listen(engine, "handle_error", lambda context: seen.append(context.engine))
+    with pytest.raises(exc.OperationalError) as raised:
+        engine.connect()
+    with pytest.raises(exc.OperationalError) as raised_here:
+        sqlalchemy_core.raw_connection(engine)
+    assert str(raised_here.value) == str(raised.value)
+    assert seen == [engine, engine]
 
 
 def test_what_is_asked_before_a_table_is_created(engine: Engine) -> None:

@@ -33,13 +33,14 @@ from sa_sqlite_pool.system import mounts
 from sa_sqlite_pool.turn.waits import ObservedWait
 from sa_sqlite_pool.wal import wal_warnings
 from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
-from tests.helpers import turn_of, until_waiting
+from tests.helpers import create_items, turn_of, until_waiting
 from tests.reporting.records import EVENTS, Records
 from tests.turn.locks import Calls, calls
 from tests.wal.facade import HARD, INSERT, SMALL, add, log_size, pragma
 from tests.wal.gaps import fill, reading
 from tests.wal.logs import create_blobs
 from tests.wal.others import OtherProcess
+from tests.wal.test_replaced import write_raw
 
 __all__ = ["calls"]
 
@@ -235,9 +236,9 @@ async def break_look(path: Path, records: Records, patch: pytest.MonkeyPatch) ->
 @emits(events.LogDeleted)
 async def delete_log(path: Path, records: Records, _: pytest.MonkeyPatch) -> None:
     async with SQLiteDatabase(path, wal=SMALL) as db:
-        await create(db)
+        await create_items(db.writer_engine)
         os.unlink(f"{path}-wal")
-        await add(db, 3)
+        await write_raw(db)
 
 
 @emits(events.JournalModeChanged)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -224,19 +223,6 @@ async def test_the_application_switches_the_log_off(
         await add(db)
         assert await count(db) == 104
     assert len(said(caplog)) == 1
-
-
-async def test_somebody_deletes_the_log(
-    path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A warning says what that means, once."""
-    await add(small)
-    os.unlink(f"{path}-wal")
-    await add(small, 3)
-    assert said(caplog) == [
-        "the log of app.db was deleted by another program while it was in use: what was committed "
-        "since may be lost; end all programs that use the database, make a copy of it, and check it"
-    ]
 
 
 async def test_an_ordinary_life_says_nothing(
