@@ -36,7 +36,7 @@ ENDLESS = text(
 
 
 class Files:
-    """``m.db``, which engines are on, and two that are attached, by whatever name."""
+    """The file ``m.db``, which the engines are on, and two attached ones, under any names."""
 
     def __init__(self, directory: Path, other: str, make_engine: MakeEngine) -> None:
         self.main, self.other = directory / "m.db", directory / other
@@ -50,7 +50,7 @@ class Files:
         self._make = make_engine
 
     def engine(self, poolclass: type = SQLitePool, **options: Any) -> AsyncEngine:
-        """An engine whose connections have the others attached."""
+        """Return an engine whose connections have the other two files attached."""
         engine = self._make(poolclass, url=f"sqlite+aiosqlite:///{self.main}", **options)
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -63,7 +63,7 @@ class Files:
         return engine
 
     def engine_of_other(self) -> AsyncEngine:
-        """An engine on the other file itself."""
+        """Return an engine on the other file itself."""
         return self._make(SQLitePool, url=f"sqlite+aiosqlite:///{self.other}")
 
     @property
@@ -71,7 +71,7 @@ class Files:
         return [turn_of(file) for file in (self.main, self.other, self.third)]
 
     def written(self) -> tuple[int, str, str]:
-        """How often each was written."""
+        """Return how often each file was written."""
         with closing(sqlite3.connect(self.main)) as connection:
             (amount,) = connection.execute("SELECT amount FROM items WHERE id = 1").fetchone()
         bodies = []

@@ -1,4 +1,4 @@
-"""A house of engines on one file, and what is done at its doors."""
+"""A set of engines on one file, and the operations that are performed through them."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class House:
         return [engine.pool for engine in self.engines if isinstance(engine.pool, FairPool)]
 
     async def come_to_rest(self) -> None:
-        """SQLAlchemy closes in tasks of their own, and threads roll back."""
+        """Wait until SQLAlchemy's tasks have closed connections and threads have rolled back."""
         await until(lambda: not any(map(len, (pool.checkouts for pool in self.pools))))
         await until_free(self.path)
 
     async def assert_works(self) -> None:
-        """At once, through every door, and nothing but whole pairs is in the table."""
+        """Every door works at once, and the table contains only complete pairs."""
         for engine in (self.swap_in, self.writer, self.db.writer_engine):
             async with engine.begin() as connection:
                 await connection.execute(text("UPDATE items SET amount = amount WHERE id = 1"))
@@ -76,7 +76,7 @@ class House:
         assert all((number ^ 1) in ids for number in ids)
 
     async def pair(self, execute: Callable[..., Awaitable[Any]]) -> None:
-        """Two rows that must come together or not at all."""
+        """Insert two rows that must be committed together or not at all."""
         number = next(self.numbers)
         await execute(INSERT, {"id": number, "amount": 0})
         await execute(INSERT, {"id": number + 1, "amount": 0})
@@ -203,7 +203,7 @@ OPERATIONS = [
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
+    """Make work on the loop yield as early as possible, so that it is suspended at all."""
 
     def never_at_once(self: loop_budget.LoopBudget) -> bool:
         if not self._lap_scheduled:

@@ -1,4 +1,4 @@
-"""What tests of the turn between processes share."""
+"""Helpers that the tests of the turn between processes share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers import (
 
 @pytest.fixture(params=[SQLitePool, WriterPool])
 async def engine(request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
-    """Each kind that writes, with its connection open."""
+    """Return an engine of each kind that writes, with its connection open."""
     engine: AsyncEngine = make_engine(request.param, write_timeout=10.0)
     await create_items(engine)
     return engine
@@ -33,5 +33,5 @@ async def update(engine: AsyncEngine) -> None:
 
 
 def turn_waits(path: Path) -> bool:
-    """Whether a task of this process waits for the file."""
+    """Return whether a task of this process waits for the file turn."""
     return turn_of(path)._file._waiting is not None

@@ -1,4 +1,4 @@
-"""Connections that are not plain ``sqlite3.Connection`` objects: of other modules, and proxies."""
+"""Connections that are not plain ``sqlite3.Connection`` objects: other modules', and proxies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Creator = Callable[[], Awaitable[aiosqlite.Connection]]
 
 
 def creator_of(connect: Callable[[], Any]) -> Creator:
-    """``async_creator=`` for connections that ``connect()`` opens in their own thread."""
+    """Return an ``async_creator=`` for connections that ``connect()`` opens in their own thread."""
 
     async def creator() -> aiosqlite.Connection:
         connection = aiosqlite.Connection(connect, iter_chunk_size=64)
@@ -25,7 +25,7 @@ def creator_of(connect: Callable[[], Any]) -> Creator:
 
 
 class TracedCursor:
-    """What tracers have: it counts, and passes everything on."""
+    """A cursor as tracers wrap it: it records each statement, and delegates everything else."""
 
     def __init__(self, cursor: sqlite3.Cursor, traced: list[str]) -> None:
         vars(self).update(_cursor=cursor, _traced=traced)
@@ -46,7 +46,7 @@ class TracedCursor:
 
 
 class TracedConnection:
-    """No ``sqlite3.Connection``, and no cursor of it is an ``sqlite3.Cursor``."""
+    """A proxy that is no ``sqlite3.Connection``; its cursors are no ``sqlite3.Cursor`` objects."""
 
     def __init__(self, connection: sqlite3.Connection, traced: list[str]) -> None:
         vars(self).update(_connection=connection, _traced=traced)

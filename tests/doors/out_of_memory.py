@@ -1,4 +1,4 @@
-"""What children run that let SQLite have little memory, for the rest of their lives."""
+"""Programs for child processes, which limit SQLite's memory for the rest of their lives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FEW, _MANY = {"bytes": 10}, {"bytes": 100_000_000}
 
 
 def reads_too_much(pipe: Pipe, path: Path, placement: str) -> None:
-    """In a transaction that has written; says what became of that."""
+    """Read too much in a transaction that has written, and report the outcome."""
     asyncio.run(_read_too_much(pipe, path, placement))
 
 
@@ -29,7 +29,7 @@ async def _read_too_much(pipe: Pipe, path: Path, placement: str) -> None:
     )
     await create_items(engine)
     async with engine.connect() as connection:
-        for _ in range(5):  # known to be short, then
+        for _ in range(5):  # known to be short afterwards
             await connection.execute(_READ, _FEW)
         await connection.execute(_LITTLE)
         await connection.execute(UPDATE_FIRST)
@@ -49,7 +49,7 @@ async def _read_too_much(pipe: Pipe, path: Path, placement: str) -> None:
 
 
 def a_function_reads_too_much(pipe: Pipe, path: Path) -> None:
-    """And goes on as if nothing had happened."""
+    """Run a closure that runs out of memory, and continues as if nothing had happened."""
     asyncio.run(_run_functions(pipe, path))
 
 

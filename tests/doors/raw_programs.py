@@ -1,4 +1,4 @@
-"""What a child runs that would stop for ever, with all its threads."""
+"""Programs for a child process that, on failure, would hang with all its threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers import UPDATE_FIRST, SleepingFunction, amounts, create_items,
 
 
 def works_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
-    """On the raw connection, by a function in Python; says what is in the file in the end."""
+    """Execute while a raw connection's Python function runs; report what the file contains."""
     asyncio.run(_work_beside_itself(pipe, path, cancelled, others_write))
 
 
@@ -45,7 +45,7 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
         await raw.create_function("step", 0, step)
         stepping = asyncio.create_task(raw.execute_fetchall("SELECT step()"))
         await until(inside.is_set)
-        if cancelled:  # aiosqlite's call ends; its statement does not
+        if cancelled:  # aiosqlite's call ends; its statement continues
             stepping.cancel()
             await asyncio.wait([stepping])
         request = None if other is None else other.acquire_nowait()
@@ -65,7 +65,7 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
 
 
 def registers_beside_a_statement(pipe: Pipe, path: Path) -> None:
-    """A function on the raw connection, while a statement calls another; says what it returns."""
+    """Register a raw connection's function while a statement runs another; report its result."""
     asyncio.run(_register_beside_a_statement(pipe, path))
 
 
@@ -73,7 +73,7 @@ async def _register_beside_a_statement(pipe: Pipe, path: Path) -> None:
     function = SleepingFunction()
     options: dict[str, Any] = {"poolclass": SQLitePool, "on_connect": function.on_connect}
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
-    # With two connections, statements run in a thread that is not the raw connection's own.
+    # With two connections, statements run in a thread other than the raw connection's own.
     async with engine.connect(), engine.connect() as connection:
         proxied = await connection.get_raw_connection()
         sleeping = asyncio.create_task(connection.execute(text("SELECT sleep()")))

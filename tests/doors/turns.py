@@ -1,4 +1,4 @@
-"""Whether a statement asks for the write turn: counted, not timed. And stock as a control."""
+"""Whether a statement requests the write turn, counted rather than timed; stock as a control."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers import turn_of
 
 @asynccontextmanager
 async def turn_taken(path: Path) -> AsyncIterator[Callable[[], int]]:
-    """Another task has the write turn; the function says how many have asked for it since."""
+    """Hold the turn in another task; yield a function that counts the requests for it since."""
     turn, taken, leave = turn_of(path), asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -38,7 +38,7 @@ async def turn_taken(path: Path) -> AsyncIterator[Callable[[], int]]:
 
 
 async def outcome(connection: AsyncConnection | AsyncSession, sql: str) -> Any:
-    """The rows of a statement, or SQLite's error."""
+    """Return the rows of a statement, or SQLite's error."""
     try:
         result = await connection.execute(text(sql))
     except Exception as error:
@@ -48,12 +48,12 @@ async def outcome(connection: AsyncConnection | AsyncSession, sql: str) -> Any:
 
 
 async def outcomes(connection: AsyncConnection, statements: Iterable[str]) -> list[Any]:
-    """Those of several statements, one after the other."""
+    """Return the outcomes of several statements, executed one after the other."""
     return [await outcome(connection, sql) for sql in statements]
 
 
 def stock_engine(make_engine: MakeEngine, path: Path) -> AsyncEngine:
-    """SQLAlchemy without this package, with a log, and transactions as its documentation has them.
+    """An engine of SQLAlchemy alone, with a log, and transactions as its documentation shows.
 
     "Enabling Non-Legacy SQLite Transactional Modes with the sqlite3 or aiosqlite driver":
     https://docs.sqlalchemy.org/en/20/dialects/sqlite.html
@@ -76,10 +76,10 @@ def stock_engine(make_engine: MakeEngine, path: Path) -> AsyncEngine:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether SQLite's write lock is taken, as another program finds out."""
+    """Return whether SQLite's write lock is held, as another program finds it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        # Not the lock of the last connection that closes, which moves the log: that is waited for,
-        # and cannot be taken as long as this one is open.
+        # The lock of a connection that closes last and moves the log does not count: it is waited
+        # for, and cannot be acquired while this connection is open.
         other.execute("SELECT count(*) FROM sqlite_master").fetchone()
         other.execute("PRAGMA busy_timeout = 0")
         try:
