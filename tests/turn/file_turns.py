@@ -1,4 +1,4 @@
-"""What tests of the turn between processes share."""
+"""Helpers that the tests of the turn between processes share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_LINUX = pytest.mark.skipif(
 
 
 class Clock:
-    """Monotonic seconds, as a test likes them."""
+    """A monotonic clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -45,7 +45,7 @@ def taken(turn: FileTurn) -> FileLockRequest:
 async def start(
     path: Path, turn: FileTurn, timeout: float = 10.0
 ) -> asyncio.Task[FileLockRequest | None]:
-    """A task that waits, for the turn or for the line, in the kernel."""
+    """Return a task that waits in the kernel, for the turn or for the line."""
     before = blocked(path, "turn") + blocked(path, "line")
     task = asyncio.create_task(turn.acquire(timeout))
     await until(lambda: blocked(path, "turn") + blocked(path, "line") > before)

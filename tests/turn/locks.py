@@ -1,4 +1,4 @@
-"""Locks on files, as tests see them."""
+"""Locks on files, as tests observe them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 
 
 class Calls:
-    """Counts ``flock()``, which goes on doing its work. ``fail`` is raised instead.
+    """Counts calls of ``flock()``, which still takes effect, unless ``fail`` is set and raised.
 
-    For the files of one test: a thread that has waited for those of an earlier one may wake up.
+    Only files of the same test count: a thread left waiting by an earlier test may wake up.
     """
 
     LOCK_EX, LOCK_NB, LOCK_UN = 2, 4, 8
@@ -47,14 +47,14 @@ class Calls:
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """How often ``flock()`` is called."""
+    """Count the calls of ``flock()``."""
     counting = Calls(tmp_path)
     monkeypatch.setattr(lock_file, "fcntl", counting)
     return counting
 
 
 def blocked(path: Path, *names: str) -> int:
-    """How many threads of any process wait in the kernel for ``app.db-turn`` or ``app.db-line``."""
+    """Return how many threads of any process wait in the kernel for the turn or the line."""
     files = [Path(f"{path}-{name}") for name in names or ("turn", "line")]
     inodes = [f":{file.stat().st_ino} " for file in files if file.exists()]
     lines = Path("/proc/locks").read_text().splitlines()
@@ -62,7 +62,7 @@ def blocked(path: Path, *names: str) -> int:
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
-    """For what another thread or process does; no loop goes on meanwhile."""
+    """Wait for an act of another thread or process, while no loop runs."""
     give_up = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < give_up, "it never came to hold"
@@ -70,14 +70,14 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 
 def waiting_threads() -> set[threading.Thread]:
-    """Those that wait for other processes, of this test or an earlier one."""
+    """Return the threads that wait for other processes, in this test or an earlier one."""
     threads = threading.enumerate()
     return {thread for thread in threads if thread.name == "sa_sqlite_pool-file-turn"}
 
 
 @contextlib.contextmanager
 def other_process(path: Path) -> Iterator[FileLockRequest]:
-    """Another process of the package has the turn."""
+    """Hold the turn, as another process that uses the package does."""
     request = FileTurn(str(path)).acquire_nowait()
     assert request is not None
     with request:
@@ -85,7 +85,7 @@ def other_process(path: Path) -> Iterator[FileLockRequest]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether a process that comes now would get the turn at once."""
+    """Return whether a newly arriving process would acquire the turn at once."""
     request = FileTurn(str(path)).acquire_nowait()
     if request is not None:
         request.release()

@@ -19,7 +19,7 @@ async def take(line: FairSemaphore, timeout: float | None = None) -> Permit:
 
 
 class HeldMutex:
-    """A mutex that is held by this thread; ``waited`` says that it was waited for all the same."""
+    """A mutex held by this thread; ``waited`` tells whether the code waited for it nevertheless."""
 
     waited = False
 

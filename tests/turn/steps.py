@@ -1,4 +1,4 @@
-"""Between any two steps of the interpreter: what another thread, or the collector, may do."""
+"""Acts of another thread, or of the collector, between any two steps of the interpreter."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, final
 
 @final
 class Meanwhile:
-    """``with Meanwhile(files, step, act):`` calls ``act()`` before one step of the code in them.
+    """``with Meanwhile(files, step, act):`` calls ``act()`` before one step of the files' code.
 
-    ``happened`` says whether there was such a step.
+    ``happened`` is true if there was such a step.
     """
 
     def __init__(self, files: str | tuple[str, ...], step: int, act: Callable[[], object]) -> None:
@@ -44,7 +44,7 @@ class Meanwhile:
 
 
 def every_step() -> Iterator[tuple[int, Callable[[Meanwhile], None]]]:
-    """``for step, note in every_step()``: from 0 on, while ``note()`` is told there was one."""
+    """``for step, note in every_step()``: counts from 0 while ``note()`` reports such a step."""
     going = True
 
     def note(meanwhile: Meanwhile) -> None:
