@@ -1,4 +1,4 @@
-"""A connection of its own for each test."""
+"""A separate connection for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child runs that would stop for ever, with all its threads."""
+"""Programs for a child process that, on failure, would hang with all its threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers import SleepingFunction, create_items, until
 
 
 def streams_beside_a_statement(pipe: Pipe, path: Path) -> None:
-    """On one connection, by two tasks; says how many rows each has read."""
+    """Use one connection in two tasks, and report how many rows each has read."""
     asyncio.run(_stream_beside_a_statement(pipe, path))
 
 
@@ -24,7 +24,7 @@ async def _stream_beside_a_statement(pipe: Pipe, path: Path) -> None:
     options: dict[str, Any] = {"poolclass": SQLitePool, "on_connect": function.on_connect}
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
     await create_items(engine)
-    # With two connections, statements run in a thread that is not the connection's own.
+    # With two connections, statements run in a thread other than the connection's own.
     async with engine.connect(), engine.connect() as connection:
         items = text("SELECT * FROM items")
         stream = await connection.stream(items, execution_options={"yield_per": 1})

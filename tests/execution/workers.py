@@ -25,12 +25,12 @@ async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
 
 
 async def outcome(job: Job[T]) -> T:
-    """A coroutine over a job, to make a task of."""
+    """Await a job in a coroutine, to create a task from."""
     return await job
 
 
 class Gate:
-    """Holds the thread up until it is opened, and says when the thread has come."""
+    """Blocks the thread until it is opened, and reports when the thread has arrived."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Gate:
 async def give_up(
     worker: ConnectionThread, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
 ) -> ConnectionThread | None:
-    """Give it up, and wait for the word that it is done."""
+    """Give up the connection, and wait for the report that this is done."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[ConnectionThread | None] = loop.create_future()
 
