@@ -1,4 +1,4 @@
-"""What tests of ``engine.begin()`` need."""
+"""Helpers for tests of ``engine.begin()``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sqlalchemys(engine: AsyncEngine) -> AsyncEngine:
 
 
 async def nothing_held(db: SQLiteDatabase, path: Path) -> None:
-    """Nothing is checked out, nobody has the turn, and the next is served."""
+    """Assert that no connection is checked out, the turn is free, and the next task is served."""
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
     await until_free(path)
@@ -40,6 +40,6 @@ async def amount(db: SQLiteDatabase) -> int:
 
 
 def on_begin(engine: AsyncEngine, listener: Callable[[Connection], object]) -> Callable[[], None]:
-    """Have it called; what is returned ends that."""
+    """Register the listener, and return a function that removes it."""
     event.listen(engine.sync_engine, "begin", listener)
     return lambda: event.remove(engine.sync_engine, "begin", listener)

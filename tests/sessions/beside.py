@@ -1,4 +1,4 @@
-"""What tests of auto sessions share: what each engine was asked for, and what is checked out."""
+"""Helpers for tests of auto sessions: the requests to each engine, and checked-out connections."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Heard(list[str]):
         return lambda *_: self.append(f"{name}: {what}")
 
     def of(self, name: str) -> list[str]:
-        """What one engine was asked for."""
+        """Return the statements and events of one engine."""
         return [line.removeprefix(f"{name}: ") for line in self if line.startswith(f"{name}: ")]
 
 
 def permits(engine: AsyncEngine) -> list[Permit]:
-    """The permits under which connections of an engine are checked out."""
+    """Return the permits under which connections of an engine are checked out."""
     pool = engine.pool
     if isinstance(pool, ServerPool):
         return [permit for server in pool.servers for permit in server.line.permits]
@@ -60,5 +60,5 @@ def permits(engine: AsyncEngine) -> list[Permit]:
 
 
 def checked_out(*engines: AsyncEngine) -> int:
-    """How many connections of these engines are checked out."""
+    """Return how many connections of these engines are checked out."""
     return sum(engine.pool.checkedout() for engine in engines)  # type: ignore[attr-defined]

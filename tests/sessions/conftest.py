@@ -1,4 +1,4 @@
-"""The two engines of a routed session: on SQLite, and where a promise is general on PostgreSQL."""
+"""The two engines of a routed session: on SQLite, and for general promises on PostgreSQL, too."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def server(cluster: Cluster) -> Iterator[App]:
-    """A database on the primary."""
+    """Create a database on the primary."""
     yield from new_database(cluster, "asyncpg")
 
 
 @pytest.fixture
 def server_url(server: App) -> URL:
-    """The URL of that database."""
+    """Return the URL of that database."""
     return server.url()
 
 
@@ -40,7 +40,7 @@ def server_url(server: App) -> URL:
 async def engines(
     request: pytest.FixtureRequest, database: str, make_engine: MakeEngine
 ) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
-    """The writer and the reader."""
+    """Yield the writer and the reader."""
     if database == "sqlite":
         yield make_engine(WriterPool), make_engine(ReaderPool)
         return
@@ -63,12 +63,12 @@ def reader(engines: tuple[AsyncEngine, AsyncEngine]) -> AsyncEngine:
 
 @pytest.fixture
 async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    """Makes routed sessions over both engines, with some rows."""
+    """Return a maker of routed sessions over both engines, with some rows."""
     await create_items(writer)
     return routing_sessionmaker(writer=writer, reader=reader)
 
 
 @pytest.fixture
 def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
-    """What either engine executes from now on."""
+    """Record the statements that either engine executes from now on."""
     return Heard().watch(writer=writer, reader=reader)

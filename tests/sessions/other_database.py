@@ -1,4 +1,4 @@
-"""Another database: a dialect of its own, as an application or a library registers one.
+"""Another database, with its own dialect, as an application or a library registers it.
 
 ``sqlite+threaded`` runs Python's ``sqlite3`` in threads, without aiosqlite and this package. Each
 statement, COMMIT and ROLLBACK is awaited.
@@ -22,7 +22,7 @@ def in_thread(function: Any, *args: Any) -> Any:
 
 
 class Cursor:
-    """A cursor that awaits what it executes."""
+    """A cursor that awaits its statements."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
@@ -37,7 +37,7 @@ class Cursor:
         return in_thread(self._cursor.fetchmany, size or 1)
 
     async def _async_soft_close(self) -> None:
-        pass  # what SQLAlchemy awaits of an asynchronous dialect's cursors
+        pass  # awaited by SQLAlchemy for cursors of asynchronous dialects
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)

@@ -1,4 +1,4 @@
-"""An auto session whose reader is beside its transaction, and what it does."""
+"""An auto session whose reader is beside its transaction, and the operations on it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def write(session: AsyncSession) -> None:
 
 
 async def committed(maker: Maker) -> None:
-    """Another session adds one."""
+    """Increase the amount by one in another session."""
     async with maker(role="writer") as other, other.begin():
         await write(other)
 
 
 async def stream(session: AsyncSession) -> Any:
-    """One of many rows has been read."""
+    """Return a stream of many rows, after the first one has been read."""
     result = await session.stream(
         text(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "
