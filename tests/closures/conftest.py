@@ -1,4 +1,4 @@
-"""A database with a table, and what its writer sends to SQLite."""
+"""A database with a table, and the statements that its writer sends to SQLite."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.helpers import create_items
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many share a transaction does not depend on how busy the machine is."""
+    """The number of calls that share a transaction does not depend on how busy the machine is."""
     monkeypatch.setattr(shared_transaction, "LONGEST_SECONDS", 60.0)
 
 
 @pytest.fixture
 def sent() -> Sent:
-    """What SQLite's connections were told, by all of a database."""
+    """Return a record of the statements of all SQLite connections of a database."""
     return Sent()
 
 
@@ -39,7 +39,7 @@ async def db(path: Path, sent: Sent) -> AsyncIterator[SQLiteDatabase]:
 
 @pytest.fixture
 async def one(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """A database with one reader: what waits for it waits until it is given back."""
+    """Yield a database with one reader, for which calls wait until it is returned."""
     async with SQLiteDatabase(path, readers=1) as database:
         await create_items(database.writer_engine)
         yield database

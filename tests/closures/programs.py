@@ -1,4 +1,4 @@
-"""What children run that are killed, or have no room, in the middle of a group."""
+"""Programs for child processes that are killed, or run out of disk space, within a group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def _in_line(db: SQLiteDatabase, *calls: Any) -> list[asyncio.Future[Any]]
 
 
 def stops_in_a_group(pipe: Pipe, path: Path) -> None:
-    """Says which are acknowledged, begins a group, and says when it is in its third function."""
+    """Report acknowledged calls, start a group, and report when it is in its third function."""
     asyncio.run(_stop_in_a_group(pipe, path))
 
 
@@ -51,7 +51,7 @@ async def _stop_in_a_group(pipe: Pipe, path: Path) -> None:
 
 
 def finds_no_room(pipe: Pipe, path: Path) -> None:
-    """Says what became of a group whose COMMIT had no room, and of one after that."""
+    """Report the outcome of a group whose COMMIT had no disk space, and of a later group."""
     asyncio.run(_find_no_room(pipe, path))
 
 
@@ -74,7 +74,7 @@ async def _find_no_room(pipe: Pipe, path: Path) -> None:
 
 
 def forks_with_a_line(pipe: Pipe, path: Path) -> None:
-    """Says what a child wrote that was forked while functions stood in line, and they after it."""
+    """Report what a child forked during a wait in line wrote, and what the waiting calls wrote."""
     loop = asyncio.new_event_loop()
     db = SQLiteDatabase(path)
     loop.run_until_complete(db.open())
@@ -101,7 +101,7 @@ async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio
 
 
 def forks_after_a_read(pipe: Pipe, path: Path) -> None:
-    """Says what a child reads that was forked in the step after a read, and its parent after it."""
+    """Report what a child reads that was forked in the step after a read, and then its parent."""
     asyncio.run(_fork_after_a_read(pipe, path))
 
 
@@ -118,14 +118,14 @@ async def _fork_after_a_read(pipe: Pipe, path: Path) -> None:
 
 
 def _in_a_new_thread(function: Callable[[], object]) -> None:
-    """The running loop of the parent is none of the thread's."""
+    """Run ``function()`` in a thread, which does not have the parent's running loop."""
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
 
 
 def forks_while_reads_wait(pipe: Pipe, path: Path) -> None:
-    """Says what a child is told that was forked while functions waited; what they returned."""
+    """Report the error in a child forked while functions waited, and then their results."""
     asyncio.run(_fork_while_reads_wait(pipe, path))
 
 
@@ -154,13 +154,13 @@ async def _error_of_a_read(db: SQLiteDatabase) -> str:
 
 
 def ends_threads_while_errors_are_collected(pipe: Pipe, path: Path) -> None:
-    """Says when forty databases were closed whose functions had failed."""
+    """Report when forty databases, whose functions had failed, have been closed."""
     asyncio.run(_end_threads_while_errors_are_collected(path))
     pipe.send("done")
 
 
 def ends_threads_while_missing_greenlets_are_collected(pipe: Pipe, path: Path) -> None:
-    """The same where they have awaited something, as lazy loading does, and loops end as well."""
+    """Do so with functions that await something, as lazy loading does, while loops end as well."""
     for _ in range(15):
         thread = threading.Thread(target=lambda: asyncio.run(_read_awaiting(path)))
         thread.start()
@@ -204,7 +204,7 @@ async def _end_threads_while_errors_are_collected(path: Path) -> None:
 
 
 class _Slow:
-    """Takes its time when it is collected, so that a thread may end meanwhile."""
+    """An object that takes a while to be collected, so that a thread may end meanwhile."""
 
     cycle: object
 

@@ -1,4 +1,4 @@
-"""Functions for ``run_write()``, and a line for them to stand in."""
+"""Functions for ``run_write()``, and a line in which they wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sent(list[str]):
 
 
 def add(connection: Connection, key: int) -> int:
-    """One row."""
+    """Insert one row."""
     connection.execute(text("INSERT INTO items (id, amount) VALUES (:id, 1)"), {"id": key})
     return key
 
@@ -42,7 +42,7 @@ def ids(connection: Connection) -> list[int]:
 
 
 async def added(db: SQLiteDatabase) -> list[int]:
-    """The ids beyond the three that were there before."""
+    """Return the ids beyond the initial three."""
     return [key for key in await db.run_read_core(ids) if key > 3]
 
 
@@ -66,7 +66,7 @@ class Inside:
 
 @asynccontextmanager
 async def turn_held(db: SQLiteDatabase) -> AsyncIterator[None]:
-    """Nobody else writes meanwhile; those who come stand in line."""
+    """Keep other tasks from writing meanwhile; new calls wait in line."""
     async with db.writer_engine.connect():
         yield
 
@@ -74,7 +74,7 @@ async def turn_held(db: SQLiteDatabase) -> AsyncIterator[None]:
 async def in_line(
     db: SQLiteDatabase, path: Path, *calls: Callable[[], Awaitable[Any]]
 ) -> list[Any]:
-    """Have them stand in line in this order; their results or errors."""
+    """Make the calls wait in line in this order, and return their results or errors."""
     tasks = []
     async with turn_held(db):
         for call in calls:
@@ -86,7 +86,7 @@ async def in_line(
 
 
 async def waiting(db: SQLiteDatabase, *calls: Callable[[Connection], Any]) -> list[Any]:
-    """Have ``calls`` wait, in this order, until one that is in their way has ended."""
+    """Make ``calls`` wait in this order until a function ahead of them has ended."""
     inside = Inside()
     first = asyncio.ensure_future(db.run_read_core(inside))
     await inside.until_entered()
@@ -108,7 +108,7 @@ ENDLESS_WRITE = text(
 
 
 class Counting:
-    """A function that says when it has begun."""
+    """A function that reports when it has begun."""
 
     def __init__(self, sql: object = ENDLESS) -> None:
         self.begun = threading.Event()
