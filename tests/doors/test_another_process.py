@@ -81,7 +81,7 @@ class TestAnotherProcess:
         assert is_free(path)
 
     async def test_an_error(self, engine: AsyncEngine, path: Path) -> None:
-        """An error is raised where the statement is awaited, and the turn is released."""
+        """It is raised where the statement is awaited; the transaction continues or never began."""
         await self.insert(engine, "INSERT INTO t VALUES (1)")
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
@@ -135,7 +135,7 @@ class TestAnotherProcess:
 
         Thread              | Task
         the turn is granted |
-                            cancelled: drops the statement
+                            | cancelled: drops the statement
         releases it         |
         """
         granted, cancelled = threading.Event(), threading.Event()

@@ -72,7 +72,7 @@ def is_done_or_waits(task: asyncio.Task[bool], path: Path) -> bool:
 async def test_cancelled_at_every_await_while_others_wait(
     house: House, operation: Callable[[House], Coroutine[Any, Any, None]]
 ) -> None:
-    """Behind a writer in line, and with writers in line behind it: each of those is served."""
+    """The operation is in line behind a writer, with writers behind it, which are all served."""
     opened, number, cancelled = house.opened, 1, True
     while cancelled:
         async with house.writer.begin() as connection:

@@ -35,7 +35,7 @@ async def engine(request: pytest.FixtureRequest, path: Path) -> Any:
 
 @pytest.mark.parametrize("target", ["engine", "class"])
 async def test_a_listener_that_raises(engine: AsyncEngine, path: Path, target: str) -> None:
-    """Later listeners' clean-up is not missing at the next checkout, and the turn is free."""
+    """State that a later listener would clean up is gone at the next checkout; the turn is free."""
 
     def fail(*_: object) -> None:
         raise KeyError("mine")

@@ -97,7 +97,7 @@ async def test_one_connection_for_one_task(path: Path, make_engine: MakeEngine) 
 async def test_a_creator_s_connection_is_closed_where_it_was_opened(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """At rest, before a fork or at exit: its driver lets only that thread close the connection."""
+    """Its driver lets only that thread close it: at rest, before a fork or at exit."""
     opened: list[Path] = []
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=counting(path, opened))
     await create_items(engine)

@@ -107,7 +107,7 @@ async def test_engines(path: Path, limit: int, door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_the_first_connection(path: Path, limit: int, door: str) -> None:
-    """What the first task of an engine fails to find out is found out by the next one."""
+    """Facts that an engine's first task fails to determine are determined by the next one."""
     engine = None
 
     async def first() -> None:

@@ -172,7 +172,7 @@ class TestAsLongAsTheLock:
             await statement
 
     async def test_given_back_while_it_is_taken(self, make_engine: Any, path: Path) -> None:
-        """If a connection is discarded while its task acquires the turn, one of them releases it.
+        """A connection is discarded while its task acquires the turn: one of the two releases it.
 
         Thread       | Task
         _gone = True | acquires the turn

@@ -86,7 +86,7 @@ class TestOutsiders:
             assert is_free(path)
 
     async def test_files_that_were_removed(self, engine: AsyncEngine, path: Path) -> None:
-        """A writer that meets another process at SQLite's lock looks for new turn files."""
+        """At SQLite's lock, a writer finds the new files, and lines up with the other process."""
         await self.remove_files(path, update(engine))
         with other_process(path):
             task = asyncio.create_task(update(engine))
@@ -135,7 +135,7 @@ class TestOutsiders:
         turn = turn_of(path)
         turn.courtesy.meet()
         turn.courtesy.add_debt(10.0)
-        monkeypatch.setattr(Courtesy, "add_debt", lambda *_: None)  # for the update's duration
+        monkeypatch.setattr(Courtesy, "add_debt", lambda *_: None)  # no debt from the update
         task = asyncio.create_task(update(engine))
         await until(lambda: not is_free(path))
         outsider = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -160,7 +160,7 @@ class TestOutsiders:
         await until(lambda: turn.holder is None)
 
     async def test_who_is_met_is_owed(self, engine: AsyncEngine, path: Path) -> None:
-        """An outsider's time with the lock is credited to it; time held here is debited."""
+        """An outsider's time with the lock reduces the debt to it; time held here increases it."""
         turn = turn_of(path)
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")

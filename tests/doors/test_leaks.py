@@ -99,7 +99,7 @@ def abandoned() -> Any:
 async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
     path: Path, make_engine: MakeEngine, door: str, fails: bool
 ) -> None:
-    """At once, although the permit refers to the task, and its error to the session."""
+    """It is found at once, although the permit refers to the task, and its error to the session."""
     async with SQLiteDatabase(path, write_timeout=5.0) as db:
         await create_items(db.writer_engine)
         engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
@@ -124,7 +124,7 @@ async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
 async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
     path: Path, make_engine: MakeEngine, door: str
 ) -> None:
-    """As on stock if no other task waits: its permits keep neither the task nor its frames."""
+    """It does as on stock if no task waits: its permits keep neither the task nor its frames."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
@@ -145,7 +145,7 @@ async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
 
 
 async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> None:
-    """A session opened in one task and used in another, such as a fixture or a dependency.
+    """A session may be opened in one task and used in another: a fixture, a dependency.
 
     Setup       | Test             | Another
     UPDATE      |                  |

@@ -103,7 +103,7 @@ async def test_proxies(door: str, request: pytest.FixtureRequest, make_engine: M
 
 @pytest.mark.parametrize("door", ["traced", "opentelemetry", "wrapt"])
 async def test_a_database_of_proxies(door: str, request: pytest.FixtureRequest, path: Path) -> None:
-    """The facade works, too: closures, checkpoints and backups."""
+    """The facade works, too, with its closures, checkpoints and backups."""
     request.getfixturevalue(door)
     async with SQLiteDatabase(path) as database:
         await work(database.writer_engine, database.reader_engine)

@@ -51,7 +51,7 @@ async def wait_behind_another(engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str) -> None:
-    """As in SQLAlchemy's pools; the pool that replaces it after ``dispose()`` does the same."""
+    """It waits as in SQLAlchemy's pools, and so does the pool that replaces it on ``dispose()``."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(**ONE_CONNECTION[door], **AN_HOUR, pool_timeout=None)
     await wait_behind_another(engine)

@@ -123,7 +123,7 @@ async def test_a_connection_on_loan(
 async def test_a_connection_that_was_recalled(
     make_engine: MakeEngine, door: str, taken: str
 ) -> None:
-    """As ``close()`` of a database does. The application loses access to a connection lent again.
+    """The application loses access to a connection lent again, as after a database's ``close()``.
 
     Otherwise half a transaction would be committed, without the turn.
     """

@@ -161,7 +161,7 @@ async def test_a_record_returned_twice_is_at_rest_once(swap_in: AsyncEngine) -> 
 
 
 async def test_in_the_middle_of_a_step_of_the_turn(swap_in: AsyncEngine, path: Path) -> None:
-    """Even for a disposed pool, whose last connection closes the files of the turn."""
+    """This includes a disposed pool, whose last connection closes the files of the turn."""
     lost = [await swap_in.connect()]
     await lost[0].execute(text("SELECT 1"))
     await swap_in.dispose()

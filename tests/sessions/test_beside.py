@@ -139,7 +139,7 @@ async def test_a_read_begins_the_transaction(maker: Maker) -> None:
 async def test_a_block_that_was_ended_inside_is_not_read_on(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """As on stock, because further statements would belong to another transaction."""
+    """It is refused as on stock, because a statement would belong to another transaction."""
     async with maker() as session, session.begin():
         await read(session)
         await session.commit()
@@ -188,7 +188,7 @@ async def test_after_a_flush_that_failed_in_a_savepoint_reads_are_refused(maker:
 
 
 async def test_a_savepoint_that_was_ended_inside_its_block_is_not_read_on(maker: Maker) -> None:
-    """As on stock, and also before the first write."""
+    """Reads are refused as on stock, and also before the first write."""
     async with maker() as session:
         async with session.begin_nested() as nested:
             await nested.rollback()

@@ -153,7 +153,7 @@ async def test_cancelled_in_a_statement(app: App, work: Operation) -> None:
 
 
 async def test_a_coroutine_that_is_thrown_away(app: App) -> None:
-    """As when a loop ends midway, its greenlet ends with it, and is not reused."""
+    """Its greenlet ends with it, as when a loop ends midway, and is not reused."""
     async with app.engine.connect() as connection:
         coroutine = connection.execute(text("SELECT 1"))
         awaiting = coroutine.__await__()

@@ -136,7 +136,7 @@ def test_what_a_class_has_of_its_own_stays() -> None:
         __slots__ = ()
 
         async def commit(self) -> None:
-            """Not SQLAlchemy's."""
+            """A method that is not SQLAlchemy's."""
 
     own = Own.commit
     in_greenlets_used_again(Own)

@@ -152,7 +152,7 @@ def test_what_is_no_session_is_refused(given: Any) -> None:
 async def test_as_a_decorator(engine: AsyncEngine) -> None:
     @reuse_greenlets
     class Decorated(theirs.AsyncSession):
-        """Of the application."""
+        """A session class of the application."""
 
         def __init__(self, bind: Any) -> None:
             super().__init__(bind)

@@ -80,7 +80,7 @@ def test_what_was_long_inline_goes_to_the_thread_longer_each_time(facts: Stateme
 
 
 def test_long_runs_in_the_thread_shorten_the_penalty_too(facts: StatementFacts) -> None:
-    """But a statement whose last run was long does not count as short."""
+    """They do, but a statement whose last run was long does not count as short."""
     in_thread(facts, True)
     facts.ran_too_long()
     in_thread(facts, *[False] * 8)

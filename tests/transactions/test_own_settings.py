@@ -233,7 +233,7 @@ def test_a_reader_attaches_for_reading(settings: Settings, tmp_path: Path) -> No
 
 
 def test_a_reader_attaches_no_file_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
-    """Nor in a form that is not recognized, which is left to the authorizer."""
+    """A form that is not recognized is left to the authorizer."""
     settings.authorizer.access = Access.READER
     with pytest.raises(ForbiddenWriteError, match="let the writer attach it first"):
         settings.run(f"ATTACH '{tmp_path}/new.db' AS new", Role.READER)

@@ -102,7 +102,7 @@ class TestPoliteness:
     """A process that has had the turn leaves it to waiting ones that have not woken up yet."""
 
     async def test_after_others_were_seen(self, path: Path, calls: Calls) -> None:
-        """Fair turns.
+        """Fair turns: the process finds that another has the line, and leaves the turn to it.
 
         A                       | B
                                 | has the line, is not awake yet

@@ -67,7 +67,7 @@ class TestGivingUp:
         await until(lambda: is_free(path))
 
     async def test_cancelled_after_it_was_granted(self, path: Path, loop_errors: list[Any]) -> None:
-        """Clean cancellation.
+        """Clean cancellation: a turn that was granted already is released.
 
         Thread           | Task
         has the turn     | (woken, has not run yet)
@@ -102,7 +102,7 @@ class TestGivingUp:
         assert loop_errors == []
 
     async def test_sent_away_at_any_moment(self, path: Path) -> None:
-        """By another thread as the time ends: with or without the error, but never with a turn."""
+        """Another thread does so as the time ends: with its error or not, never with a turn."""
         clock = Clock()
         one, other, owner = process(path), process(path, clock), object()
         request = taken(one)

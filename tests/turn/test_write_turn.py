@@ -25,7 +25,7 @@ async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
 
 
 async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
-    """Clear waits, with an exception class that applications already catch."""
+    """Clear waits: the error also has a class that applications already catch."""
     turn = turn_of(Path("/data/app.db"))
     entered, done = asyncio.Event(), asyncio.Event()
 
