@@ -1,4 +1,4 @@
-"""The doors as fixtures, and an end for programs that hang."""
+"""The doors as fixtures, and a limit for programs that hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .doors import ENGINES, FACADE, READS, STOCK, SWAP_IN, WRITERS, WRITES, Door
 _HERE = Path(__file__).parent
 _SECONDS = 20.0
 
-# Cancelled or interrupted, stock leaves connections to the garbage collector.
+# After a cancellation or interrupt, stock leaves connections to the garbage collector.
 LENIENT = [
     pytest.mark.filterwarnings(f"ignore::{warning}")
     for warning in (
@@ -35,7 +35,7 @@ LENIENT = [
 
 
 def pytest_report_header() -> str:
-    """Which environment of the matrix it is."""
+    """Return the environment of the matrix."""
     module = os.environ.get("SQLITE_MODULE", "sqlite3")
     return f"SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version} by {module}"
 
@@ -76,7 +76,7 @@ def _ids(ways: Any) -> list[Any]:
 
 @pytest.fixture(params=[pytest.param(STOCK, marks=LENIENT), SWAP_IN, ENGINES, FACADE])
 async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each door, and the stock engine as control."""
+    """Yield each door, and the stock engine as control."""
     door = Door(request.param, path, _session)
     yield door
     await door.close()
@@ -84,7 +84,7 @@ async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door
 
 @pytest.fixture(params=_ids(READS))
 async def reading(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way on which a program reads, the stock engine's included."""
+    """Yield each way in which a program reads, including the stock engine's."""
     door = Door(request.param[0], path, READS[request.param])
     yield door
     await door.close()
@@ -92,7 +92,7 @@ async def reading(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[D
 
 @pytest.fixture(params=_ids(WRITERS))
 async def writing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way that has the turn from its first statement; stock has none."""
+    """Yield each way that holds the turn from its first statement; stock has none."""
     door = Door(request.param[0], path, WRITES[request.param])
     yield door
     await door.close()
@@ -100,7 +100,7 @@ async def writing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[D
 
 @pytest.fixture(params=_ids(WRITES))
 async def changing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
-    """Each way on which a program writes, the stock engine's included."""
+    """Yield each way in which a program writes, including the stock engine's."""
     door = Door(request.param[0], path, WRITES[request.param])
     yield door
     await door.close()

@@ -1,4 +1,4 @@
-"""The ways to a database that an application has, all on one file."""
+"""The ways in which an application accesses a database, all on one file."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ T = TypeVar("T")
 STOCK, SWAP_IN, ENGINES, FACADE = "stock", "swap-in", "engines", "facade"
 OURS = (SWAP_IN, ENGINES, FACADE)
 
-# Seconds; a program that waits as long as this has failed.
+# Seconds; a program that waits this long has failed.
 PATIENCE = 5.0
 
-# Less than that, and longer than a program takes which does not wait, on a machine that is busy.
+# Less than that, and longer than a program that does not wait takes on a busy machine.
 _AT_ONCE = 4.0
 
 Executor = AsyncConnection | AsyncSession
 Listen = Callable[[AsyncEngine], None]
 Way = Callable[["Application"], AbstractAsyncContextManager[Executor]]
-"""Where statements are executed; it may end with its block, or with commit() or rollback()."""
+"""A target for statements; it may end with its block, or with commit() or rollback()."""
 
 
 @dataclass
 class Application:
-    """The engines and sessions of one application; ``enter`` is the way that a test is about."""
+    """The engines and sessions of one application; ``enter`` is the way that is tested."""
 
     kind: str
     path: Path
@@ -63,12 +63,12 @@ class Application:
         return [self.writer] if self.writer is self.reader else [self.writer, self.reader]
 
     def enter(self) -> AbstractAsyncContextManager[Executor]:
-        """The way to statements that the test is about."""
+        """Enter the way to execute statements that is tested."""
         return self.enter_by(self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits."""
+        """Yield a session that commits."""
         async with self.session() as session, session.begin():
             yield session
 
@@ -79,12 +79,12 @@ class Application:
                 await connection.execute(text(statement))
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a new transaction of the reader engine finds."""
+        """Return the rows that a new transaction of the reader engine sees."""
         async with self.reader.connect() as connection:
             return [tuple(row) for row in await connection.execute(text(sql))]
 
     async def value(self, sql: str) -> Any:
-        """The only value of the only row of these."""
+        """Return the only value of the only row."""
         ((value,),) = await self.rows(sql)
         return value
 
@@ -122,11 +122,11 @@ class Door:
         path: Path | None = None,
         **options: Any,
     ) -> Application:
-        """Make the engines and connect.
+        """Create the engines and connect.
 
-        :param listen: called with each engine before it connects, to set up listeners
+        :param listen: called with each engine before it connects, to register listeners
         :param listen_to_writer: the same for the engine that writes
-        :param on_connect: this package's option; on stock a listener does the same
+        :param on_connect: this package's option; on stock a listener has the same effect
         :param own: further options that only this package has
         :param session: options of the session maker
         :param options: of ``create_async_engine``
@@ -151,7 +151,7 @@ class Door:
         path: Path | None = None,
         **options: Any,
     ) -> Application:
-        """Make the engines alone."""
+        """Create the engines without connecting."""
         path = path or self.path
         sessions = {"expire_on_commit": False, **(session or {})}
         if self.stock:
@@ -190,7 +190,7 @@ class Door:
         return Application(self.kind, path, engine, engine, maker, self.enter_by)
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that was opened."""
         for app in reversed(self.opened):
             await app.close()
 
@@ -200,7 +200,7 @@ def _in_its_thread(function: Callable[[Any], None], connection: Any, _record: An
 
 
 async def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of ``work``, in a task of its own, which waits for nobody's lock or turn."""
+    """Return the outcome of ``work``, in a separate task, which must not wait for a lock."""
     task = asyncio.ensure_future(work)
     await asyncio.wait([task], timeout=_AT_ONCE)
     if not task.done():
@@ -212,13 +212,13 @@ async def at_once(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def outside(path: Path) -> Iterator[sqlite3.Connection]:
-    """A plain connection of another program, which waits for no lock."""
+    """Return a plain connection of another program, which waits for no lock."""
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         yield connection
 
 
 def is_locked(path: Path) -> bool:
-    """True if SQLite's write lock is taken, as another program finds out."""
+    """Return whether SQLite's write lock is held, as another program finds it."""
     with outside(path) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -257,7 +257,7 @@ READS: dict[tuple[str, str], Way] = {
     (FACADE, "auto"): _session,
     (FACADE, "read"): lambda app: app.db.read(),
 }
-"""Ways on which a program reads."""
+"""Ways in which a program reads."""
 
 READERS = [
     way
@@ -274,7 +274,7 @@ WRITERS: dict[tuple[str, str], Way] = {
     (FACADE, "writer"): lambda app: app.writer.connect(),
     (FACADE, "write"): lambda app: app.db.write(),
 }
-"""Ways that have the turn with their first statement, whatever it is."""
+"""Ways that acquire the turn with their first statement, whatever it is."""
 
 WRITES: dict[tuple[str, str], Way] = {
     (STOCK, "engine"): lambda app: app.writer.connect(),
@@ -285,4 +285,4 @@ WRITES: dict[tuple[str, str], Way] = {
     (FACADE, "auto"): _session,
     **WRITERS,
 }
-"""Ways on which a program writes."""
+"""Ways in which a program writes."""

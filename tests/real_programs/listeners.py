@@ -1,4 +1,4 @@
-"""What applications do in SQLAlchemy's pool and engine events."""
+"""Typical actions of applications in SQLAlchemy's pool and engine events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .doors import Listen
 
 
 def executing(*statements: str, on: str = "connect", commits: bool = False) -> Listen:
-    """Execute these on the driver's connection in that event of the pool."""
+    """Execute the statements on the driver's connection in that event of the pool."""
 
     def listen(engine: AsyncEngine) -> None:
         def execute(dbapi_connection: Any, *_: Any) -> None:
@@ -31,7 +31,7 @@ def executing(*statements: str, on: str = "connect", commits: bool = False) -> L
 
 
 def executing_in_engine_connect(statement: str) -> Listen:
-    """The recipe for a pessimistic test of the connection, by SQLAlchemy's own connection."""
+    """Apply the recipe for a pessimistic connection test, using SQLAlchemy's own connection."""
 
     def listen(engine: AsyncEngine) -> None:
         def execute(connection: Any) -> None:
@@ -56,10 +56,10 @@ def in_the_driver(function: Callable[[Any], Any], *, on: str = "connect") -> Lis
 
 
 def nothing(_: AsyncEngine) -> None:
-    """An application without listeners."""
+    """Register no listeners."""
 
 
-# What runs before the application has the connection, by what it is.
+# Actions before the application has the connection, by description.
 BEFORE: dict[str, tuple[Listen, dict[str, Any]]] = {
     "pre-ping": (nothing, {"pool_pre_ping": True}),
     "connect-selects": (executing("SELECT 1"), {}),

@@ -1,4 +1,4 @@
-"""Parameters of tests, of which `make test` tries the first ones, and `make test-cases` all."""
+"""Parameters of tests, of which `make test` runs the first ones, and `make test-cases` all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def first(count: int, values: Iterable[Any], ids: Iterable[str] | None = None) -> list[Any]:
-    """All of them as parameters; those after the first ``count`` are marked as long."""
+    """Return all of them as parameters, marking those after the first ``count`` as long."""
     values = list(values)
     names = [str(value) for value in values] if ids is None else list(ids)
     return [

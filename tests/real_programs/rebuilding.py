@@ -1,4 +1,4 @@
-"""Tables, and what rebuilds one of them."""
+"""Tables, and a rebuild of one of them."""
 
 from __future__ import annotations
 

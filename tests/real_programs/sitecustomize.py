@@ -1,7 +1,7 @@
-"""Copied into an environment's site-packages: another SQLite, by a package that brings one.
+"""Copied into an environment's site-packages: another SQLite, by a package that contains one.
 
-``SQLITE_MODULE=pysqlite3`` lets that module stand in for ``sqlite3`` in this process and in those
-that it starts, before anything can import the standard library's.
+``SQLITE_MODULE=pysqlite3`` makes that module replace ``sqlite3`` in this process and in those
+that it starts, before the standard library's can be imported.
 """
 
 import importlib
