@@ -1,4 +1,4 @@
-"""A database with a log, others that use it, and the checkpointer."""
+"""A database with a log, other connections to it, and the checkpointer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS, BYTES = 100, 2000
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """As others do, who wait for nobody and leave the log alone."""
+    """Connect as another program that waits for no lock and leaves the log alone."""
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA synchronous = OFF")
@@ -24,7 +24,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 class Database:
-    """``ROWS`` rows in the log, none of them in the database file."""
+    """A database with ``ROWS`` rows in the log, and none in the database file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class Database:
 
     @property
     def file_size(self) -> int:
-        """Of the database file; never opened here, since closing it would drop locks."""
+        """The size of the database file; never opened here, as closing it would drop locks."""
         return self.path.stat().st_size
 
     @property
@@ -61,21 +61,21 @@ class Database:
         return measure(f"{self.path}-wal")
 
     def reader(self) -> sqlite3.Connection:
-        """A reader of the present state, left in its transaction."""
+        """Return a reader of the present state, left in its transaction."""
         reader = connect(self.path)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM t").fetchone()
         return reader
 
     def everything(self) -> list[object]:
-        """All that a user can see of the content."""
+        """Return all content that is visible to a user."""
         found: list[object] = list(self.other.execute("SELECT rowid, data FROM t ORDER BY rowid"))
         for pragma in ("user_version", "application_id", "schema_version", "integrity_check"):
             found += self.other.execute(f"PRAGMA {pragma}").fetchone()
         return found
 
     def assert_free(self) -> None:
-        """Others can write at once, and read all that was committed."""
+        """Assert that others can write at once, and read everything that was committed."""
         with closing(connect(self.path)) as stranger:
             stranger.execute("BEGIN IMMEDIATE")
             stranger.execute("INSERT INTO t VALUES (1)")
@@ -98,5 +98,5 @@ async def open_checkpointer(path: Path) -> Checkpointer:
 
 
 def lock_of(checkpointer: Checkpointer) -> ConnectionThread:
-    """Its second connection."""
+    """Return its second connection."""
     return checkpointer._workers[1]

@@ -17,7 +17,7 @@ from tests.wal.facade import SMALL
 
 @pytest.fixture
 async def small(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """Soft limit 64 KiB, hard limit 256 KiB, with a table."""
+    """Yield a database with soft limit 64 KiB, hard limit 256 KiB, and a table."""
     async with SQLiteDatabase(path, wal=SMALL) as db:
         async with db.write() as session:
             await session.execute(text("CREATE TABLE t (id INTEGER PRIMARY KEY, data BLOB)"))
@@ -26,7 +26,7 @@ async def small(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 @pytest.fixture(params=[True, False], ids=["affected", "fixed"])
 def affected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the SQLite is taken for one that can lose commits."""
+    """Return whether SQLite is treated as a version that can lose commits."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: request.param)
     return bool(request.param)
 

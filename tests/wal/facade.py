@@ -1,4 +1,4 @@
-"""Through the facade: writing, counting, and waiting for what is said."""
+"""Helpers for tests through the facade: writing, counting, and reading warnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INSERT = text("INSERT INTO t (data) VALUES (randomblob(4000))")
 
 
 async def add(db: SQLiteDatabase, rows: int = 1) -> None:
-    """A transaction for each."""
+    """Add rows, in one transaction each."""
     for _ in range(rows):
         async with db.write() as session:
             await session.execute(INSERT)
@@ -29,19 +29,19 @@ async def count(db: SQLiteDatabase) -> int:
 
 
 async def pragma(db: SQLiteDatabase, name: str) -> object:
-    """As the writer's connection answers."""
+    """Return the value on the writer's connection."""
     async with db.writer_engine.connect() as connection:
         return (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
 
 
 def log_size(path: Path) -> int:
-    """Of the file; 0 if there is none."""
+    """Return the size of the log file, 0 if there is none."""
     log = f"{path}-wal"
     return os.path.getsize(log) if os.path.exists(log) else 0
 
 
 def said(caplog: pytest.LogCaptureFixture, part: str = "") -> list[str]:
-    """The warnings of the package that have ``part``."""
+    """Return the warnings of the package that contain ``part``."""
     return [
         record.getMessage()
         for record in caplog.records

@@ -21,7 +21,7 @@ COUNT = text("SELECT count(*) FROM blobs")
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """A facade whose log is small, with the table ``blobs``."""
+    """Yield a facade whose log is small, with the table ``blobs``."""
     async with SQLiteDatabase(path, wal=SMALL) as database:
         await create_blobs(database.writer_engine)
         yield database
@@ -29,7 +29,7 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 @pytest.fixture
 async def patient(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    """The same, and a gap lasts until its readers have ended."""
+    """Yield the same with gaps that last until their readers have ended."""
     async with SQLiteDatabase(path, wal=replace(SMALL, reader_gap=60)) as database:
         await create_blobs(database.writer_engine)
         yield database
@@ -69,7 +69,7 @@ async def read(db: SQLiteDatabase) -> int:
 
 
 async def fill(db: SQLiteDatabase, path: Path) -> None:
-    """Write until the log is beyond its hard limit, however often it is moved."""
+    """Write until the log exceeds its hard limit, however often it is moved."""
     for _ in range(100):
         await write(db.writer_engine, 20)
         if log_size(path) >= 300 * KIB:
@@ -79,7 +79,7 @@ async def fill(db: SQLiteDatabase, path: Path) -> None:
 
 @pytest.fixture
 def gaps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that each gap may last."""
+    """Record the seconds that each gap may last."""
     made: list[float] = []
     original = Snapshots.gap
 

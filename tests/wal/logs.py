@@ -1,4 +1,4 @@
-"""Logs that are large soon, and what is in the way of their keeper."""
+"""Logs that soon become large, and obstacles for their keeper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = WalSettings(soft_limit=64 * KIB, hard_limit=256 * KIB, reader_gap=0.2)
 
 
 class Owner(Protocol):
-    """Where tests get sessions from: a facade, or engines."""
+    """The source of sessions in tests: a facade, or engines."""
 
     writer_engine: AsyncEngine
 
@@ -41,7 +41,7 @@ async def create_blobs(engine: AsyncEngine) -> None:
 
 
 async def write(engine: AsyncEngine, kib: int) -> None:
-    """One transaction that adds about so much to the log."""
+    """Add about this much to the log in one transaction."""
     async with engine.begin() as connection:
         await connection.execute(
             text("INSERT INTO blobs (data) VALUES (zeroblob(:size))"), {"size": kib * KIB}

@@ -1,4 +1,4 @@
-"""Other processes that use a database: plain ``sqlite3``, or this package."""
+"""Other processes that use a database, through plain ``sqlite3`` or this package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 
-# Shows itself as the package does, and is plain otherwise.
+# Shows its presence as the package does, and is plain otherwise.
 PRESENT = """
 import os, sys
 from sa_sqlite_pool.files.neighbours import Presence
@@ -50,7 +50,7 @@ asyncio.run(main())
 
 
 class OtherProcess:
-    """``with OtherProcess(path) as other:`` a process that runs SQL, line by line."""
+    """``with OtherProcess(path) as other:`` a process that runs SQL line by line."""
 
     def __init__(self, path: Path, program: str = PLAIN, *, present: bool = False) -> None:
         self._program = PRESENT + program if present else program
@@ -77,12 +77,12 @@ class OtherProcess:
 
     @property
     def name(self) -> str:
-        """As warnings name it."""
+        """Its name as in warnings."""
         comm = Path(f"/proc/{self._process.pid}/comm").read_text().strip()
         return f"process {self._process.pid} ({comm})"
 
     def execute(self, line: str) -> str:
-        """Have it executed, and wait for the answer."""
+        """Let it execute the line, and wait for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -93,7 +93,7 @@ class OtherProcess:
         return self._process.stdout.readline().strip()
 
     def end(self) -> None:
-        """End it at once, as the system does; its transaction is rolled back by the next."""
+        """End it at once, as the system does; the next user rolls back its transaction."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.kill()
             self._process.communicate()
