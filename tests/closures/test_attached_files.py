@@ -1,4 +1,4 @@
-"""Functions that write to attached files: the logs of these stay small."""
+"""Functions that write to attached files: the logs of those files stay small."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(connection: Connection) -> None:
 
 
 async def test_a_large_log_is_moved(db: SQLiteDatabase, other: Path) -> None:
-    """It begins anew each time: ten times its limit were written."""
+    """The log restarts each time, as ten times its limit were written."""
     for _ in range(20):
         await db.run_write_core(write)
     assert Path(f"{other}-wal").stat().st_size < 300_000
@@ -52,7 +52,7 @@ async def test_a_large_log_is_moved(db: SQLiteDatabase, other: Path) -> None:
 
 
 async def test_in_the_turn_of_that_file(db: SQLiteDatabase, other: Path) -> None:
-    """Not beside another task that has it, in which SQLite could lose commits; but afterwards."""
+    """It does not happen while another task holds that turn, but later: commits could be lost."""
     turn = turn_of(other)
     permit = await turn.acquire(1)
     for _ in range(10):
@@ -65,7 +65,7 @@ async def test_in_the_turn_of_that_file(db: SQLiteDatabase, other: Path) -> None
 
 
 async def test_in_the_turn_between_processes(db: SQLiteDatabase, other: Path) -> None:
-    """The same where another process has locked the file of the turn."""
+    """The same applies if another process has locked the file of the turn."""
     turn = turn_of(other)
     turn.share()
     lock = lock_file(f"{other}-turn", str(other))

@@ -1,4 +1,4 @@
-"""Cancellations of functions: of those that wait, and of those that run."""
+"""Cancellations of functions, both waiting and running."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.helpers import (
 
 
 async def test_cancelled_in_line(db: SQLiteDatabase, path: Path) -> None:
-    """Never runs; the others of its group do, and the line goes on."""
+    """It never runs; the others of its group do, and the line continues."""
     async with turn_held(db):
         tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11, 12)]
         await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def test_cancelled_in_line(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_all_cancelled_in_line(db: SQLiteDatabase, path: Path) -> None:
-    """A group in which nobody waits any more leaves the line, before its turn comes."""
+    """A group in which no call waits any more leaves the line before its turn."""
     async with turn_held(db):
         tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
         await asyncio.sleep(0)
@@ -62,19 +62,19 @@ async def test_all_cancelled_in_line(db: SQLiteDatabase, path: Path) -> None:
 
 @pytest.mark.parametrize("sql", [ENDLESS, ENDLESS_WRITE])
 async def test_cancelled_while_it_runs(db: SQLiteDatabase, path: Path, sql: object) -> None:
-    """One alone is stopped in the middle of its statement, and rolled back."""
+    """A single function is stopped in the middle of its statement, and rolled back."""
     fn = Counting(sql)
     task = asyncio.ensure_future(db.run_write_core(fn))
     assert await asyncio.to_thread(fn.begun.wait, 30)
     assert await cancelled(task)
     await until_free(path)
-    async with db.write() as session:  # and nothing stops the next on its connection
+    async with db.write() as session:  # and nothing stops the next one on this connection
         assert await session.scalar(LONG) == 100_000
     assert await added(db) == []
 
 
 async def test_a_reader_cancelled_while_it_runs(db: SQLiteDatabase) -> None:
-    """Stopped in the middle of its statement; its connection goes on being used."""
+    """It is stopped in the middle of its statement, and its connection continues to be used."""
     begun = threading.Event()
 
     def count(connection: Connection) -> None:
@@ -88,7 +88,7 @@ async def test_a_reader_cancelled_while_it_runs(db: SQLiteDatabase) -> None:
 
 
 async def test_a_reader_cancelled_between_two_statements(db: SQLiteDatabase) -> None:
-    """It does not go on with the next."""
+    """It does not continue with the next statement."""
     gone_on: list[int] = []
 
     def read(connection: Connection) -> None:
@@ -107,7 +107,7 @@ async def test_a_reader_cancelled_between_two_statements(db: SQLiteDatabase) -> 
 
 
 async def test_a_snapshot_that_is_too_old(db: SQLiteDatabase) -> None:
-    """Ended by the log's keeper, in the middle of a statement or before: the function is told."""
+    """If the log's keeper ends it, during a statement or before one, the function gets an error."""
 
     def stay(connection: Connection) -> None:
         inside(connection)
@@ -139,7 +139,7 @@ async def test_a_snapshot_that_is_too_old(db: SQLiteDatabase) -> None:
 
 
 async def test_a_reader_waits_for_a_gap(db: SQLiteDatabase) -> None:
-    """Where the log is to be truncated, functions that read wait with the other readers."""
+    """While the log is to be truncated, functions that read wait like other readers."""
     pool = db.writer_engine.pool
     assert isinstance(pool, WriterPool)
     assert pool.keeper is not None
@@ -174,7 +174,7 @@ async def test_cancelled_in_a_group(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_cancelled_in_a_group_while_it_reads(db: SQLiteDatabase) -> None:
-    """A statement that only reads is stopped at once: SQLite keeps the transaction."""
+    """A statement that only reads is stopped at once, because SQLite keeps the transaction."""
     begun = threading.Event()
 
     def count(connection: Connection) -> None:
@@ -194,7 +194,7 @@ async def test_cancelled_in_a_group_while_it_reads(db: SQLiteDatabase) -> None:
 
 
 async def test_cancelled_in_a_group_while_it_writes(path: Path) -> None:
-    """A long statement that writes comes to its end, and is rolled back alone."""
+    """A long statement that writes runs to its end, and is rolled back alone."""
     sleeping = SleepingFunction()
     slowly = text(
         "WITH RECURSIVE n(i) AS (SELECT 1000 + sleep() UNION ALL SELECT i + 1 FROM n LIMIT 20000) "
@@ -236,8 +236,8 @@ async def test_cancelled_twice(db: SQLiteDatabase) -> None:
 async def test_a_function_that_does_not_come_back(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is left to itself after a while, and rolled back when it comes back: also where it executes
-    nothing any more."""
+    """It is abandoned after a while, and rolled back when it returns, even if it executes nothing
+    any more."""
     monkeypatch.setattr("sa_sqlite_pool.closures.grouping._LET_GO_SECONDS", 0.01)
 
     def store(connection: Connection) -> None:
@@ -257,7 +257,7 @@ async def test_a_function_that_does_not_come_back(
 async def test_a_reader_that_does_not_come_back(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same; its connection comes back with it."""
+    """The same applies, and its connection is returned afterwards."""
     monkeypatch.setattr("sa_sqlite_pool.execution.jobs._LET_GO_SECONDS", 0.01)
     inside = Inside()
     for _ in range(5):  # there are four readers
@@ -272,7 +272,7 @@ async def test_a_reader_that_does_not_come_back(
 async def test_settings_of_one_that_does_not_come_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is not kept for the next, if it has changed settings."""
+    """If it has changed settings, its connection is not kept for the next one."""
     monkeypatch.setattr("sa_sqlite_pool.execution.jobs._LET_GO_SECONDS", 0.01)
     opened: list[sqlite3.Connection] = []
     inside = Inside()
@@ -295,7 +295,7 @@ async def test_settings_of_one_that_does_not_come_back(
 
 
 async def test_a_cancellation_during_the_commit(db: SQLiteDatabase, sent: Sent) -> None:
-    """A COMMIT that was sent is known: the task is cancelled after it, and the row is there."""
+    """After COMMIT was sent, the task is cancelled only once it has ended, and the row is kept."""
     task = asyncio.ensure_future(db.run_write_core(add, 10))
     committing = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What a function that reads leaves on its connection, and what the next one finds there."""
+"""The state in which a function that reads leaves its connection, and the next one finds it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ LEAVERS = [
 async def test_the_next_finds_it_clean(
     one: SQLiteDatabase, leave: Callable[[Connection], None]
 ) -> None:
-    """No transaction, no level, no snapshot of another's: it sees what was committed meanwhile."""
+    """It has no transaction, level or snapshot of the previous one, and sees later commits."""
     seen: list[Any] = []
 
     def look(connection: Connection) -> list[int]:
@@ -128,7 +128,7 @@ async def test_who_ends_the_borrowing(
     times: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What only a check-in resets makes the reader go through one before the next function."""
+    """If only a check-in resets something, the reader goes through one before the next function."""
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # on a busy machine
     told: list[str] = []
     pool: Any = one.reader_engine.sync_engine.pool
@@ -138,7 +138,7 @@ async def test_who_ends_the_borrowing(
 
 
 async def test_options_are_for_one_function(one: SQLiteDatabase) -> None:
-    """A transaction that was declared long is the function's own."""
+    """A transaction that was declared long belongs to that function only."""
 
     def look(connection: Connection) -> bool:
         found: Any = connection.connection
@@ -149,7 +149,7 @@ async def test_options_are_for_one_function(one: SQLiteDatabase) -> None:
 
 
 async def test_one_that_was_stopped(one: SQLiteDatabase) -> None:
-    """The next on the same connection finds no statement of it, and no handler."""
+    """The next one on the same connection finds neither its statement nor its handler."""
     inside = Inside(lambda connection: connection.execute(ENDLESS))
     task = asyncio.ensure_future(one.run_read_core(inside))
     await inside.until_entered()
@@ -161,7 +161,7 @@ async def test_one_that_was_stopped(one: SQLiteDatabase) -> None:
 
 
 async def test_a_progress_handler_of_its_own(path: Path) -> None:
-    """It stays on the connection, as with the stock driver, and stops nothing of the package's."""
+    """It stays on the connection, as with the stock driver, and stops nothing of the package."""
     calls: list[int] = []
 
     def watch(connection: Connection) -> None:

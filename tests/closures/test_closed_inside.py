@@ -1,4 +1,4 @@
-"""A function that closes SQLite's own connection, which it was lent: it alone fails."""
+"""A function that closes SQLite's own connection, which it was lent, is the only one to fail."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ CLOSING = [closes, closes_and_goes_on, closes_and_fails, closes_under_a_stream]
 
 
 async def outcomes(*calls: Any) -> list[Any]:
-    """What each returns or raises; one that does not end would be a failure."""
+    """Return the result or error of each call, all of which must end."""
     gathered = asyncio.gather(*calls, return_exceptions=True)
     return await asyncio.wait_for(gathered, 30)
 
 
 @pytest.mark.parametrize("fn", CLOSING)
 async def test_in_a_function_that_reads(one: SQLiteDatabase, fn: Any) -> None:
-    """Those behind it read on another connection; it gets its error, or SQLite's."""
+    """Those behind it read on another connection, and it gets its own error or SQLite's."""
     results = await outcomes(
         *(one.run_read_core(ids), one.run_read_core(fn), one.run_read_core(ids)),
         one.run_read_core(ids),
@@ -68,7 +68,7 @@ async def test_in_a_function_that_reads(one: SQLiteDatabase, fn: Any) -> None:
 
 @pytest.mark.parametrize("fn", CLOSING)
 async def test_in_a_function_that_writes(db: SQLiteDatabase, path: Path, fn: Any) -> None:
-    """What shared its transaction is lost with it, and says so; those in line go on."""
+    """Calls that shared its transaction are lost and get an error; those in line continue."""
     calls = [partial(db.run_write_core, fn), partial(db.run_write_core, add, 11)]
     results = await in_line(db, path, partial(db.run_write_core, add, 10), *calls)
     assert isinstance(results[0], OperationalError)
@@ -79,7 +79,7 @@ async def test_in_a_function_that_writes(db: SQLiteDatabase, path: Path, fn: Any
 
 
 async def test_before_the_commit(db: SQLiteDatabase, path: Path) -> None:
-    """A listener of the session may do the same, after the function has returned."""
+    """A listener of the session may do the same after the function has returned."""
     results = await in_line(
         *(db, path),
         partial(db.run_write, closes_before_the_commit),
@@ -102,7 +102,7 @@ def closes_what_was_kept(_: Connection) -> None:
 
 
 async def test_one_that_an_earlier_function_has_kept(db: SQLiteDatabase, path: Path) -> None:
-    """Those in line go on."""
+    """The calls in line continue."""
     calls: list[Callable[[Connection], Any]] = [keeps]
     calls += [closes_what_was_kept, partial(add, key=11), partial(add, key=12)]
     results = await in_line(db, path, *(partial(db.run_write_core, call) for call in calls))
@@ -113,7 +113,7 @@ async def test_one_that_an_earlier_function_has_kept(db: SQLiteDatabase, path: P
 
 
 async def test_after_the_commit(db: SQLiteDatabase, path: Path) -> None:
-    """All that is committed is told so, also to the function whose listener has closed it."""
+    """All calls are told that they are committed, even the one whose listener has closed it."""
 
     def closes_afterwards(session: Session) -> int:
         driver = raw(session.connection())
@@ -133,7 +133,7 @@ async def test_after_the_commit(db: SQLiteDatabase, path: Path) -> None:
 
 @pytest.mark.parametrize("closing", ["sqlite", "aiosqlite"])
 async def test_one_that_a_listener_has_closed(db: SQLiteDatabase, closing: str) -> None:
-    """Before any function has run: all are told so at once, and none tries again and again."""
+    """Before any function has run, all calls get the error at once, without endless retries."""
     times = []
 
     def close(connection: Any, *_: object) -> None:

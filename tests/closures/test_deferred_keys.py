@@ -1,4 +1,4 @@
-"""Whose foreign keys COMMIT finds violated, where functions or a schema defer them in odd ways."""
+"""Which foreign keys COMMIT finds violated when functions or a schema defer them unusually."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def makes_them_deferred(connection: Connection) -> None:
 async def test_what_a_function_leaves_deferred(
     db: SQLiteDatabase, path: Path, defer: Callable[[Connection], None]
 ) -> None:
-    """SQLite keeps them deferred after ROLLBACK TO; the next that violates one gets the error."""
+    """SQLite keeps them deferred after ROLLBACK TO; the next function to violate one fails."""
     await db.run_write_core(lambda c: c.execute(text(PLAIN % "")))
     results = await in_line(
         *(db, path),
@@ -64,7 +64,7 @@ async def test_what_a_function_leaves_deferred(
 
 @pytest.mark.parametrize("sensitive", [False, True])
 async def test_deferred_in_lower_case(path: Path, sensitive: bool) -> None:
-    """The schema is as the application has written it, whatever LIKE is made to compare."""
+    """The schema is kept as the application has written it, however LIKE compares."""
     async with SQLiteDatabase(path, pragmas={"case_sensitive_like": sensitive}) as db:
         await create_items(db.writer_engine)
         await db.run_write_core(lambda c: c.execute(text(PLAIN % " deferrable initially deferred")))
@@ -77,7 +77,7 @@ async def test_deferred_in_lower_case(path: Path, sensitive: bool) -> None:
 
 
 async def test_a_failure_alone_ends_no_group(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """Those that defer nothing share one COMMIT, also after one of them has failed."""
+    """Functions that defer nothing share one COMMIT, even after one of them has failed."""
 
     def fails(_: Connection) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a group, a disk without room, a fork, a dead thread."""
+"""A process killed in the middle of a group, a full disk, a fork, and a thread that has died."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kept(path: Path) -> list[int]:
 
 
 def test_killed_in_the_middle_of_a_group(path: Path) -> None:
-    """What was acknowledged is in the file; of the group that was not, there is nothing."""
+    """Acknowledged calls are in the file; nothing of the unacknowledged group is."""
     with Child(stops_in_a_group, path) as child:
         assert child.hear() == [10, 11]
         assert child.hear() == "in the middle"
@@ -38,7 +38,7 @@ def test_killed_in_the_middle_of_a_group(path: Path) -> None:
 
 
 def test_no_room_for_a_group(path: Path) -> None:
-    """COMMIT or a statement fails: nobody is acknowledged whose work is not in the file."""
+    """COMMIT or a statement fails, and no call is acknowledged whose work is not in the file."""
     pytest.importorskip("resource", reason="there are no limits for files here")
     with Child(finds_no_room, path) as child:
         outcomes = child.hear()
@@ -52,7 +52,7 @@ def test_no_room_for_a_group(path: Path) -> None:
 
 
 def test_forked_while_functions_stand_in_line(path: Path) -> None:
-    """The line is the parent's: the child's functions do not join it, and both go on."""
+    """The line belongs to the parent: the child's functions do not join it, and both continue."""
     with Child(forks_with_a_line, path) as child:
         assert child.hear() == 0
         assert child.hear() == 20
@@ -69,12 +69,12 @@ def test_forked_while_functions_stand_in_line(path: Path) -> None:
     ],
 )
 def test_a_thread_that_ends_while_an_error_of_it_is_collected(program: Any, path: Path) -> None:
-    """The process goes on.
+    """The process survives.
 
-    An error keeps the frames of its function. Where these lead to a thread's main greenlet,
-    greenlet (3.5) frees that twice when the thread ends in the middle of a garbage collection, and
-    the process dies of it: ``~ThreadState()`` in its TThreadState.hpp looks for references, and
-    sees none that are just being collected.
+    An error keeps the frames of its function. If these lead to a thread's main greenlet,
+    greenlet (3.5) frees that twice when the thread ends during a garbage collection, which
+    kills the process: ``~ThreadState()`` in its TThreadState.hpp searches for references, and
+    does not see those that are just being collected.
     """
     with Child(program, path) as child:
         assert child.hear() == "done"

@@ -1,4 +1,4 @@
-"""SQLite's own connection inside a function: for all but the end of the transaction."""
+"""SQLite's own connection inside a function may do anything but end the transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _rollback(driver: sqlite3.Connection) -> None:
 
 
 def _text(driver: sqlite3.Connection) -> None:
-    driver.execute("COMMIT")  # which is compiled already, by the transaction before
+    driver.execute("COMMIT")  # which the previous transaction has compiled already
 
 
 def _comment(driver: sqlite3.Connection) -> None:
@@ -93,7 +93,7 @@ def goes_on(connection: Connection, end: Callable[[sqlite3.Connection], None]) -
 async def test_it_does_not_end_the_transaction(
     db: SQLiteDatabase, path: Path, sent: Sent, fn: Callable[..., None], end: Callable[..., None]
 ) -> None:
-    """Refused before it happens: the group's other work is kept, its own is not."""
+    """The attempt is refused in advance: the group's other work is kept, its own is not."""
     await db.run_write_core(add, 20)
     sent.clear()
     first, second, third = await in_line(
@@ -113,7 +113,7 @@ async def test_it_does_not_end_the_transaction(
 async def test_nor_does_it_in_a_read(
     db: SQLiteDatabase, end: Callable[[sqlite3.Connection], None]
 ) -> None:
-    """The rest would see another snapshot."""
+    """The rest of the function would see another snapshot."""
 
     def read(connection: Connection) -> None:
         ids(connection)
@@ -125,7 +125,7 @@ async def test_nor_does_it_in_a_read(
 
 
 async def test_its_error_may_become_the_functions_own(db: SQLiteDatabase) -> None:
-    """What the function raises instead is raised as it is."""
+    """An error that the function raises instead is raised unchanged."""
 
     def translate(connection: Connection) -> None:
         hides(connection, _commit)
@@ -137,7 +137,7 @@ async def test_its_error_may_become_the_functions_own(db: SQLiteDatabase) -> Non
 
 
 async def test_everything_else_works(db: SQLiteDatabase, tmp_path: Path) -> None:
-    """Statements, savepoints, functions, dumps, in the transaction of the function."""
+    """Statements, savepoints, functions and dumps work in the function's transaction."""
 
     def use(connection: Connection) -> list[Any]:
         driver = raw(connection)
@@ -157,7 +157,7 @@ async def test_everything_else_works(db: SQLiteDatabase, tmp_path: Path) -> None
 
 
 async def test_a_stream_goes_on_beside_it(db: SQLiteDatabase) -> None:
-    """A statement that runs already is not disturbed."""
+    """A statement that is already running is not affected."""
 
     def read(connection: Connection) -> list[int]:
         rows = connection.execution_options(yield_per=1).execute(select(Item.id))
@@ -170,7 +170,7 @@ async def test_a_stream_goes_on_beside_it(db: SQLiteDatabase) -> None:
 
 
 async def test_the_guard_is_asked_as_before(db: SQLiteDatabase) -> None:
-    """A reader cannot write by it, and writes of others are theirs again after it."""
+    """A reader cannot use it to write, and later writes of others work as before."""
 
     def write(connection: Connection) -> None:
         raw(connection).execute("DELETE FROM items")
@@ -188,8 +188,8 @@ async def test_the_guard_is_asked_as_before(db: SQLiteDatabase) -> None:
 
 
 async def test_an_authorizer_of_the_application(db: SQLiteDatabase) -> None:
-    """One that the function has put in its place: what ends is noticed when it has happened, and
-    nobody is acknowledged wrongly."""
+    """If the function has installed one instead, the end is noticed afterwards, and no call is
+    acknowledged wrongly."""
 
     def end(connection: Connection) -> None:
         add(connection, 10)
@@ -216,7 +216,7 @@ async def test_an_authorizer_of_the_application(db: SQLiteDatabase) -> None:
 async def test_in_a_listener_of_the_session(
     db: SQLiteDatabase, sql: str, message: str | None
 ) -> None:
-    """After the function and before its COMMIT: the same holds, and the COMMIT is SQLAlchemy's."""
+    """The same applies after the function and before its COMMIT, which is SQLAlchemy's."""
 
     def before_commit(session: Session) -> None:
         with contextlib.suppress(sqlite3.Error):

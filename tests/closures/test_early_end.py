@@ -1,4 +1,4 @@
-"""What SQLite has rolled back by itself: each gets an error that says so, and nobody another."""
+"""Rollbacks by SQLite itself: each affected call gets an error that says so, and no other does."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OR_ROLLBACK = text("INSERT OR ROLLBACK INTO items (id, amount) VALUES (1, 1)")
 
 
 class MissingError(Exception):
-    """Of the application."""
+    """An error of the application."""
 
 
 class LeaveError(BaseException):
-    """Which no ``except Exception`` sees."""
+    """An error that ``except Exception`` does not catch."""
 
 
 def raw(connection: Connection) -> Any:
@@ -67,7 +67,7 @@ def translates_in_silence(connection: Connection) -> None:
 async def test_its_own_error_stays(
     db: SQLiteDatabase, path: Path, fn: Callable[[Connection], None], error: type[Exception]
 ) -> None:
-    """The error of its own statement says what was wrong, and so does what is made of it."""
+    """Its own statement's error names the fault, and so does an error derived from it."""
     first, second, third = await in_line(
         *(db, path),
         partial(db.run_write_core, add, 10),
@@ -111,7 +111,7 @@ def takes_a_refusal_for_its_own(connection: Connection) -> None:
 async def test_an_error_that_came_after_it(
     db: SQLiteDatabase, path: Path, fn: Callable[[Connection], None]
 ) -> None:
-    """Is misleading: the loss is raised, with the function's own error as its cause."""
+    """A later error is misleading: the loss is raised, with the function's own error as cause."""
     first, second, third = await in_line(
         *(db, path),
         partial(db.run_write_core, add, 10),
@@ -126,14 +126,14 @@ async def test_an_error_that_came_after_it(
 
 
 async def test_a_function_that_returns_after_it(db: SQLiteDatabase) -> None:
-    """Gets the same error, as SQLAlchemy reports those of SQLite."""
+    """It gets the same error, as SQLAlchemy reports SQLite's errors."""
     with pytest.raises(OperationalError, match="UNIQUE constraint failed") as caught:
         await db.run_write_core(swallow)
     assert tells(caught.value)
 
 
 async def test_what_is_refused_after_it(db: SQLiteDatabase) -> None:
-    """And let out: once, as it is."""
+    """The refusal is raised once and unchanged."""
 
     def go_on(connection: Connection) -> None:
         swallow(connection)
@@ -146,7 +146,7 @@ async def test_what_is_refused_after_it(db: SQLiteDatabase) -> None:
 
 
 async def test_without_a_loss_every_error_is_its_own(db: SQLiteDatabase, path: Path) -> None:
-    """Also one that comes from an error of SQLite."""
+    """This includes an error that was derived from one of SQLite's."""
 
     def duplicate(connection: Connection) -> None:
         try:
@@ -192,8 +192,8 @@ def raw_lets_out(connection: Connection) -> None:
 async def test_a_loss_on_the_drivers_connection(
     db: SQLiteDatabase, path: Path, fn: Callable[[Connection], None]
 ) -> None:
-    """It is noticed, whatever becomes of the function: the others are not acknowledged, nor is a
-    second half kept."""
+    """It is noticed, whatever the function's outcome: the others are not acknowledged, and no
+    second half is kept."""
     first, second, third = await in_line(
         *(db, path),
         partial(db.run_write_core, add, 10),
@@ -207,7 +207,7 @@ async def test_a_loss_on_the_drivers_connection(
 
 
 async def test_a_loss_on_the_drivers_connection_alone(db: SQLiteDatabase) -> None:
-    """Nothing of the rest is committed by itself."""
+    """No later part is committed separately."""
     for fn in (raw_swallow, raw_goes_on, raw_fails):
         with pytest.raises(OperationalError, match="by a statement on the driver's connection"):
             await db.run_write_core(fn)
@@ -215,7 +215,7 @@ async def test_a_loss_on_the_drivers_connection_alone(db: SQLiteDatabase) -> Non
 
 
 async def test_a_loss_while_the_session_flushes(db: SQLiteDatabase) -> None:
-    """At the end, when the function has returned."""
+    """The flush at the end comes after the function has returned."""
 
     def leave(session: Session) -> None:
         session.add(Item(id=10))
@@ -232,7 +232,7 @@ async def test_a_loss_while_the_session_flushes(db: SQLiteDatabase) -> None:
 
 
 def test_chains_of_errors() -> None:
-    """Where an error comes from, whatever leads there."""
+    """The origin of an error is found along any chain."""
     loss, other = sqlite3.IntegrityError("loss"), sqlite3.IntegrityError("other")
     reported = IntegrityError("INSERT", None, loss)
     assert comes_from(loss, loss)

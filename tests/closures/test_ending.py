@@ -1,4 +1,4 @@
-"""close() and the ends of event loops, around functions."""
+"""Functions at the time of close(), and at the ends of event loops."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.helpers import (
 
 
 async def test_closing_while_one_runs(db: SQLiteDatabase, path: Path) -> None:
-    """Who has not begun is sent away at once; who runs may come to its end in time."""
+    """A call that has not begun is refused at once; a running one may end in time."""
     inside = Inside(lambda connection: add(connection, 10))
     tasks = [asyncio.ensure_future(db.run_write_core(inside))]
     await inside.until_entered()
@@ -61,7 +61,7 @@ async def test_closing_while_one_runs(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_closing_those_in_line(db: SQLiteDatabase) -> None:
-    """A group that stands in line is sent away as a whole."""
+    """A group that waits in line is sent away as a whole."""
     async with turn_held(db):
         tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
         await asyncio.sleep(0)
@@ -74,7 +74,7 @@ async def test_closing_those_in_line(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("sql", [ENDLESS, ENDLESS_WRITE])
 async def test_closing_stops_what_runs(db: SQLiteDatabase, sql: object) -> None:
-    """After close_timeout its statement is stopped, and it is rolled back."""
+    """After close_timeout, its statement is stopped and rolled back."""
     fn = Counting(sql)
     task = asyncio.ensure_future(db.run_write_core(fn))
     assert await asyncio.to_thread(fn.begun.wait, 30)
@@ -86,7 +86,7 @@ async def test_closing_stops_what_runs(db: SQLiteDatabase, sql: object) -> None:
 
 
 async def test_closing_a_group(db: SQLiteDatabase) -> None:
-    """What has run and is not committed is lost with what runs, and each is told so."""
+    """Uncommitted work is lost with the running function, and each call gets an error."""
     inside = Inside(lambda connection: add(connection, 11))
     async with turn_held(db):
         tasks: list[asyncio.Future[Any]] = []
@@ -111,7 +111,7 @@ async def test_closing_a_group(db: SQLiteDatabase) -> None:
 
 
 async def test_closing_stops_readers(db: SQLiteDatabase) -> None:
-    """The same for functions that read."""
+    """The same applies to functions that read."""
     begun = threading.Event()
 
     def count(connection: Connection) -> None:
@@ -126,7 +126,7 @@ async def test_closing_stops_readers(db: SQLiteDatabase) -> None:
 
 
 async def test_the_leader_is_cancelled(db: SQLiteDatabase) -> None:
-    """Somebody cancels all tasks that are not its own: those who still wait are served."""
+    """If another task cancels all tasks except its own, the calls that still wait are served."""
     async with turn_held(db):
         tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
         await asyncio.sleep(0)
@@ -137,7 +137,7 @@ async def test_the_leader_is_cancelled(db: SQLiteDatabase) -> None:
 
 
 def test_a_loop_that_ends_in_the_middle(path: Path) -> None:
-    """What waits and what runs goes with its loop; the next loop finds the turn free."""
+    """Waiting and running calls end with their loop, and the next loop finds the turn free."""
     inside = Inside()
     db = SQLiteDatabase(path)
 
@@ -159,7 +159,7 @@ def test_a_loop_that_ends_in_the_middle(path: Path) -> None:
 
 
 async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """Each loop's functions have groups of their own, in one line."""
+    """The functions of each loop have separate groups in one line."""
     others: list[int] = []
 
     def in_another_loop() -> None:
@@ -179,7 +179,7 @@ async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
 
 
 async def test_a_loop_that_is_new_while_another_is(db: SQLiteDatabase) -> None:
-    """Each makes a line for its reads, and looks through those of others for dead loops."""
+    """Each creates a line for its reads, and searches those of others for closed loops."""
     at_once = _in_the_middle_of_a_pass(lambda: asyncio.run(db.run_read_core(_one)))
     await db.run_read_core(_one)
 
@@ -199,7 +199,7 @@ def _one(connection: Connection) -> Any:
 
 
 def _in_the_middle_of_a_pass(do: Callable[[], Any]) -> Any:
-    """A trace function that does ``do()`` in another thread while a weak dictionary is iterated."""
+    """Return a trace function that calls ``do()`` in a thread during iteration of a weak dict."""
     done: list[Any] = []
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
@@ -217,7 +217,7 @@ def _in_the_middle_of_a_pass(do: Callable[[], Any]) -> Any:
 
 
 async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
-    """Between two statements it is at work: nobody is warned of it."""
+    """Between two statements it counts as working, so no warning is logged."""
     for engine, run in (
         (db.writer_engine, db.run_write_core),
         (db.reader_engine, db.run_read_core),
@@ -233,7 +233,7 @@ async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
 
 
 async def test_results_of_a_group_in_line(db: SQLiteDatabase, path: Path) -> None:
-    """A task may call again as soon as it is answered: its turn is given back, not held."""
+    """A task may call again as soon as it has its result, as its turn is then released."""
 
     async def thrice(start: int) -> list[int]:
         return [await db.run_write_core(add, start + step) for step in range(3)]
@@ -243,7 +243,7 @@ async def test_results_of_a_group_in_line(db: SQLiteDatabase, path: Path) -> Non
 
 
 async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> None:
-    """No timer keeps what is over; the connection's last job does, until the next."""
+    """No timer keeps what is over; the connection's last job does, until the next one."""
     for key in range(10, 15):
         await db.run_write_core(add, key)
     await until_free(path)
@@ -254,7 +254,7 @@ async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> Non
 
 
 async def test_nothing_of_a_closed_database_is_kept_with_its_dialect(path: Path) -> None:
-    """SQLAlchemy's mappers keep dialects, with what listens to them: no file, nor its threads."""
+    """SQLAlchemy's mappers keep dialects and their listeners, but no file or thread."""
     db = await SQLiteDatabase(path).open()
     await create_items(db.writer_engine)
     await db.run_write_core(add, 10)

@@ -1,4 +1,4 @@
-"""An error that several calls of ``run_write()`` get: one each, with all that belongs to it."""
+"""An error that several calls of ``run_write()`` get: a separate one for each, with all details."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.closures.work import add, added, in_line
 
 
 class RefusedError(Exception):
-    """An error as applications have them: ``copy.copy()`` of one raises TypeError."""
+    """A typical error of an application, for which ``copy.copy()`` raises TypeError."""
 
     def __init__(self, reason: str, number: int) -> None:
         super().__init__(f"{reason} {number}")
 
 
 class ChangingError(Exception):
-    """One whose copy is of another class."""
+    """An error whose copy has another class."""
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, ("copied",)
 
 
 class WordyError(Exception):
-    """One that makes its message of its argument."""
+    """An error that builds its message from its argument."""
 
     def __init__(self, key: object) -> None:
         super().__init__(f"never {key}")
@@ -54,7 +54,7 @@ def refuse(error: Exception) -> None:
 async def test_the_error_of_a_checkout(
     db: SQLiteDatabase, path: Path, error: Exception, together: int
 ) -> None:
-    """Whatever its class, it is raised where each call is awaited, with its cause and its lines."""
+    """Whatever its class, it is raised where each call is awaited, with its cause and lines."""
     engine = db.writer_engine.sync_engine
 
     def listener(*_: object) -> None:
@@ -77,7 +77,7 @@ async def test_the_error_of_a_checkout(
 
 
 def test_what_is_noted_on_one() -> None:
-    """By the task that gets it (``add_note()``, from Python 3.11 on) is not on the others."""
+    """A note by one task (``add_note()``, since Python 3.11) is not on the others' errors."""
     error: Any = WordyError(1)
     error.__notes__ = ["for all"]
     one, other = for_another(error), for_another(error)
@@ -87,7 +87,7 @@ def test_what_is_noted_on_one() -> None:
 
 
 def test_a_group_of_errors() -> None:
-    """From Python 3.11 on."""
+    """It is available since Python 3.11."""
     kind = getattr(builtins, "ExceptionGroup", None)
     if kind is not None:
         error = kind("both", [ValueError(1), KeyError(2)])

@@ -1,4 +1,4 @@
-"""Functions in a group whose leader fails: each call has its outcome, and has it once."""
+"""Functions in a group whose leader fails: each call has exactly one outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers import until
 
 
 class ArgumentsError(Exception):
-    """An error as applications write them, which ``copy.copy()`` cannot make anew."""
+    """A typical error of an application, which ``copy.copy()`` cannot recreate."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
@@ -38,7 +38,7 @@ class HandleError(Exception):
 async def test_an_error_of_a_listener_that_has_no_copy(
     db: SQLiteDatabase, path: Path, make: Callable[[], Exception], where: str
 ) -> None:
-    """All calls of the group are told so, as a session is; nothing waits for ever."""
+    """All calls of the group get it, as a session does, and none waits for ever."""
     error = make()
     with pytest.raises(TypeError):
         copy.copy(error)
@@ -61,7 +61,7 @@ async def test_an_error_of_a_listener_that_has_no_copy(
 async def test_a_function_that_runs_when_its_leader_fails(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal's handler may raise in the leader: what the thread says of the call counts."""
+    """A signal handler may raise in the leader; the thread's report on the call counts."""
     begun, led, happened = threading.Event(), threading.Event(), list[str]()
     ran, was_led = RunsJobs.run, Group._led
 
@@ -96,7 +96,7 @@ async def test_a_function_that_runs_when_its_leader_fails(
 
 
 async def test_a_call_beside_one_that_is_cancelled(db: SQLiteDatabase) -> None:
-    """The leader is cancelled with the last call that waits: what runs is committed, and heard."""
+    """The leader is cancelled with the last waiting call; the running one is committed."""
     entered, leave = threading.Event(), threading.Event()
 
     def stay(connection: Connection) -> int:

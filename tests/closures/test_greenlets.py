@@ -1,4 +1,4 @@
-"""Functions that write run in greenlets that are used again."""
+"""Functions that write run in reused greenlets."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("variable", de
 
 
 class Thing:
-    """What a weak reference can be had to."""
+    """An object that can be referenced weakly."""
 
 
 class Used(list[Any]):
-    """The greenlets that functions ran in."""
+    """The greenlets in which functions ran."""
 
     def note(self, _: Connection) -> None:
         self.append(getcurrent())
@@ -44,7 +44,7 @@ class Used(list[Any]):
 
 
 async def test_one_after_the_other_in_the_same(db: SQLiteDatabase) -> None:
-    """Also after one that has failed."""
+    """This includes the next function after a failed one."""
     used = Used()
     for _ in range(3):
         await db.run_write_core(used.note)
@@ -54,7 +54,7 @@ async def test_one_after_the_other_in_the_same(db: SQLiteDatabase) -> None:
 
 
 async def test_those_that_share_a_commit_in_different_ones(db: SQLiteDatabase, path: Path) -> None:
-    """They wait in them for the COMMIT, and the next groups have the same."""
+    """They wait for the COMMIT in these greenlets, which later groups reuse."""
     used = Used()
     for _ in range(3):
         errors = await in_line(
@@ -71,7 +71,7 @@ async def test_those_that_share_a_commit_in_different_ones(db: SQLiteDatabase, p
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_context_variables_are_not_kept(db: SQLiteDatabase, fails: bool) -> None:
-    """Nor what the function returned or raised, once its caller has it."""
+    """Nor is the function's result or error kept, once its caller has it."""
 
     def function(_: Connection, thing: Thing) -> Thing:
         assert VARIABLE.get() is thing
@@ -100,7 +100,7 @@ async def test_context_variables_are_not_kept(db: SQLiteDatabase, fails: bool) -
 
 
 async def test_nothing_can_be_awaited(db: SQLiteDatabase) -> None:
-    """In functions that write and that read: they run outside the loop."""
+    """Functions that write or read run outside the loop."""
 
     def wait(_: Connection) -> None:
         await_only(asyncio.sleep(0))
@@ -149,7 +149,7 @@ def wait(_: Connection) -> None:
 async def test_what_listeners_do_after_the_commit(
     db: SQLiteDatabase, path: Path, after: AfterCommit, error: type[Exception] | None
 ) -> None:
-    """Its caller hears of an error, what is committed stays, and the others hear nothing."""
+    """Its caller gets the error, the commit stands, and the others are not affected."""
 
     def store(session: Session, key: int) -> int:
         connection = session.connection()
@@ -173,7 +173,7 @@ async def test_what_listeners_do_after_the_commit(
 
 
 async def test_what_listeners_do_after_a_commit_that_failed(db: SQLiteDatabase, path: Path) -> None:
-    """They may begin and commit once more; only theirs has failed."""
+    """They may begin and commit again; only their own call has failed."""
     make = text("CREATE TABLE children (item INTEGER REFERENCES items (id))")
     await db.run_write_core(Connection.execute, make)
     ended: list[str] = []
@@ -202,7 +202,7 @@ async def test_what_listeners_do_after_a_commit_that_failed(db: SQLiteDatabase, 
 
 
 async def test_they_end_with_the_thread(path: Path) -> None:
-    """Nothing of a closed database stays."""
+    """Nothing of a closed database is kept."""
     used: list[weakref.ref[Any]] = []
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)

@@ -1,4 +1,4 @@
-"""Group commit: who shares a COMMIT, in which order, and what becomes of each."""
+"""Group commit: which calls share a COMMIT, in which order, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.wal.facade import HARD, INSERT, SMALL, log_size
 
 
 async def test_those_in_line_share_a_commit(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """Ten that wait at the same time: one hop, one BEGIN, one COMMIT; each gets its result."""
+    """Ten calls that wait at the same time need one hop, BEGIN and COMMIT; each gets its result."""
     async with db.writer_engine.connect() as connection:
         worker = (await driver(connection)).worker
     before = worker.hops
@@ -35,7 +35,7 @@ async def test_those_in_line_share_a_commit(db: SQLiteDatabase, path: Path, sent
 async def test_sessions_and_connections_share_it(
     db: SQLiteDatabase, path: Path, sent: Sent
 ) -> None:
-    """run_write() and run_write_core() stand in the same line."""
+    """run_write() and run_write_core() wait in the same line."""
 
     def store(session: Session) -> None:
         session.add(Item(id=11))
@@ -50,7 +50,7 @@ async def test_sessions_and_connections_share_it(
 
 
 async def test_switched_off(path: Path) -> None:
-    """group_commit=False: a COMMIT for each."""
+    """group_commit=False sends one COMMIT for each call."""
     sent = Sent()
     async with SQLiteDatabase(
         path, group_commit=False, on_connect=lambda c: c.set_trace_callback(sent.append)
@@ -63,7 +63,7 @@ async def test_switched_off(path: Path) -> None:
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 async def test_one_fails_alone(db: SQLiteDatabase, path: Path, failing: int) -> None:
-    """The first, one in the middle, the last: the others are committed."""
+    """Whether it is the first, a middle or the last one, the others are committed."""
     functions: list[Callable[[Connection, int], int | None]] = [add, add, add]
     functions[failing] = add_and_fail
     calls = [partial(db.run_write_core, fn, 10 + place) for place, fn in enumerate(functions)]
@@ -75,14 +75,14 @@ async def test_one_fails_alone(db: SQLiteDatabase, path: Path, failing: int) -> 
 
 
 async def test_all_fail(db: SQLiteDatabase, path: Path) -> None:
-    """Nobody is left: nothing is committed, and the turn is free."""
+    """No call is left, so nothing is committed, and the turn is free."""
     calls = [partial(db.run_write_core, add_and_fail, key) for key in range(10, 13)]
     assert [type(error) for error in await in_line(db, path, *calls)] == 3 * [ZeroDivisionError]
     assert await added(db) == []
 
 
 async def test_nobody_overtakes_a_session(db: SQLiteDatabase, path: Path) -> None:
-    """Fair turns: functions, a session in between, functions: in this order.
+    """Fair turns: functions, a session between them, and more functions run in this order.
 
     Line        | run_write()        | db.write()
     a, b        | 10, 11             |
@@ -111,7 +111,7 @@ async def test_nobody_overtakes_a_session(db: SQLiteDatabase, path: Path) -> Non
 
 
 async def test_order_within_one_lap_of_the_loop(db: SQLiteDatabase, path: Path) -> None:
-    """Who asks first is first, also where all ask before the loop has looked at any."""
+    """The first request is served first, even if all come before the loop has examined any."""
     order: list[int] = []
 
     def note(connection: Connection, key: int) -> None:
@@ -135,7 +135,7 @@ async def test_order_within_one_lap_of_the_loop(db: SQLiteDatabase, path: Path) 
 async def test_a_running_group_takes_those_who_come(
     db: SQLiteDatabase, path: Path, sent: Sent
 ) -> None:
-    """Who comes while a group runs shares its COMMIT, as long as nobody else has come."""
+    """A call made while a group runs shares its COMMIT, if no other request came before it."""
 
     def meanwhile(connection: Connection) -> int:
         asyncio.run_coroutine_threadsafe(begin_others(), loop).result(30)
@@ -163,7 +163,7 @@ async def test_a_transaction_is_bounded(
     value: int,
     commits: int,
 ) -> None:
-    """In number and in time; who is left comes next, before those who came later."""
+    """The number and the time are limited; remaining calls come next, before later ones."""
     name = "LONGEST_SECONDS" if name == "LONGEST" else name
     monkeypatch.setattr(shared_transaction, name, value)
     order: list[int] = []
@@ -184,8 +184,8 @@ async def test_a_transaction_is_bounded(
 
 
 async def test_sqlite_rolls_all_back(db: SQLiteDatabase, path: Path) -> None:
-    """A conflict that ends the transaction: everybody who shared it is told, and none acknowledged;
-    who had not begun is committed."""
+    """If a conflict ends the transaction, all calls that shared it get an error, and none is
+    acknowledged; a call that had not begun is committed."""
 
     def conflict(connection: Connection) -> None:
         connection.execute(text("INSERT OR ROLLBACK INTO items (id, amount) VALUES (1, 1)"))
@@ -206,7 +206,7 @@ async def test_sqlite_rolls_all_back(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_a_hidden_loss(db: SQLiteDatabase) -> None:
-    """A function that hides the error which ended its transaction cannot go on alone."""
+    """A function that hides the error which ended its transaction cannot continue alone."""
 
     def hide(connection: Connection) -> None:
         with pytest.raises(IntegrityError):
@@ -224,8 +224,8 @@ async def test_a_hidden_loss(db: SQLiteDatabase) -> None:
 
 
 async def test_no_room(db: SQLiteDatabase, path: Path) -> None:
-    """A function for which there is no room fails alone, where SQLite can undo its statement; when
-    there is room again, it works."""
+    """A function that runs out of space fails alone if SQLite can undo its statement; when there is
+    space again, it works."""
 
     def fill(connection: Connection) -> None:
         connection.execute(text("CREATE TABLE filling AS SELECT randomblob(200000) AS data"))
@@ -263,7 +263,7 @@ async def children(db: SQLiteDatabase) -> list[int]:
 
 
 async def test_deferred_foreign_keys(db: SQLiteDatabase, path: Path) -> None:
-    """COMMIT is where they are checked: whose are violated fails, and nobody else."""
+    """They are checked at COMMIT: a call that violates one fails, and no other does."""
     await db.run_write_core(lambda c: c.execute(text(DEFERRED)))
     results = await in_line(
         *(db, path), *(partial(db.run_write_core, adopt, item) for item in (1, 77, 2, 88))
@@ -275,7 +275,7 @@ async def test_deferred_foreign_keys(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_deferred_by_the_function(db: SQLiteDatabase, path: Path) -> None:
-    """The same where a function has them deferred, or makes such a table."""
+    """The same applies if a function defers them, or creates such a table."""
     await db.run_write_core(
         lambda c: c.execute(
             text(
@@ -306,7 +306,7 @@ async def test_deferred_by_the_function(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_deferred_keys_of_a_table_made_by_others(db: SQLiteDatabase, path: Path) -> None:
-    """Known anew when the schema is another one."""
+    """They are looked up again when the schema has changed."""
     await db.run_write_core(adopt_nothing)
     async with db.write() as session:
         await session.execute(text(DEFERRED))
@@ -322,7 +322,7 @@ def adopt_nothing(connection: Connection) -> None:
 
 
 async def test_nothing_to_commit(db: SQLiteDatabase, path: Path) -> None:
-    """A function that never asks the database anything returns all the same."""
+    """A function that never uses the database returns nevertheless."""
     assert await in_line(
         db, path, lambda: db.run_write(lambda _: 1), lambda: db.run_write(lambda _: 2)
     ) == [1, 2]
@@ -332,8 +332,8 @@ GROUP = 64 * 1024  # more than five of these rows take in the log
 
 
 async def test_the_log_is_looked_at(path: Path) -> None:
-    """Bounded WAL: also where nothing but functions writes, and many share each COMMIT. That of
-    one transaction may come on top, as always."""
+    """Bounded WAL: even if only functions write, and many share each COMMIT. The pages of one
+    transaction may be added to the limit, as always."""
     async with SQLiteDatabase(path, wal=SMALL) as db:
         await db.run_write_core(Connection.execute, text("CREATE TABLE t (data BLOB)"))
         for _ in range(30):
@@ -347,7 +347,7 @@ async def test_the_log_is_looked_at(path: Path) -> None:
 async def test_what_fails_as_it_comes_does_not_run(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Its caller has an error: at the end of its stack, say, or from a signal's handler."""
+    """Its caller gets an error, for example at the end of its stack, or from a signal handler."""
     really = getattr(Group, method)
 
     def fail(*arguments: object) -> None:

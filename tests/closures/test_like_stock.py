@@ -1,4 +1,4 @@
-"""What works in a synchronous session of SQLAlchemy works in a function, with the same outcome."""
+"""Code that works in a synchronous SQLAlchemy session works in a function, with equal outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = select(func.count()).select_from(Item)
 
 @pytest.fixture
 def stock(tmp_path: Path) -> Iterator[Engine]:
-    """A synchronous engine with the same table, and transactions as SQLAlchemy recommends them."""
+    """Yield a synchronous engine with the same table, and transactions as SQLAlchemy recommends."""
     engine = create_engine(f"sqlite:///{tmp_path / 'stock.db'}")
 
     @event.listens_for(engine, "connect")
@@ -43,7 +43,7 @@ def stock(tmp_path: Path) -> Iterator[Engine]:
 
 
 def state(path: Path | str | None) -> list[Any]:
-    """All that is in a database."""
+    """Return the entire content of a database."""
     with contextlib.closing(sqlite3.connect(str(path))) as connection:
         rows = connection.execute("SELECT * FROM items ORDER BY id").fetchall()
         tables = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
@@ -193,7 +193,7 @@ WORKS = [
 async def test_works(
     db: SQLiteDatabase, path: Path, stock: Engine, fn: Callable[[Session], Any]
 ) -> None:
-    """The same result, and the same rows and tables afterwards."""
+    """The result is equal, and so are the rows and tables afterwards."""
     with Session(stock, expire_on_commit=False) as session, session.begin():
         expected = fn(session)
     assert await db.run_write(fn) == expected
@@ -201,7 +201,7 @@ async def test_works(
 
 
 async def test_what_passes_the_session_by(db: SQLiteDatabase) -> None:
-    """Is in the same transaction, and committed with it."""
+    """It is in the same transaction, and committed with it."""
     assert await db.run_write(only_asks_its_bind) == 3
     assert await db.run_read(only_asks_its_bind) == 3
 
@@ -214,7 +214,7 @@ async def test_what_passes_the_session_by(db: SQLiteDatabase) -> None:
     assert await added(db) == [10, 11]
 
 
-# -- what is refused, by name --------------------------------------------------------------------
+# -- operations that are refused by name ---------------------------------------------------------
 
 
 def autocommit(session: Session) -> None:
@@ -248,7 +248,7 @@ def resets(session: Session) -> None:
     ],
 )
 async def test_is_refused(db: SQLiteDatabase, fn: Callable[[Session], None], message: str) -> None:
-    """What ends the transaction, or would have none."""
+    """An operation that would end the transaction, or have none, is refused."""
     with pytest.raises(InvalidRequestError, match=message):
         await db.run_write(fn)
     assert await added(db) == []
@@ -292,8 +292,8 @@ def no_begin(dbapi_connection: Any, _: Any) -> None:
 async def test_listeners_that_begin(
     db: SQLiteDatabase, listeners: list[tuple[str, Callable[..., None]]]
 ) -> None:
-    """SQLAlchemy's recipes, which ask or begin before the function: it is committed all the same,
-    one that fails is not, and the driver's connection is as it was."""
+    """SQLAlchemy's recipes query or begin before the function; it is committed nevertheless,
+    a failing one is not, and the driver's connection is unchanged."""
     for name, listener in listeners:
         event.listen(db.writer_engine.sync_engine, name, listener)
         if listener is not do_begin_immediate:
@@ -317,7 +317,7 @@ async def test_listeners_that_begin(
 
 
 async def test_an_engine_in_autocommit(path: Path, db: SQLiteDatabase) -> None:
-    """A function has its transaction, whatever the engine's connections are set to."""
+    """A function has its transaction, whatever the level of the engine's connections."""
     for engine_options in (
         {"isolation_level": "AUTOCOMMIT"},
         {"execution_options": {"isolation_level": "AUTOCOMMIT"}},
@@ -339,7 +339,7 @@ async def test_an_engine_in_autocommit(path: Path, db: SQLiteDatabase) -> None:
 
 
 class OwnSession(Session):
-    """Of the application."""
+    """A session class of the application."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -347,7 +347,7 @@ class OwnSession(Session):
 
 
 async def test_a_session_class_of_the_application(db: SQLiteDatabase) -> None:
-    """``Closures`` makes its sessions of it."""
+    """``Closures`` creates its sessions from it."""
     closures = Closures(db._closures._groups, db.reader_engine, "app.db", session_class=OwnSession)
 
     def look(session: Session) -> Any:
@@ -359,7 +359,7 @@ async def test_a_session_class_of_the_application(db: SQLiteDatabase) -> None:
 
 
 class SilentSession(Session):
-    """Commits nothing."""
+    """A session that commits nothing."""
 
     def begin(self, nested: bool = False) -> Any:
         return contextlib.nullcontext()
@@ -367,7 +367,7 @@ class SilentSession(Session):
 
 @pytest.mark.parametrize("beneath", [False, True])
 async def test_a_session_that_does_not_commit(db: SQLiteDatabase, *, beneath: bool) -> None:
-    """What it leaves behind is not acknowledged, and not kept."""
+    """Its pending work is neither acknowledged nor kept."""
     closures = Closures(db._closures._groups, db.reader_engine, "app.db", SilentSession)
 
     def write(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""A function that reads has met a lock, and then finds no reader: without WAL."""
+"""A function that reads has met a lock and then finds no reader, without WAL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers import create_items
 async def test_it_waits_for_a_reader_no_longer_than_others(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has its time, and so have those that wait behind it."""
+    """It has its own time limit, and so have those that wait behind it."""
     met, go_on = asyncio.Event(), asyncio.Event()
 
     async def pause() -> None:

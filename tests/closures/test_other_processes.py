@@ -1,4 +1,4 @@
-"""The turn between processes, and locks that others hold, around functions."""
+"""The turn between processes, and locks held by others, in relation to functions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["calls"]
 
 
 async def test_a_group_takes_the_file_once(db: SQLiteDatabase, path: Path, calls: Calls) -> None:
-    """Two system calls for all of them."""
+    """All of them together need two system calls."""
     before = calls.count
     await in_line(db, path, *(partial(db.run_write_core, add, key) for key in range(10, 20)))
     assert calls.count == before + 2
 
 
 async def test_given_back_right_after_the_commit(db: SQLiteDatabase, path: Path) -> None:
-    """Other processes do not wait for what SQLAlchemy does then."""
+    """Other processes do not wait for SQLAlchemy's work after the commit."""
     free: list[bool] = []
 
     def store(session: Session, key: int) -> None:
@@ -44,7 +44,7 @@ async def test_given_back_right_after_the_commit(db: SQLiteDatabase, path: Path)
 
 
 async def test_another_process_has_the_turn(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """They wait for it together, and share a transaction; none is lost."""
+    """The calls wait for it together and share a transaction, and none is lost."""
     with other_process(path):
         tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11, 12)]
         await until(lambda: turn_of(path).holder is not None)
@@ -72,7 +72,7 @@ async def test_waited_too_long_for_another_process(path: Path) -> None:
 async def test_cancelled_while_another_process_has_it(
     db: SQLiteDatabase, path: Path, cancelled: int
 ) -> None:
-    """One of a group: the others go on; and all of a group: it leaves the line."""
+    """If one of a group is cancelled, the others continue; if all are, it leaves the line."""
     with other_process(path):
         tasks = [asyncio.ensure_future(db.run_write_core(add, 10 + i)) for i in (0, 1)]
         await until(lambda: getattr(turn_of(path).holder, "waits_for", None) is not None)
@@ -90,7 +90,7 @@ async def test_cancelled_while_another_process_has_it(
 async def test_recalled_while_another_process_has_it(
     db: SQLiteDatabase, path: Path, sent: Sent
 ) -> None:
-    """The connection is somebody else's then: nothing is executed on it."""
+    """The connection then belongs to another user, so nothing is executed on it."""
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
     with other_process(path):
@@ -116,7 +116,7 @@ async def journal(path: Path) -> Any:
 
 
 async def test_a_commit_waits_for_readers(journal: SQLiteDatabase) -> None:
-    """It is tried again in its thread until they have ended, and then acknowledged."""
+    """It is retried in its thread until they have ended, and is then acknowledged."""
     inside = Inside()
 
     def read_and_stay(connection: Any) -> None:
@@ -135,7 +135,7 @@ async def test_a_commit_waits_for_readers(journal: SQLiteDatabase) -> None:
 
 
 async def test_a_commit_that_readers_keep_waiting(path: Path) -> None:
-    """Its time-out names the reader; nothing is kept, and nothing is open."""
+    """Its time-out names the reader; nothing is kept, and no transaction stays open."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "TRUNCATE"}, write_timeout=0.05) as db:
         await create_items(db.writer_engine)
         async with db.read() as session:
@@ -150,7 +150,7 @@ async def test_a_commit_that_readers_keep_waiting(path: Path) -> None:
 async def test_a_reader_waits_for_a_lock(
     journal: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the function runs, and it runs once."""
+    """It waits before the function runs, which runs once."""
     tried = asyncio.Event()
 
     async def pause() -> None:
@@ -172,7 +172,7 @@ async def test_a_reader_waits_for_a_lock(
 
 
 async def test_a_reader_that_waits_too_long(path: Path) -> None:
-    """The time-out says what is in the way."""
+    """The time-out names the obstacle."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "TRUNCATE"}, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         await db.run_read_core(lambda _: None)

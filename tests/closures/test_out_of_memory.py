@@ -1,4 +1,4 @@
-"""Functions in a group whose thread finds no memory for a moment: each call has its outcome."""
+"""Functions in a group whose thread runs out of memory for a moment: each call has an outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.closures.work import add, added, in_line
 async def test_a_function_that_cannot_begin(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It hears of it, as do those of its transaction; nothing is kept, and the next call runs."""
+    """Its transaction's calls get the error; nothing is kept, and the next call runs."""
     taken = 0
 
     def take() -> Runner:
@@ -64,7 +64,7 @@ async def test_a_function_that_is_taken_and_cannot_begin(
 async def test_functions_that_were_committed_and_cannot_be_reported(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are committed, and their tasks hear that."""
+    """They are committed, and their tasks are told so."""
     post, left = Mailbox.post, [MemoryError]
 
     def posted(self: Mailbox, report: Any) -> None:

@@ -1,4 +1,4 @@
-"""Settings that a function changes by SQL, as a session of ``db.read()`` or ``db.write()`` may."""
+"""Settings that a function changes by SQL, as sessions of ``db.read()`` and ``db.write()`` may."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers import create_items, driver
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """Another database, with a row."""
+    """Return another database, with a row."""
     path = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE notes (text)")
@@ -47,7 +47,7 @@ def write_attached(connection: Connection, path: Path) -> None:
 
 
 async def test_attached_on_a_reader(one: SQLiteDatabase, other: Path) -> None:
-    """Read-only, as in db.read()."""
+    """The file is read-only, as in db.read()."""
     assert await one.run_read_core(read_attached, other) == ["there"]
     with pytest.raises(Exception, match=r"a reader of app\.db cannot change a database: INSERT"):
         await one.run_read_core(write_attached, other)
@@ -68,7 +68,7 @@ def attach_and_write(connection: Connection, path: Path) -> None:
 async def test_the_lock_on_an_attached_file(
     db: SQLiteDatabase, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is waited for in the function, as SQLite does on a stock engine."""
+    """The function waits for it, as SQLite does on a stock engine."""
     tried = threading.Event()
 
     def pause() -> None:
@@ -89,7 +89,7 @@ async def test_the_lock_on_an_attached_file(
 async def test_the_wait_for_it_is_no_run_of_the_statement(
     path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which may take its statement_timeout after a longer wait."""
+    """The statement has its whole statement_timeout even after a longer wait."""
     waited = 0.0
 
     class Clock:
@@ -122,7 +122,7 @@ async def test_the_wait_for_it_is_no_run_of_the_statement(
 
 
 async def test_the_lock_on_an_attached_file_that_stays(path: Path, other: Path) -> None:
-    """Not for ever; a file that is attached twice is in its own way, and that is said at once."""
+    """The wait is limited; a file attached twice blocks itself, which is reported at once."""
     async with SQLiteDatabase(path, write_timeout=0.05) as db:
         await create_items(db.writer_engine)
         with contextlib.closing(sqlite3.connect(other, isolation_level=None)) as outside:
@@ -140,7 +140,7 @@ async def test_the_lock_on_an_attached_file_that_stays(path: Path, other: Path) 
 
 
 async def test_the_busy_timeout(db: SQLiteDatabase) -> None:
-    """It is remembered and answered, and SQLite itself never waits."""
+    """It is remembered and reported, and SQLite itself never waits."""
 
     def set_and_ask(connection: Connection) -> int:
         connection.execute(text("PRAGMA busy_timeout = 1500"))
@@ -155,12 +155,12 @@ async def test_the_busy_timeout(db: SQLiteDatabase) -> None:
 
 
 def have_begin_compiled_again(connection: Connection) -> None:
-    """By SQLite, which then knows of the attached file."""
+    """Make SQLite recompile BEGIN, which then includes the attached file."""
     assert connection.connection.driver_connection is not None
 
 
 async def test_an_attached_file_that_is_not_used(path: Path, other: Path) -> None:
-    """A transaction locks its own file alone: the attached one may be locked by another program."""
+    """A transaction locks only its own file, so another program may lock the attached one."""
     async with SQLiteDatabase(path, write_timeout=0.5) as db:
         await create_items(db.writer_engine)
         await db.run_write_core(attach, other)

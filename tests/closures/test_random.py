@@ -1,4 +1,4 @@
-"""Functions, sessions, failures and cancellations at random, in any order that comes of it."""
+"""Functions, sessions, failures and cancellations at random, in any resulting order."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ INSERT = text("INSERT INTO parts VALUES (:token, :part)")
 
 
 class OnPurposeError(Exception):
-    """A function fails."""
+    """The error of a function that fails."""
 
 
 class Books:
-    """What each function was told to do, and what its caller was told."""
+    """What each function had to do, and the outcome its caller got."""
 
     def __init__(self) -> None:
         self.parts: dict[int, int] = {}  # by token
@@ -95,7 +95,7 @@ class Books:
 
 
 async def one_task(db: SQLiteDatabase, books: Books, rng: random.Random) -> int:
-    """Its rounds, of which some are cancelled after a few laps of the loop; how many were."""
+    """Run its rounds, cancelling some after a few laps of the loop; return how many."""
     cancelled = 0
     for _ in range(ROUNDS):
         work = books.session if rng.random() < 0.2 else books.run
@@ -114,7 +114,7 @@ async def one_task(db: SQLiteDatabase, books: Books, rng: random.Random) -> int:
 @pytest.mark.parametrize("deferred", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 async def test_books(path: Path, seed: int, deferred: bool) -> None:
-    """Acknowledged is kept, failed is not, cancelled is all or nothing; none runs twice."""
+    """Acknowledged work is kept, failed work is not, cancelled work is all or nothing."""
     books, rng = Books(), random.Random(seed)
     async with SQLiteDatabase(path) as db:
         async with db.write() as session:

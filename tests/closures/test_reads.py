@@ -1,4 +1,4 @@
-"""Functions that read and wait: their order, who serves them, and what each has of its own."""
+"""Functions that read and wait: their order, their readers, and what is separate for each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def note(order: list[Any], name: object, _: Connection) -> None:
 
 
 async def hops(db: SQLiteDatabase) -> Callable[[], int]:
-    """The number of hops of the reader that is lent next."""
+    """Return a function for the number of hops of the reader that is lent next."""
     async with db.reader_engine.connect() as connection:
         worker = (await driver(connection)).worker
     return lambda: worker.hops
@@ -38,7 +38,7 @@ async def hops(db: SQLiteDatabase) -> Callable[[], int]:
 async def test_in_order_of_arrival_in_one_hop(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that wait run one after the other, and hop once together."""
+    """Waiting functions run one after the other, and share one hop."""
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # on a busy machine
     order: list[int] = []
     count = await hops(one)
@@ -49,7 +49,7 @@ async def test_in_order_of_arrival_in_one_hop(
 
 
 async def test_one_that_runs_long_holds_nobody_up(db: SQLiteDatabase) -> None:
-    """Another reader takes over while it runs; they begin in order of arrival."""
+    """Another reader takes over while it runs; the others begin in order of arrival."""
     order: list[str] = []
     slow = [Inside(), Inside()]
     tasks = [asyncio.ensure_future(db.run_read_core(slow[0]))]
@@ -71,7 +71,7 @@ async def test_one_that_runs_long_holds_nobody_up(db: SQLiteDatabase) -> None:
 async def test_a_function_known_to_be_long(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another reader takes over at once, for those that wait and for those that come."""
+    """Another reader takes over at once, for waiting and for new calls."""
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     inside = Inside()
     for _ in range(2):
@@ -88,7 +88,7 @@ async def test_a_function_known_to_be_long(
 async def test_outcomes_before_one_that_is_long(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has ended is reported although the next, which nobody knows, does not end."""
+    """Finished functions are reported although the next one, which is unknown, does not end."""
     monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
     first, slow = Inside(), Inside()
     tasks = [asyncio.ensure_future(db.run_read_core(first))]
@@ -105,7 +105,7 @@ async def test_outcomes_before_one_that_is_long(
 async def test_the_last_outcome_does_not_wait(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no other waits, the one before is reported before the last begins."""
+    """If no other call waits, the previous one is reported before the last one begins."""
     monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     first, last = Inside(), Inside()
@@ -122,7 +122,7 @@ async def test_the_last_outcome_does_not_wait(
 async def test_a_task_that_waits_for_a_reader(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gets it after a while, although functions wait, too: these stand in line behind it."""
+    """It gets the reader after a while although functions wait, too, which join the line behind."""
     monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
     order: list[str] = []
     inside = Inside(lambda _: order.append("first"))
@@ -145,7 +145,7 @@ async def test_a_task_that_waits_for_a_reader(
 
 
 async def test_readers_are_given_back(db: SQLiteDatabase) -> None:
-    """As soon as no function waits; nothing is left of the line."""
+    """It is returned as soon as no function waits, and nothing of the line remains."""
     await asyncio.gather(*(db.run_read_core(ids) for _ in range(50)))
     pool: Any = db.reader_engine.sync_engine.pool
     (line,) = db._closures._reads._lines.values()
@@ -154,7 +154,7 @@ async def test_readers_are_given_back(db: SQLiteDatabase) -> None:
 
 
 async def test_events_of_the_pool(one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once for those that share a reader."""
+    """They occur once for the functions that share a reader."""
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     told: list[str] = []
     pool = one.reader_engine.sync_engine.pool
@@ -168,7 +168,7 @@ async def test_events_of_the_pool(one: SQLiteDatabase, monkeypatch: pytest.Monke
 async def test_a_pool_that_was_disposed_of(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reader goes back to it, and the next functions use the new one."""
+    """Its reader is returned to it, and the next functions use the new pool."""
     monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     told: list[str] = []
@@ -185,7 +185,7 @@ async def test_a_pool_that_was_disposed_of(
     assert told == ["checkout"] * 2
 
 
-# -- each its own ---------------------------------------------------------------------------------
+# -- what is separate for each --------------------------------------------------------------------
 
 
 async def test_one_that_waits_is_cancelled(one: SQLiteDatabase) -> None:
@@ -202,7 +202,7 @@ async def test_one_that_waits_is_cancelled(one: SQLiteDatabase) -> None:
 
 
 async def test_the_one_that_runs_is_cancelled(one: SQLiteDatabase) -> None:
-    """Its statement is stopped, not that of the next on its connection."""
+    """Its statement is stopped, not that of the next one on its connection."""
     begun = threading.Event()
 
     def count(connection: Connection) -> None:
@@ -218,7 +218,7 @@ async def test_the_one_that_runs_is_cancelled(one: SQLiteDatabase) -> None:
 
 
 async def test_time_limits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its own, from its call on; the error names the task that is in the way."""
+    """Each has its own limit, starting from its call; the error names the task in the way."""
     async with SQLiteDatabase(path, readers=1, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         inside, never = Inside(), Inside()
@@ -239,7 +239,7 @@ async def test_time_limits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_contexts(one: SQLiteDatabase) -> None:
-    """Each runs in its caller's context, and changes no other's."""
+    """Each runs in its caller's context, and changes no other."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
     seen: list[str] = []
 
@@ -264,7 +264,7 @@ async def test_contexts(one: SQLiteDatabase) -> None:
 
 
 async def test_snapshots(one: SQLiteDatabase) -> None:
-    """Each sees what was committed before it began, also in the same hop."""
+    """Each sees the commits from before it began, even in the same hop."""
 
     def read(connection: Connection) -> int:
         return int(connection.scalar(text("SELECT amount FROM items WHERE id = 1")) or 0)
@@ -287,7 +287,7 @@ async def test_snapshots(one: SQLiteDatabase) -> None:
 
 
 async def test_errors(one: SQLiteDatabase) -> None:
-    """One that fails fails alone."""
+    """A function that fails fails alone."""
     outcomes = await waiting(
         one,
         ids,
@@ -303,7 +303,7 @@ async def test_errors(one: SQLiteDatabase) -> None:
 
 
 async def test_a_gap_comes_between(one: SQLiteDatabase) -> None:
-    """Those that wait go on waiting while the log is emptied, and keep their order."""
+    """Waiting functions continue to wait while the log is emptied, and keep their order."""
     pool = one.writer_engine.pool
     assert isinstance(pool, WriterPool)
     assert pool.keeper is not None
@@ -324,7 +324,7 @@ async def test_a_gap_comes_between(one: SQLiteDatabase) -> None:
 
 
 async def test_a_gap_that_lasts_too_long(path: Path) -> None:
-    """The time-out says what is in the way."""
+    """The time-out names the obstacle."""
     async with SQLiteDatabase(path, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         pool = db.writer_engine.pool

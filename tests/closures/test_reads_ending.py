@@ -25,7 +25,7 @@ from tests.helpers import Item, create_items, driver, until, until_waiting
 
 
 async def test_closing_those_that_wait(one: SQLiteDatabase) -> None:
-    """They are sent away; the one that runs may come to its end."""
+    """They are sent away; the running one may end."""
     inside = Inside(ids)
     first = asyncio.ensure_future(one.run_read_core(inside))
     await inside.until_entered()
@@ -41,7 +41,7 @@ async def test_closing_those_that_wait(one: SQLiteDatabase) -> None:
 
 
 async def test_its_task_is_cancelled(one: SQLiteDatabase) -> None:
-    """Somebody cancels all tasks that are not its own: those who still wait are served."""
+    """If another task cancels all tasks except its own, the calls that still wait are served."""
     async with one.reader_engine.connect():
         waits = asyncio.ensure_future(one.run_read_core(ids))
         await until_waiting(1, one.reader_engine.sync_engine.pool)
@@ -68,7 +68,7 @@ class HalfStarted:
 async def test_a_task_that_is_half_started(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    """The task that borrows the reader, or gives it back: the next call is served."""
+    """The task borrows or returns the reader; the next call is served."""
     started = 0
 
     def start(work: Coroutine[Any, Any, Any], name: str) -> Any:
@@ -77,7 +77,7 @@ async def test_a_task_that_is_half_started(
         task = start_task(work, name)
         return HalfStarted(task) if started == at else task
 
-    # With a listener, giving back may wait, and has a task.
+    # With a listener, returning it may wait, and needs a task.
     event.listen(one.reader_engine.sync_engine.pool, "checkin", lambda *_: None)
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     monkeypatch.setattr(read_line, "start_task", start)
@@ -85,13 +85,13 @@ async def test_a_task_that_is_half_started(
         await one.run_read_core(ids)
     for _ in range(2):
         connection = await asyncio.wait_for(one.reader_engine.connect().start(), 10)
-        await connection.close()  # the reader that the calls had was given back for it
+        await connection.close()  # the calls have returned the reader for it
         assert await asyncio.wait_for(one.run_read_core(ids), 10) == [1, 2, 3]
     assert started > at
 
 
 async def test_no_reader_to_be_had(one: SQLiteDatabase) -> None:
-    """The function whose reader could not be had gets the error, and the next another reader."""
+    """The function whose reader was unavailable gets the error, and the next one another reader."""
     errors = [ZeroDivisionError("no reader")]
 
     def refuse(*_: object) -> None:
@@ -107,7 +107,7 @@ async def test_no_reader_to_be_had(one: SQLiteDatabase) -> None:
 
 
 async def test_nothing_is_committed(one: SQLiteDatabase) -> None:
-    """What has nothing to flush ends as SQLAlchemy's own; what would be flushed is refused."""
+    """Without a flush, it ends like SQLAlchemy's own session; a flush is refused."""
     told: list[str] = []
     for name in ("commit", "rollback"):
         event.listen(one.reader_engine.sync_engine, name, lambda _, n=name: told.append(n))
@@ -126,7 +126,7 @@ async def test_nothing_is_committed(one: SQLiteDatabase) -> None:
 
 
 async def test_two_loops(one: SQLiteDatabase) -> None:
-    """Each returns to its own loop, also where they wait for the same reader."""
+    """Each returns to its own loop, even if they wait for the same reader."""
     threads: list[int] = []
 
     async def read() -> None:
@@ -143,7 +143,7 @@ async def test_two_loops(one: SQLiteDatabase) -> None:
 
 
 def test_a_loop_that_stands_still(path: Path) -> None:
-    """The reader does not stay with a loop that has nothing to do, and does not run."""
+    """The reader does not stay with a loop that has nothing to do and does not run."""
     db, first, second = SQLiteDatabase(path, readers=1), *_two_loops()
     first.run_until_complete(db.open())
     first.run_until_complete(create_items(db.writer_engine))
@@ -160,7 +160,7 @@ def _two_loops() -> tuple[asyncio.AbstractEventLoop, asyncio.AbstractEventLoop]:
 
 
 def test_a_loop_that_is_closed_in_the_middle(path: Path) -> None:
-    """What runs is stopped, what waits never runs; the next loop gets the only reader."""
+    """The running function is stopped, waiting ones never run; the next loop gets the reader."""
     db = SQLiteDatabase(path, readers=1)
     inside, never = Inside(ids), Inside()
     loop, tasks = asyncio.new_event_loop(), []
@@ -192,7 +192,7 @@ def test_a_loop_that_is_closed_in_the_middle(path: Path) -> None:
 def test_nothing_runs_for_a_loop_that_is_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waited there never runs, also where no other loop wants the reader."""
+    """Functions waiting there never run, even if no other loop wants the reader."""
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # no other reader takes over
     db = SQLiteDatabase(path)
     inside, never = Inside(), Inside()
@@ -225,7 +225,7 @@ def test_nothing_runs_for_a_loop_that_is_closed(
 
 @needs_fork_server
 def test_forked_right_after_a_read(path: Path) -> None:
-    """In the same step of the task: no reader is in use, and the child opens the file."""
+    """In the same step of the task, no reader is in use, and the child can open the file."""
     with Child(forks_after_a_read, path) as child:
         assert child.hear() == [1, 2, 3]  # in the child
         assert child.hear() == [1, 2, 3]
@@ -234,7 +234,7 @@ def test_forked_right_after_a_read(path: Path) -> None:
 
 @needs_fork_server
 def test_forked_while_functions_that_read_wait(path: Path) -> None:
-    """The line is the parent's, which goes on. The child is told that the file was in use."""
+    """The line is the parent's, which continues; the child is told that the file was in use."""
     with Child(forks_while_reads_wait, path) as child:
         assert "was forked while a connection to that file was in use" in child.hear()
         assert child.hear() == [[1, 2, 3]] * 3

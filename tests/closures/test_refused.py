@@ -1,4 +1,4 @@
-"""What a function may not do, and what it was given after its end: errors that say what to do."""
+"""What a function must not do, and objects used after its end: errors that name the way out."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.helpers import Item
 
 
 async def assert_clean(db: SQLiteDatabase) -> None:
-    """Nothing was kept, and the next one works."""
+    """Assert that nothing was kept, and that the next call works."""
     assert await added(db) == []
     assert await db.run_write_core(add, 99) == 99
 
 
 async def test_a_coroutine_function(db: SQLiteDatabase) -> None:
-    """Refused before it starts, at the call, as a TypeError."""
+    """It is refused before it starts, at the call, with a TypeError."""
 
     async def later(_: Connection) -> None: ...
 
@@ -36,7 +36,7 @@ async def test_a_coroutine_function(db: SQLiteDatabase) -> None:
 
 
 async def test_a_coroutine_as_result(db: SQLiteDatabase) -> None:
-    """Rolled back, and the coroutine is closed: it never ran."""
+    """It is rolled back, and the coroutine, which never ran, is closed."""
 
     async def later() -> None: ...
 
@@ -52,7 +52,7 @@ async def test_a_coroutine_as_result(db: SQLiteDatabase) -> None:
 
 
 async def test_a_function_with_a_short_name_alone(db: SQLiteDatabase) -> None:
-    """As those that mypyc compiles: it is called by that name."""
+    """Functions compiled by mypyc are examples; the error uses that name."""
 
     async def later() -> None: ...
 
@@ -67,7 +67,7 @@ async def test_a_function_with_a_short_name_alone(db: SQLiteDatabase) -> None:
 
 
 async def test_a_future_as_result(db: SQLiteDatabase) -> None:
-    """Whatever could be awaited is refused."""
+    """Any awaitable is refused."""
     future = asyncio.get_running_loop().create_future()
     with pytest.raises(AwaitableError, match=r"returned a .*Future"):
         await db.run_read_core(lambda _: future)
@@ -86,7 +86,7 @@ async def test_a_generator(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("wrap", [lambda r: r, lambda r: r.scalars(), lambda r: r.mappings()])
 async def test_a_result(db: SQLiteDatabase, wrap: Callable[[Any], Any]) -> None:
-    """Rows that nobody has read are not a result."""
+    """Rows that have not been read are not a result."""
 
     def query(connection: Connection) -> Any:
         add(connection, 10)
@@ -133,7 +133,7 @@ def _detach(session: Session) -> None:
     ],
 )
 async def test_its_own_transaction(db: SQLiteDatabase, end: Callable[[Session], None]) -> None:
-    """What ends or begins the transaction is refused; also where the function hides the error."""
+    """Ending or beginning the transaction is refused, even if the function hides the error."""
 
     def run(session: Session, *, hide: bool) -> None:
         session.add(Item(id=10))
@@ -153,7 +153,7 @@ async def test_its_own_transaction(db: SQLiteDatabase, end: Callable[[Session], 
 
 
 async def test_a_hidden_commit(db: SQLiteDatabase) -> None:
-    """A function that hides the refusal of its commit() is not committed either."""
+    """A function that hides the refusal of its commit() is not committed, either."""
 
     def run(connection: Connection) -> None:
         add(connection, 10)
@@ -166,7 +166,7 @@ async def test_a_hidden_commit(db: SQLiteDatabase) -> None:
 
 
 async def test_a_second_begin(db: SQLiteDatabase) -> None:
-    """SQLAlchemy itself refuses to begin what has begun."""
+    """SQLAlchemy itself refuses to begin twice."""
     with pytest.raises(InvalidRequestError, match="already"):
         await db.run_write(lambda session: session.begin())
     with pytest.raises(InvalidRequestError, match="already"):
@@ -174,7 +174,7 @@ async def test_a_second_begin(db: SQLiteDatabase) -> None:
 
 
 async def test_a_rollback(db: SQLiteDatabase) -> None:
-    """A function that has rolled back cannot go on, nor return as if it were committed."""
+    """A function that has rolled back can neither continue nor return as if it were committed."""
 
     def go_on(session: Session) -> None:
         session.add(Item(id=10))
@@ -194,7 +194,7 @@ async def test_a_rollback(db: SQLiteDatabase) -> None:
 
 
 async def test_an_invalidation(db: SQLiteDatabase) -> None:
-    """What SQLAlchemy takes for a broken connection is not committed, and stays in its pool."""
+    """A connection that SQLAlchemy considers broken is not committed, and stays in its pool."""
 
     def invalidate(connection: Connection) -> None:
         add(connection, 10)
@@ -206,7 +206,7 @@ async def test_an_invalidation(db: SQLiteDatabase) -> None:
 
 
 async def test_a_failed_flush(db: SQLiteDatabase) -> None:
-    """The error of a flush arrives as it is; one that is hidden does not pass for success."""
+    """The error of a flush is raised unchanged; if it is hidden, the call still fails."""
 
     def twice(session: Session, *, hide: bool) -> None:
         session.add(Item(id=1))
@@ -224,7 +224,7 @@ async def test_a_failed_flush(db: SQLiteDatabase) -> None:
 
 
 async def test_the_database_inside(db: SQLiteDatabase) -> None:
-    """Nothing of the facade can be used where it would wait for itself."""
+    """The facade cannot be used where it would wait for itself."""
 
     def call(_: Connection) -> None:
         _later = db.run_write_core(ids)
@@ -244,7 +244,7 @@ async def test_the_database_inside(db: SQLiteDatabase) -> None:
 
 
 async def test_a_session_that_was_kept(db: SQLiteDatabase) -> None:
-    """Closed for good: it neither reads nor begins anew."""
+    """It is closed permanently: it neither reads nor begins again."""
     for run in (db.run_read, db.run_write):
         session = await run(lambda session: session)
         with pytest.raises(InvalidRequestError, match="closed"):
@@ -252,7 +252,7 @@ async def test_a_session_that_was_kept(db: SQLiteDatabase) -> None:
 
 
 async def test_a_connection_that_was_kept(db: SQLiteDatabase) -> None:
-    """Closed for good, too."""
+    """It is closed permanently, too."""
     for run in (db.run_read_core, db.run_write_core):
         connection = await run(lambda connection: connection)
         with pytest.raises(ResourceClosedError):
@@ -260,7 +260,7 @@ async def test_a_connection_that_was_kept(db: SQLiteDatabase) -> None:
 
 
 async def test_a_driver_connection_that_was_kept(db: SQLiteDatabase) -> None:
-    """Beneath SQLAlchemy as well, and SQLite's connection is not touched."""
+    """It is closed beneath SQLAlchemy, too, and SQLite's connection is not affected."""
     for run in (db.run_read_core, db.run_write_core):
         raw: Any = await run(lambda connection: connection.connection)
         with pytest.raises(ClosureError, match="belongs to one thread"):
@@ -285,7 +285,7 @@ def _fail_at_commit(connection: Connection) -> None:
 async def test_used_by_the_next_in_the_same_thread(
     db: SQLiteDatabase, function: Callable[[Connection], Any], error: type[Exception] | None
 ) -> None:
-    """What one function kept is of no use to the next, however its own transaction ended."""
+    """Objects kept by one function are useless to the next, however its own transaction ended."""
     children = text("CREATE TABLE children (item INTEGER REFERENCES items (id))")
     await db.run_write_core(Connection.execute, children)
     kept: list[Any] = []
@@ -306,7 +306,7 @@ async def test_used_by_the_next_in_the_same_thread(
 
 
 async def test_a_stream_that_was_kept(db: SQLiteDatabase) -> None:
-    """An open cursor is closed with its function; it holds no snapshot."""
+    """An open cursor is closed with its function, and holds no snapshot."""
     kept: list[Any] = []
 
     def open_stream(connection: Connection) -> None:
@@ -323,7 +323,7 @@ async def test_a_stream_that_was_kept(db: SQLiteDatabase) -> None:
 
 
 async def test_another_thread_meanwhile(db: SQLiteDatabase) -> None:
-    """A connection is not for threads that a function starts."""
+    """A connection cannot be used by threads that a function starts."""
     caught: list[BaseException] = []
 
     def use(connection: Connection) -> None:
@@ -342,7 +342,7 @@ async def test_another_thread_meanwhile(db: SQLiteDatabase) -> None:
 
 
 async def test_before_open_and_after_close(db: SQLiteDatabase, tmp_path: Any) -> None:
-    """The life of the database is the functions', too."""
+    """The database's life cycle applies to functions, too."""
     with pytest.raises(DatabaseClosedError, match="is not open"):
         await SQLiteDatabase(tmp_path / "other.db").run_read(lambda _: None)
     await db.close()

@@ -1,4 +1,4 @@
-"""run_read() and run_write(): what functions get, and what their callers get."""
+"""run_read() and run_write(): what functions receive, and what their callers receive."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Book(Base):
 
 
 async def test_write_returns_what_is_committed(db: SQLiteDatabase) -> None:
-    """A function with a Session: committed when the call returns, and its result is the call's."""
+    """A function with a Session is committed when the call returns its result."""
 
     def store(session: Session, key: int, *, amount: int) -> int:
         session.add(Item(id=key, amount=amount))
@@ -52,7 +52,7 @@ async def test_write_returns_what_is_committed(db: SQLiteDatabase) -> None:
 
 
 async def test_arguments_of_any_name(db: SQLiteDatabase) -> None:
-    """Arguments go to the function, also one that is called fn or self."""
+    """Arguments are passed to the function, even those named fn or self."""
 
     def names(_: Connection, /, fn: str, **others: str) -> list[str]:
         return [fn, others["self"]]
@@ -61,7 +61,7 @@ async def test_arguments_of_any_name(db: SQLiteDatabase) -> None:
 
 
 async def test_an_error_rolls_back_and_is_raised_as_it_is(db: SQLiteDatabase) -> None:
-    """Nothing of a function that raises stays, and the connection is clean for the next."""
+    """Nothing of a function that raises is kept, and the connection is clean for the next one."""
     with pytest.raises(ZeroDivisionError, match="after 10"):
         await db.run_write_core(add_and_fail, 10)
     assert await db.run_write_core(add, 11) == 11
@@ -69,13 +69,13 @@ async def test_an_error_rolls_back_and_is_raised_as_it_is(db: SQLiteDatabase) ->
 
 
 async def test_errors_of_the_database_are_sqlalchemys(db: SQLiteDatabase) -> None:
-    """What SQLite refuses arrives as with any engine."""
+    """Statements that SQLite refuses raise the same errors as on any engine."""
     with pytest.raises(IntegrityError, match="UNIQUE"):
         await db.run_write_core(add, 1)
 
 
 async def test_objects_are_detached_and_readable(db: SQLiteDatabase) -> None:
-    """ORM objects can be used after the end, and added to another session."""
+    """ORM objects can be used afterwards, and added to another session."""
 
     def first(session: Session) -> Item:
         item = session.get_one(Item, 1)
@@ -91,7 +91,7 @@ async def test_objects_are_detached_and_readable(db: SQLiteDatabase) -> None:
 
 
 async def test_what_was_not_loaded_says_so(db: SQLiteDatabase) -> None:
-    """A lazy load after the end is refused; what was loaded inside is there."""
+    """A lazy load after the end is refused; attributes loaded inside are available."""
     await db.run_write(lambda s: Base.metadata.create_all(s.connection()))
 
     def store(session: Session) -> None:
@@ -110,7 +110,7 @@ async def test_what_was_not_loaded_says_so(db: SQLiteDatabase) -> None:
 
 
 async def test_a_reader_cannot_write(db: SQLiteDatabase) -> None:
-    """Forbidden writes: refused inside run_read(), by whatever statement."""
+    """Forbidden writes: any statement that writes is refused inside run_read()."""
     for sql in ("UPDATE items SET amount = 9", "VACUUM", "BEGIN IMMEDIATE"):
         with pytest.raises(OperationalError, match="use a writer session") as caught:
             await db.run_read_core(Connection.execute, text(sql))
@@ -118,7 +118,7 @@ async def test_a_reader_cannot_write(db: SQLiteDatabase) -> None:
 
 
 async def test_a_read_is_executed_once(db: SQLiteDatabase, sent: Sent) -> None:
-    """It is run again only where it was about to write."""
+    """It is repeated only if it was about to write."""
     await db.run_read_core(lambda c: c.execute(text("SELECT amount FROM items")).all())
     assert sent.count("SELECT amount FROM items") == 1
 
@@ -136,7 +136,7 @@ async def test_a_reader_explains_what_would_write(db: SQLiteDatabase) -> None:
 
 
 async def test_a_reader_sees_one_snapshot(db: SQLiteDatabase) -> None:
-    """Isolated reads: what is committed meanwhile is not seen."""
+    """Isolated reads: later commits are not visible."""
     written = threading.Event()
     reading = threading.Event()
 
@@ -158,7 +158,7 @@ async def test_a_reader_sees_one_snapshot(db: SQLiteDatabase) -> None:
 
 
 async def test_context_variables_are_the_callers(db: SQLiteDatabase) -> None:
-    """A function sees the context of whoever called, and each its own."""
+    """Each function runs in its own caller's context."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
 
     async def as_user(name: str) -> tuple[str, str]:
@@ -189,7 +189,7 @@ async def test_one_hop_a_transaction(db: SQLiteDatabase) -> None:
 
 
 async def test_one_alone_has_no_savepoint(db: SQLiteDatabase, sent: Sent) -> None:
-    """An isolated write costs BEGIN, its statements, and COMMIT; and one look at the schema."""
+    """An isolated write costs BEGIN, its statements, COMMIT, and one check of the schema."""
     await db.run_write_core(add, 10)
     await db.run_write_core(add, 11)
     assert [statement.split()[0] for statement in sent[-4:]] == [
@@ -198,7 +198,7 @@ async def test_one_alone_has_no_savepoint(db: SQLiteDatabase, sent: Sent) -> Non
 
 
 async def test_events_of_the_engine(db: SQLiteDatabase) -> None:
-    """Listeners on the engine hear of each function as of each transaction, in order."""
+    """Listeners on the engine receive each function's events like a transaction's, in order."""
     heard: list[str] = []
     engine = db.writer_engine.sync_engine
     for name in ("begin", "commit", "rollback"):
@@ -215,7 +215,7 @@ async def test_events_of_the_engine(db: SQLiteDatabase) -> None:
 
 
 async def test_after_commit_is_after_the_commit(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """SQLAlchemy's after_commit comes after SQLite's COMMIT, for everybody who shares it."""
+    """SQLAlchemy's after_commit follows SQLite's COMMIT, for all calls that share it."""
     commits_seen: list[int] = []
 
     def store(session: Session, key: int) -> None:
@@ -229,7 +229,7 @@ async def test_after_commit_is_after_the_commit(db: SQLiteDatabase, path: Path, 
 
 
 async def test_savepoints(db: SQLiteDatabase) -> None:
-    """begin_nested() undoes a part, in whatever place of a group."""
+    """begin_nested() rolls back a part, at any position within a group."""
 
     def two(session: Session, key: int) -> None:
         session.add(Item(id=key))
@@ -243,7 +243,7 @@ async def test_savepoints(db: SQLiteDatabase) -> None:
 
 
 async def test_rows_in_chunks(db: SQLiteDatabase) -> None:
-    """yield_per() fetches as the rows are read, here too."""
+    """yield_per() fetches rows as they are read, here too."""
 
     def sum_up(connection: Connection) -> int:
         rows = connection.execution_options(yield_per=2).execute(text("SELECT id FROM items"))

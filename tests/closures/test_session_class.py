@@ -24,7 +24,7 @@ class CountingAsyncSession(AsyncSession):
 
 
 async def test_functions_get_a_session_of_the_class(path: Path) -> None:
-    """run_read() and run_write() make the synchronous session of ``session_class``."""
+    """run_read() and run_write() create the synchronous session of ``session_class``."""
     async with SQLiteDatabase(path, session_class=CountingAsyncSession) as db:
         await create_items(db.writer_engine)
 
@@ -43,6 +43,6 @@ async def test_functions_get_a_session_of_the_class(path: Path) -> None:
 
 
 async def test_the_ordinary_one_is_sqlalchemys(path: Path) -> None:
-    """Without ``session_class`` a function has a plain ``Session``."""
+    """Without ``session_class``, a function receives a plain ``Session``."""
     async with SQLiteDatabase(path) as db:
         assert await db.run_read(type) is Session

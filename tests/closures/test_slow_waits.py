@@ -1,4 +1,4 @@
-"""A call of ``run_read()`` that was taken, and put back since a gap came."""
+"""A call of ``run_read()`` that was taken, and put back because of a gap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sa_sqlite_pool.closures.read_call import ReadCall
 
 
 async def test_one_that_is_put_back_waits_on(db: SQLiteDatabase) -> None:
-    """It has not been served, whatever becomes of it."""
+    """It has not been served, whatever happens to it."""
     line = db._closures._reads.line()
     call: ReadCall[Any] = ReadCall(line, None, lambda: None)
     call.taken_at = call.began + 1.0

@@ -1,4 +1,4 @@
-"""Calls one after the other: when they share a checkout, and when a check-in comes between."""
+"""Consecutive calls: when they share a checkout, and when a check-in comes between them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checkouts(db: SQLiteDatabase) -> int:
 
 
 async def in_a_row(db: SQLiteDatabase, *functions: Callable[[Connection], Any]) -> int:
-    """Return how many checkouts they take, called by one task, each at once after the other."""
+    """Return how many checkouts they take when one task calls each immediately after the other."""
     before = checkouts(db)
     for function in functions:
         with contextlib.suppress(ZeroDivisionError):
@@ -40,24 +40,24 @@ async def in_a_row(db: SQLiteDatabase, *functions: Callable[[Connection], Any]) 
 async def test_a_task_that_calls_again_at_once(
     db: SQLiteDatabase, first: Callable[[Connection], Any]
 ) -> None:
-    """Its next call is of the same group: one checkout, as of many that wait together."""
+    """Its next call joins the same group: one checkout, as for many calls that wait together."""
     assert await in_a_row(db, first, update, update) == 1
     await until(lambda: not db.statistics().engine("writer").connections.on_loan)
 
 
 async def test_after_the_raw_connection_was_used(db: SQLiteDatabase) -> None:
-    """What only a check-in resets is never left to the next call."""
+    """State that only a check-in resets is never left to the next call."""
     assert await in_a_row(db, use_raw, update) == 2
 
 
 async def test_for_a_moment_only(db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that pool_recycle and pool_pre_ping mean something."""
+    """Otherwise pool_recycle and pool_pre_ping would have no effect."""
     monkeypatch.setattr(grouping, "_LONGEST_SECONDS", 0.0)
     assert await in_a_row(db, update, update, update) == 3
 
 
 async def test_another_request_in_between(db: SQLiteDatabase) -> None:
-    """It was there first, so the next call comes after it, in another group."""
+    """It came first, so the next call follows it in another group."""
     order: list[str] = []
 
     def note(name: str) -> Callable[[Connection], None]:

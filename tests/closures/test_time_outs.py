@@ -1,4 +1,4 @@
-"""Time-outs of functions: for the waiting, and of their statements."""
+"""Time-outs of functions: for their waits, and for their statements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.helpers import (
 
 
 async def test_write_timeout(path: Path) -> None:
-    """Each waits for its own time, and never runs then; the error names who holds the turn."""
+    """Each has its own time limit, and does not run later; the error names the turn's holder."""
     async with SQLiteDatabase(path, write_timeout=0.05) as db:
         await create_items(db.writer_engine)
         async with db.write() as session:
@@ -62,7 +62,7 @@ async def test_write_timeout(path: Path) -> None:
 
 
 async def test_the_place_of_who_waits_on(path: Path) -> None:
-    """Where the first of a group has waited long enough, the others keep its place in line."""
+    """If the first of a group has waited too long, the others keep its place in line."""
     order: list[int] = []
 
     def note(connection: Connection) -> None:
@@ -90,7 +90,7 @@ async def test_the_place_of_who_waits_on(path: Path) -> None:
 
 
 async def test_waiting_behind_a_function(path: Path) -> None:
-    """Who waits for a function is told whose it is, and what it executed last."""
+    """The error names the task whose function is waited for, and its last SQL."""
     inside = Inside()
 
     def store(connection: Connection) -> None:
@@ -114,7 +114,7 @@ async def _write(db: SQLiteDatabase) -> None:
 
 
 async def test_a_task_that_holds_the_turn(db: SQLiteDatabase) -> None:
-    """Would wait for itself, and is told at once."""
+    """It would wait for itself, and gets the error at once."""
     async with db.write() as session:
         await session.execute(text("UPDATE items SET amount = 0"))
         with pytest.raises(TurnAlreadyHeldError, match="would wait for itself"):
@@ -123,7 +123,7 @@ async def test_a_task_that_holds_the_turn(db: SQLiteDatabase) -> None:
 
 
 async def test_again_right_after_a_cancellation(db: SQLiteDatabase) -> None:
-    """A task whose call was cancelled may ask again, while its old group is still at work."""
+    """A task whose call was cancelled may call again while its old group is still working."""
     inside = Inside()
 
     async def twice() -> int:
@@ -146,8 +146,8 @@ async def test_again_right_after_a_cancellation(db: SQLiteDatabase) -> None:
 
 
 async def test_the_turn_is_the_groups(db: SQLiteDatabase, path: Path) -> None:
-    """From the moment when it is handed over, whether at once or after a wait: a caller that is
-    cancelled and asks again must not pass for the holder."""
+    """This holds from the grant on, whether at once or after a wait: a caller that is cancelled and
+    calls again must not be mistaken for the holder."""
     turn = turn_of(path)
     permit = turn.acquire_nowait()
     assert permit is not None
@@ -171,7 +171,7 @@ def _holder(path: Path) -> str:
 
 
 async def test_a_program_outside(path: Path) -> None:
-    """SQLite's lock held by somebody else: tried for until the time is over; nothing has run."""
+    """SQLite's lock is retried until the time has passed, and nothing has run."""
     async with SQLiteDatabase(path, write_timeout=0.05) as db:
         await create_items(db.writer_engine)
         outside = sqlite3.connect(path, isolation_level=None)
@@ -188,7 +188,7 @@ async def test_a_program_outside(path: Path) -> None:
 async def test_answered_while_the_next_waits(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is answered may ask again at once, also while its group still waits for a lock."""
+    """The caller may call again at once, even while its group still waits for a lock."""
     monkeypatch.setattr("sa_sqlite_pool.closures.shared_transaction.MOST_WORK", 1)
     outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
@@ -233,7 +233,7 @@ async def test_a_program_outside_that_lets_go(
 
 @pytest.mark.parametrize("option", [False, True])
 async def test_statement_timeout(path: Path, option: bool) -> None:
-    """For each statement in a function: the engine's, and the execution option of one."""
+    """The engine's limit and the execution option apply to each statement in a function."""
     engine_seconds, own = (None, 0.5) if option else (0.5, None)
 
     def count(connection: Connection) -> None:
@@ -253,7 +253,7 @@ async def test_statement_timeout(path: Path, option: bool) -> None:
 
 
 async def test_the_time_limit_of_one_statement(db: SQLiteDatabase) -> None:
-    """Is not that of the next."""
+    """It does not apply to the next statement."""
 
     def twice(connection: Connection) -> int:
         limited = {"statement_timeout": 0.001}
@@ -264,7 +264,7 @@ async def test_the_time_limit_of_one_statement(db: SQLiteDatabase) -> None:
 
 
 async def test_a_hidden_statement_timeout(path: Path) -> None:
-    """Of a write: SQLite has rolled back everything, and what follows is refused."""
+    """For a write, SQLite has rolled back everything, and further statements are refused."""
 
     def fill(connection: Connection) -> None:
         with pytest.raises(StatementTimeout, match="rolled its transaction back"):
@@ -279,7 +279,7 @@ async def test_a_hidden_statement_timeout(path: Path) -> None:
 
 
 async def test_read_timeout(path: Path) -> None:
-    """Who waits for a reader is told who has them."""
+    """The error for a task that waits for a reader names the holders."""
     async with SQLiteDatabase(path, readers=1, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         inside = Inside()

@@ -1,4 +1,4 @@
-"""Connections that are not plain ``sqlite3.Connection`` objects: of other modules, and proxies."""
+"""Connections that are not plain ``sqlite3.Connection`` objects: other modules', and proxies."""
 
 from __future__ import annotations
 

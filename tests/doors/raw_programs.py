@@ -45,7 +45,7 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
         await raw.create_function("step", 0, step)
         stepping = asyncio.create_task(raw.execute_fetchall("SELECT step()"))
         await until(inside.is_set)
-        if cancelled:  # aiosqlite's call ends; its statement does not
+        if cancelled:  # aiosqlite's call ends; its statement continues
             stepping.cancel()
             await asyncio.wait([stepping])
         request = None if other is None else other.acquire_nowait()
@@ -73,7 +73,7 @@ async def _register_beside_a_statement(pipe: Pipe, path: Path) -> None:
     function = SleepingFunction()
     options: dict[str, Any] = {"poolclass": SQLitePool, "on_connect": function.on_connect}
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
-    # With two connections, statements run in a thread that is not the raw connection's own.
+    # With two connections, statements run in a thread other than the raw connection's own.
     async with engine.connect(), engine.connect() as connection:
         proxied = await connection.get_raw_connection()
         sleeping = asyncio.create_task(connection.execute(text("SELECT sleep()")))

@@ -1,4 +1,4 @@
-"""Another process has the turn when a statement asks for it."""
+"""Another process holds the turn when a statement requests it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENDLESS_INSERT = (
 
 @contextlib.contextmanager
 def other_process(path: Path) -> Iterator[None]:
-    """Another process of the package has the turn."""
+    """Hold the turn, as another process that uses the package does."""
     request = FileTurn(str(path)).acquire_nowait()
     assert request is not None
     with request:
@@ -36,16 +36,16 @@ def other_process(path: Path) -> Iterator[None]:
 
 
 def turn_waits(path: Path) -> bool:
-    """Whether a task of this process waits for the file."""
+    """Return whether a task of this process waits for the file turn."""
     return turn_of(path)._file._waiting is not None
 
 
 class TestAnotherProcess:
-    """A statement that has waited for another process, in a transaction, runs as any other."""
+    """In a transaction, a statement that has waited for another process runs like any other."""
 
     @pytest.fixture(params=[SQLitePool, WriterPool])
     async def engine(self, request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
-        """Its connections know ``sleep()``."""
+        """Return an engine whose connections have the function ``sleep()``."""
         self.sleeping = SleepingFunction()
         engine: AsyncEngine = make_engine(
             request.param, write_timeout=10.0, on_connect=self.sleeping.on_connect
@@ -73,7 +73,7 @@ class TestAnotherProcess:
     async def test_the_statement(
         self, engine: AsyncEngine, path: Path, options: dict[str, Any]
     ) -> None:
-        """In a transaction, or as one: it runs once, and the turn comes back."""
+        """In a transaction, or as one by itself, it runs once, and the turn is released."""
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)", **options)
         await task
@@ -81,7 +81,7 @@ class TestAnotherProcess:
         assert is_free(path)
 
     async def test_an_error(self, engine: AsyncEngine, path: Path) -> None:
-        """Is raised where the statement is awaited; the transaction goes on, or never began."""
+        """It is raised where the statement is awaited; the transaction continues or never began."""
         await self.insert(engine, "INSERT INTO t VALUES (1)")
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
@@ -91,7 +91,7 @@ class TestAnotherProcess:
         assert turn_of(path).holder is None
 
     async def test_nobody_waits_for_a_long_one(self, engine: AsyncEngine, path: Path) -> None:
-        """The line is free while it runs: the next process stands there, as always."""
+        """The line is free while a long statement runs, so the next process can stand there."""
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t SELECT sleep()")
         await until(self.sleeping.inside.is_set)
@@ -102,7 +102,7 @@ class TestAnotherProcess:
         await task
 
     async def test_cancelled_while_it_runs(self, engine: AsyncEngine, path: Path) -> None:
-        """Clean cancellation: it is stopped and rolled back, and the turn comes back."""
+        """Clean cancellation: the statement is stopped, rolled back, and the turn released."""
         with other_process(path):
             task = await self.waiting(engine, path, ENDLESS_INSERT)
         await until(lambda: turn_of(path)._file._waiting is None or not is_free(path))
@@ -113,7 +113,7 @@ class TestAnotherProcess:
         assert await self.rows(engine) == []
 
     async def test_cancelled_and_not_yet_stopped(self, engine: AsyncEngine, path: Path) -> None:
-        """The turn is kept, and the task not woken, until the thread has let go of it."""
+        """The turn is held, and the task not resumed, until the thread has released it."""
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t SELECT sleep()")
         await until(self.sleeping.inside.is_set)
@@ -131,12 +131,12 @@ class TestAnotherProcess:
     async def test_cancelled_a_moment_before(
         self, engine: AsyncEngine, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between the answer and the statement.
+        """A cancellation between the grant of the turn and the statement leaves nothing.
 
         Thread              | Task
         the turn is granted |
                             | cancelled: drops the statement
-        gives it back       |
+        releases it         |
         """
         granted, cancelled = threading.Event(), threading.Event()
         begin = FileLockRequest.begin
@@ -160,14 +160,14 @@ class TestAnotherProcess:
         assert await self.rows(engine) == [2]
 
     async def test_past_who_is_stopped_in_line(self, engine: AsyncEngine, path: Path) -> None:
-        """The thread has not got the turn, and the statement runs once."""
+        """The thread has not acquired the turn at its place in line, and it still runs once."""
         first = FileTurn(str(path))
         with other_process(path):
             assert first._line.acquire_nowait()
             task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
         waiting = turn_of(path)._file._waiting
         assert waiting is not None
-        waiting._wake()  # half a second is over
+        waiting._wake()  # as after half a second
         await task
         first._line.release()
         assert await self.rows(engine) == [1]

@@ -1,4 +1,4 @@
-"""Who asked: messages name the application's own line, for those that waited and all others."""
+"""Messages name the application line that requested something, whether or not it had to wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def asked_at(connection: AsyncConnection) -> str:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, ReaderPool, WriterPool])
 async def test_a_checkout(make_engine: MakeEngine, poolclass: type) -> None:
-    """The first, which opens a connection, and the next, which finds it."""
+    """Both the first checkout, which opens a connection, and the next one are located."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass)
     for _ in range(2):
@@ -45,7 +45,7 @@ async def test_a_checkout(make_engine: MakeEngine, poolclass: type) -> None:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, ReaderPool, WriterPool])
 async def test_a_checkout_that_waits(make_engine: MakeEngine, poolclass: type) -> None:
-    """The line of who waits, not of who had it before."""
+    """The line is that of the waiting task, not of the task that held the connection before."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass, **ONE)
     asked: list[str] = []
@@ -63,7 +63,7 @@ async def test_a_checkout_that_waits(make_engine: MakeEngine, poolclass: type) -
 
 
 async def test_a_checkout_within_run_sync(reader: AsyncEngine, writer: AsyncEngine) -> None:
-    """The line in the function, not that of ``run_sync()``."""
+    """The line is that inside the function, not that of ``run_sync()``."""
     await create_items(writer)
 
     def ask(connection: Connection) -> tuple[str, str]:
@@ -81,7 +81,7 @@ async def test_a_checkout_within_run_sync(reader: AsyncEngine, writer: AsyncEngi
 
 
 async def test_a_session(db: SQLiteDatabase) -> None:
-    """The line of its first statement, which needs a connection."""
+    """The line is that of the session's first statement, which needs a connection."""
     await create_items(db.writer_engine)
     async with db.read() as session:
         line = the_next_line()
@@ -90,7 +90,7 @@ async def test_a_session(db: SQLiteDatabase) -> None:
 
 
 async def test_the_turn(swap_in: AsyncEngine, path: Path) -> None:
-    """Of a swap-in connection, asked for by its first write: free, or waited for."""
+    """The line is that of a swap-in connection's first write, whether or not it has waited."""
     await create_items(swap_in)
     asked: list[str] = []
 

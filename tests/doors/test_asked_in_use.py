@@ -1,8 +1,8 @@
-"""SQLite is not asked about a connection that another thread uses.
+"""SQLite is not queried about a connection while another thread uses it.
 
-From 3.53 on it waits for that thread, while ``sqlite3`` holds the interpreter lock, which the
-thread needs where a statement calls anything in Python: an authorizer, which is always there, or a
-function. So the process would stand still for ever.
+Since 3.53, it waits for that thread while ``sqlite3`` holds the interpreter lock, which the
+thread needs if a statement calls anything in Python: the authorizer, which is always set, or a
+function. The process would hang for ever.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SLEEP = "SELECT sleep()"
 
 
 class Asked(sqlite3.Connection):
-    """A connection that notes who asks while the function ``sleep()`` runs in another thread."""
+    """A connection that records queries made while ``sleep()`` runs in another thread."""
 
     function = SleepingFunction()
     wrongly: list[str] = []  # noqa: RUF012 - one test after the other
@@ -55,14 +55,14 @@ def engine(make_engine: MakeEngine) -> AsyncEngine:
 
 
 async def sleeping(work: Any) -> asyncio.Task[Any]:
-    """A task that executes ``sleep()``, once that is inside."""
+    """Return a task that executes ``sleep()``, once the function is running."""
     task: asyncio.Task[Any] = asyncio.ensure_future(work)
     await until(Asked.function.inside.is_set)
     return task
 
 
 async def ask(connection: AsyncConnection) -> bool:
-    """Ask all that anybody may ask about a connection, at any time."""
+    """Query everything that may be queried about a connection at any time."""
     raw = await driver(connection)
     pool: Any = connection.engine.pool
     pool._idle_watch.look()
@@ -73,7 +73,7 @@ async def ask(connection: AsyncConnection) -> bool:
 
 
 async def test_while_a_statement_runs(engine: AsyncEngine) -> None:
-    """The answer is that of the moment before."""
+    """The answer is the one from before the statement."""
     await create_items(engine)
     async with engine.connect() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -89,7 +89,7 @@ async def test_while_a_statement_runs(engine: AsyncEngine) -> None:
 
 
 async def test_an_end_beside_a_statement_comes_after_it(engine: AsyncEngine) -> None:
-    """Although no transaction was open when it was called: the statement begins one."""
+    """COMMIT follows the statement, although the transaction that it begins was not yet open."""
     await create_items(engine)
     async with engine.connect() as connection:
         update = text("UPDATE items SET amount = sleep() WHERE id = 1")
@@ -104,7 +104,7 @@ async def test_an_end_beside_a_statement_comes_after_it(engine: AsyncEngine) -> 
 
 
 async def test_while_a_chunk_of_a_stream_is_fetched(engine: AsyncEngine) -> None:
-    """Nor is the transaction idle meanwhile."""
+    """The answer needs no query, and the transaction does not count as idle meanwhile."""
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) SELECT "
     await create_items(engine)
     async with engine.connect() as connection:
@@ -128,13 +128,13 @@ async def test_while_a_chunk_of_a_stream_is_fetched(engine: AsyncEngine) -> None
 async def test_while_the_application_uses_the_raw_connection(
     engine: AsyncEngine, cancelled: bool
 ) -> None:
-    """What comes waits for that, in the connection's thread."""
+    """Later statements wait in the connection's thread until the raw statement has ended."""
     await create_items(engine)
     async with engine.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None
         task = await sleeping(raw.execute_fetchall(SLEEP))
-        if cancelled:  # aiosqlite's call ends; its statement does not
+        if cancelled:  # aiosqlite's call ends; its statement continues
             task.cancel()
             await asyncio.wait([task])
         await ask(connection)
@@ -161,7 +161,7 @@ End = Callable[[AsyncConnection], Any]
 async def test_what_the_application_has_sent_is_ended(
     path: Path, engine: AsyncEngine, end: End, kept: int, stock: bool
 ) -> None:
-    """It begins a transaction, of which nothing was known when the end was called."""
+    """The raw statement's transaction is ended, though it was unknown when the end was called."""
     await create_items(engine)
     beside = create_async_engine(f"sqlite+aiosqlite:///{path}") if stock else engine
     if stock:

@@ -1,4 +1,4 @@
-"""Attached files: locked where they are written, in their turns, whatever happens."""
+"""Attached files are locked when they are written, in their turns, under all circumstances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["files"]
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 async def test_what_is_only_read_is_not_locked(files: Files, poolclass: type) -> None:
-    """Neither in its turn nor by SQLite; what is written is, until the end of the transaction."""
+    """A file that is only read is locked by neither its turn nor SQLite; a written one is."""
     engine = files.engine(poolclass)
     async with turn_taken(files.other) as asked, engine.connect() as connection:
         await connection.execute(text("INSERT INTO items (amount) SELECT id FROM other.notes"))
@@ -44,7 +44,7 @@ async def test_what_is_only_read_is_not_locked(files: Files, poolclass: type) ->
 
 
 async def test_a_write_to_the_other_file_waits_for_its_turn(files: Files) -> None:
-    """An engine on that file writes; both are kept, and nobody met SQLite's lock."""
+    """The write waits for an engine on that file; both are kept, and SQLite's lock is never met."""
     engine, own = files.engine(), files.engine_of_other()
     async with own.begin() as holder:
         await holder.execute(text("UPDATE notes SET body = body || 'own' WHERE id = 1"))
@@ -60,7 +60,7 @@ async def test_a_write_to_the_other_file_waits_for_its_turn(files: Files) -> Non
 
 
 async def test_the_wait_for_the_other_turn_ends(files: Files) -> None:
-    """The error names the file and its holder, and nothing is left taken."""
+    """The error names the file and the holder of its turn, and no turn remains held."""
     engine = files.engine(write_timeout=0.05)
     async with turn_taken(files.other), engine.connect() as connection:
         with pytest.raises(WriteTimeout, match=r"waited 0\.05 s to write to [az]\.db; the turn is"):
@@ -72,10 +72,10 @@ async def test_the_wait_for_the_other_turn_ends(files: Files) -> None:
 
 
 async def test_two_tasks_in_opposite_order(files: Files) -> None:
-    """Main's turn comes first, so they follow one another, whatever the names of the files."""
+    """The main file's turn is acquired first, so they proceed in order, whatever the file names."""
     # First           | Second
     # writes main     |
-    #                 | wants other, and so main before
+    #                 | wants other, and therefore main first
     # writes other    |
     # commits         |
     #                 | writes other, then main
@@ -104,7 +104,7 @@ async def test_two_tasks_in_opposite_order(files: Files) -> None:
 
 
 async def test_a_statement_that_writes_several_takes_all_turns_first(files: Files) -> None:
-    """By a temp trigger, say."""
+    """All turns are acquired before a statement that writes several files, e.g. by a trigger."""
     engine = files.engine()
     async with engine.connect() as connection:
         for sql in (
@@ -122,7 +122,7 @@ async def test_a_statement_that_writes_several_takes_all_turns_first(files: File
 
 
 async def test_a_task_that_has_the_other_turn_is_told(files: Files) -> None:
-    """It would wait for itself."""
+    """The error is raised at once, because the task would wait for itself."""
     engine, own = files.engine(), files.engine_of_other()
     async with own.begin() as holder:
         await holder.execute(text("UPDATE notes SET body = 'own'"))
@@ -132,7 +132,7 @@ async def test_a_task_that_has_the_other_turn_is_told(files: Files) -> None:
 
 
 async def test_a_file_that_is_attached_under_the_name_of_another(files: Files) -> None:
-    """What was known of a statement was about the other."""
+    """What was found out about a statement for the first file does not apply to the second."""
     async with files.engine().connect() as connection:
         await connection.execute(OTHER)
         await connection.commit()
@@ -147,7 +147,7 @@ async def test_a_file_that_is_attached_under_the_name_of_another(files: Files) -
 
 
 async def test_main_under_a_second_name(files: Files) -> None:
-    """One's own file is no outsider; writing it under both names at once is said."""
+    """The main file is not taken for an outsider; writing it under both names is reported."""
     engine = files.engine()
     async with engine.connect() as connection:
         await connection.execute(text(f"ATTACH '{files.main}' AS again"))
@@ -163,7 +163,7 @@ async def test_main_under_a_second_name(files: Files) -> None:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 async def test_an_outsider_on_the_other_file_is_waited_for(files: Files, poolclass: type) -> None:
-    """As on main: tried again until it is free, and once."""
+    """As for the main file, the statement is retried until the lock is free, and runs once."""
     engine = files.engine(poolclass)
     with closing(sqlite3.connect(files.other, isolation_level=None)) as outsider:
         async with engine.connect() as connection:
@@ -181,7 +181,7 @@ async def test_an_outsider_on_the_other_file_is_waited_for(files: Files, poolcla
 
 
 async def test_an_outsider_that_stays_is_named(files: Files) -> None:
-    """After write_timeout; then nothing is held."""
+    """The error is raised after ``write_timeout``, and no turn remains held."""
     engine = files.engine(write_timeout=0.05)
     with closing(sqlite3.connect(files.other, isolation_level=None)) as outsider:
         outsider.execute("BEGIN IMMEDIATE")
@@ -193,7 +193,7 @@ async def test_an_outsider_that_stays_is_named(files: Files) -> None:
 
 
 async def test_a_function_that_writes_takes_all_turns(files: Files) -> None:
-    """Nobody knows which file it is about to write."""
+    """All turns are acquired, because it is not known which file the function is about to write."""
 
     def on_connect(connection: sqlite3.Connection) -> None:
         def write() -> int:
@@ -213,7 +213,7 @@ async def test_a_function_that_writes_takes_all_turns(files: Files) -> None:
 async def test_without_attached_files_a_transaction_begins_immediate(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """As before: one BEGIN takes the lock; nothing is asked about what is attached."""
+    """A single BEGIN acquires the lock, and no query about attached files is sent."""
     ran: list[str] = []
     engine = make_engine(SQLitePool, on_connect=lambda c: c.set_trace_callback(ran.append))
     await create_items(engine)

@@ -1,4 +1,4 @@
-"""The turns of attached files are given back, whatever ends the transaction."""
+"""The turns of attached files are released, however the transaction ends."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_cancelled_at_every_await(
     poolclass: type,
     stubborn: bool,
 ) -> None:
-    """All files were written, or none; and no turn is left with anybody."""
+    """All files were written or none, and no turn remains held."""
     engine, number, before = files.engine(poolclass, pool_size=1), 1, 0
     while await cancelled_at(operation(files, engine), number, stubborn):
         await files.come_to_rest()
@@ -83,7 +83,7 @@ async def test_cancelled_at_every_await(
 async def test_cancelled_while_it_waits_for_the_other_turn(
     files: Files, operation: Callable[[Files, AsyncEngine], Coroutine[Any, Any, None]]
 ) -> None:
-    """Those behind it are served."""
+    """The tasks that wait behind the cancelled one are served."""
     engine = files.engine(pool_size=2)
     async with turn_taken(files.other):
         working = asyncio.create_task(operation(files, engine))
@@ -99,7 +99,7 @@ async def test_cancelled_while_it_waits_for_the_other_turn(
 
 
 async def test_a_connection_that_is_lost_gives_all_turns_back(files: Files) -> None:
-    """The garbage collector finds it, and rolls back."""
+    """The garbage collector finds the connection, which is rolled back and releases all turns."""
     engine = files.engine()
 
     async def lose() -> None:
@@ -116,7 +116,7 @@ async def test_a_connection_that_is_lost_gives_all_turns_back(files: Files) -> N
 
 
 async def test_a_connection_that_is_given_up_while_it_waits(files: Files) -> None:
-    """Its pool is told to take it back: the turn that it is handed later is given back, too."""
+    """A turn that is granted to a connection after it was recalled is released, too."""
     engine = files.engine()
     connection = await engine.connect()
     raw = await driver(connection)
@@ -132,7 +132,7 @@ async def test_a_connection_that_is_given_up_while_it_waits(files: Files) -> Non
 
 
 async def test_a_statement_that_takes_too_long(files: Files) -> None:
-    """It is stopped and rolled back; the turns come back with the end of the transaction."""
+    """The statement is stopped and rolled back; the transaction's end releases the turns."""
     engine = files.engine(statement_timeout=0.05)
     async with engine.connect() as connection:
         await connection.execute(MAIN)
@@ -146,7 +146,7 @@ async def test_a_statement_that_takes_too_long(files: Files) -> None:
 
 
 async def test_in_autocommit_each_statement_gives_back(files: Files) -> None:
-    """Its turns are held as long as it runs."""
+    """In AUTOCOMMIT, the turns of a statement are held only while it runs."""
     engine = files.engine().execution_options(isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         for statement in (OTHER, MAIN, THIRD):
@@ -164,7 +164,7 @@ async def test_in_autocommit_each_statement_gives_back(files: Files) -> None:
 async def test_a_large_log_is_moved_whatever_commits(
     files: Files, poolclass: type, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite's own automatic checkpoint is off, so that the log would grow without end."""
+    """The log is checkpointed; SQLite's automatic checkpoint is off, so it would grow for ever."""
     monkeypatch.setattr(attached_files, "_LARGE_LOG", 100)
     options = {"isolation_level": "AUTOCOMMIT"} if how == "autocommit" else {}
     engine = files.engine(poolclass).execution_options(**options)

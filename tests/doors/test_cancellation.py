@@ -53,7 +53,7 @@ __all__ = ["house", "no_patience"]
 async def test_cancelled_at_every_await(
     house: House, operation: Callable[[House], Coroutine[Any, Any, None]], stubborn: bool
 ) -> None:
-    """Nothing is left out, nothing half done, and no connection opened again."""
+    """Nothing stays checked out or half done, and no connection is opened again."""
     opened, number = house.opened, 1
     while await cancelled_at(operation(house), number, stubborn):
         await house.come_to_rest()
@@ -72,7 +72,7 @@ def is_done_or_waits(task: asyncio.Task[bool], path: Path) -> bool:
 async def test_cancelled_at_every_await_while_others_wait(
     house: House, operation: Callable[[House], Coroutine[Any, Any, None]]
 ) -> None:
-    """In line behind a writer, and with writers in line behind: each of those is served."""
+    """The operation is in line behind a writer, with writers behind it, which are all served."""
     opened, number, cancelled = house.opened, 1, True
     while cancelled:
         async with house.writer.begin() as connection:
@@ -89,7 +89,7 @@ async def test_cancelled_at_every_await_while_others_wait(
 
 
 async def cancel_a_statement(connection: AsyncConnection) -> None:
-    """Cancel it while it runs; SQLAlchemy throws the connection away."""
+    """Cancel a statement while it runs, upon which SQLAlchemy discards the connection."""
     raw = await driver(connection)
     task = asyncio.create_task(connection.execute(ENDLESS))
     await until(lambda: not raw.worker.at_rest)
@@ -101,7 +101,7 @@ async def cancel_a_statement(connection: AsyncConnection) -> None:
 @pytest.mark.parametrize("door", ["swap_in", "writer"])
 @pytest.mark.needs_thread
 async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -> None:
-    """Its turn is on the way back while a thread rolls back: that is no deadlock with itself."""
+    """The turn is being released while a thread rolls back, which is no deadlock with itself."""
     engine: AsyncEngine = getattr(house, door)
     slow = text(
         "INSERT INTO items (amount) "
@@ -118,7 +118,7 @@ async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -
 
 @pytest.mark.needs_thread
 async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
-    """Clear waits: the holder has been cancelled, and its thread rolls back."""
+    """Clear waits: the holder was cancelled, and its thread is rolling back."""
     async with house.swap_in.connect() as connection:
         await house.pair(connection.execute)
         raw = await driver(connection)
@@ -133,7 +133,7 @@ async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
 
 @pytest.mark.needs_thread
 async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> None:
-    """A cancelled migration had foreign keys off; the next transaction must not."""
+    """A cancelled migration had foreign keys off; the next transaction must have them on."""
     opened = house.opened
     async with house.writer.connect() as connection:
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
@@ -141,7 +141,7 @@ async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> N
     await house.come_to_rest()
     async with house.writer.connect() as connection:
         assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
-        await connection.execute(text("PRAGMA table_info(items)"))  # asks, and changes nothing
+        await connection.execute(text("PRAGMA table_info(items)"))  # a query only
         await cancel_a_statement(connection)
     await house.come_to_rest()
     await house.assert_works()
@@ -150,7 +150,7 @@ async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> N
 
 @pytest.mark.needs_thread
 async def test_a_connection_whose_raw_one_was_lent_is_not_kept(house: House) -> None:
-    """Somebody may still work with it."""
+    """The application may still be using the raw connection."""
     opened = house.opened
     async with house.swap_in.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -163,7 +163,7 @@ async def test_a_connection_whose_raw_one_was_lent_is_not_kept(house: House) -> 
 
 
 async def test_who_invalidates_a_connection_gets_another(house: House) -> None:
-    """Only what was cancelled or lost is kept; invalidate() means what it says."""
+    """Only cancelled or lost connections are kept; ``invalidate()`` always discards one."""
     opened = house.opened
     async with house.swap_in.connect() as connection:
         await connection.execute(COUNT)
@@ -177,7 +177,7 @@ async def test_who_invalidates_a_connection_gets_another(house: House) -> None:
 async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In AUTOCOMMIT no transaction is to be seen, and the thread still writes."""
+    """In AUTOCOMMIT, no transaction is visible while the thread is still writing."""
     monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
     function = SleepingFunction()
     engine = make_engine(SQLitePool, on_connect=function.on_connect)
@@ -200,7 +200,7 @@ async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
 async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """Others are at rest: nobody opens one more while a thread rolls back."""
+    """While a thread rolls back, connections at rest are used, and no further one is opened."""
     opened: list[sqlite3.Connection] = []
     engine = make_engine(SQLitePool, pool_size=2, max_overflow=0, on_connect=opened.append)
     await create_items(engine)
@@ -221,7 +221,7 @@ async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
 
 
 async def test_a_cancelled_opening_leaves_nothing(make_engine: MakeEngine) -> None:
-    """Neither a file being opened, nor a thread that reports to a loop which may be closed."""
+    """Neither an open file nor a thread that reports to a possibly closed loop is left behind."""
     gate, opened = Gate(), []
 
     class SlowToOpen(sqlite3.Connection):

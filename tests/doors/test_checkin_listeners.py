@@ -1,4 +1,4 @@
-"""A listener of ``checkin`` that raises: its error is seen, and the next has a connection."""
+"""When a ``checkin`` listener raises, the error is visible, and the next task gets a connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_OF = {
 
 @pytest.fixture(params=ONE_OF)
 async def engine(request: pytest.FixtureRequest, path: Path) -> Any:
-    """An engine with one connection, on a file with a table."""
+    """Return an engine with one connection, on a file with a table."""
     url = f"sqlite+aiosqlite:///{path}"
     writer = create_async_engine(url, poolclass=WriterPool)
     await create_items(writer)
@@ -35,7 +35,7 @@ async def engine(request: pytest.FixtureRequest, path: Path) -> Any:
 
 @pytest.mark.parametrize("target", ["engine", "class"])
 async def test_a_listener_that_raises(engine: AsyncEngine, path: Path, target: str) -> None:
-    """What another listener would undo is not there at the next checkout; the turn is free."""
+    """State that a later listener would clean up is gone at the next checkout; the turn is free."""
 
     def fail(*_: object) -> None:
         raise KeyError("mine")
@@ -57,7 +57,7 @@ async def test_a_listener_that_raises(engine: AsyncEngine, path: Path, target: s
 
 
 async def test_what_other_listeners_are_told(engine: AsyncEngine) -> None:
-    """Of one that does not raise, as ever: a connection comes back once."""
+    """If no listener raises, the others are called once per return, as usual."""
     told: list[Any] = []
     event.listen(engine.sync_engine, "checkin", lambda connection, _: told.append(connection))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""``connect_args``: what the application gives is honoured, or it is said that it is not."""
+"""``connect_args``: options of the application are honoured, or a message says they are not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if sys.version_info >= (3, 12):
 
 
 async def kept(engine: AsyncEngine) -> int:
-    """How many of the rows that are written without a COMMIT another connection finds."""
+    """Return how many of the rows written without a COMMIT another connection sees."""
     async with engine.connect() as connection:
         await connection.execute(UPDATE_FIRST)
     return (await amounts(engine))[0]
@@ -38,7 +38,7 @@ async def kept(engine: AsyncEngine) -> int:
 async def test_autocommit_of_the_driver(
     pool: type | None, connect_args: dict[str, Any], path: Path, make_engine: MakeEngine
 ) -> None:
-    """What is written is kept without a COMMIT, statement by statement, as on a stock engine."""
+    """Each statement is committed without a COMMIT, as on a stock engine."""
     await create_items(make_engine(SQLitePool))
     engine = make_engine(pool, connect_args=connect_args)
     async with engine.connect() as connection:
@@ -50,7 +50,7 @@ async def test_autocommit_of_the_driver(
 
 
 async def test_autocommit_of_a_creator_s_connection(path: Path, make_engine: MakeEngine) -> None:
-    """The level that a connection was opened with counts, whatever has opened it."""
+    """The level a connection was opened with applies, whatever has opened it."""
     await create_items(make_engine(SQLitePool))
     for level, expected in ((None, 1), ("", 1), ("IMMEDIATE", 1)):
         creator = creator_of(partial(sqlite3.connect, path, isolation_level=level))
@@ -60,7 +60,7 @@ async def test_autocommit_of_a_creator_s_connection(path: Path, make_engine: Mak
 
 
 async def test_autocommit_of_a_listener(path: Path, make_engine: MakeEngine) -> None:
-    """A connect listener that sets it, and begins by itself, has the transactions it begins."""
+    """A ``connect`` listener that sets the level and sends BEGIN controls the transactions."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     await engine.dispose()
@@ -83,7 +83,7 @@ async def test_autocommit_of_a_listener(path: Path, make_engine: MakeEngine) -> 
 
 
 async def test_every_checkout_begins_with_it(make_engine: MakeEngine) -> None:
-    """Also after a checkout that has asked for another level, which is its own alone."""
+    """Every checkout begins with the level, even after one that requested another for itself."""
     engine = make_engine(SQLitePool, connect_args={"isolation_level": None})
     await create_items(engine)
     async with engine.connect() as plain:
@@ -95,7 +95,7 @@ async def test_every_checkout_begins_with_it(make_engine: MakeEngine) -> None:
 
 
 async def test_options_of_sqlalchemy_go_before(make_engine: MakeEngine) -> None:
-    """An engine that asks for a level by SQLAlchemy's option has that."""
+    """SQLAlchemy's own isolation-level option takes precedence."""
     options = {"isolation_level": "SERIALIZABLE", "connect_args": {"isolation_level": None}}
     engine = make_engine(SQLitePool, **options)
     await create_items(engine)
@@ -103,7 +103,7 @@ async def test_options_of_sqlalchemy_go_before(make_engine: MakeEngine) -> None:
 
 
 async def test_a_warm_connection_has_it_still(make_engine: MakeEngine) -> None:
-    """One that was thrown away by SQLAlchemy, and goes on, begins with the same level."""
+    """A connection that SQLAlchemy discarded but that was kept begins with the same level."""
     engine = make_engine(SQLitePool, connect_args={"isolation_level": None})
     await create_items(engine)
     async with engine.connect() as connection:
@@ -112,13 +112,13 @@ async def test_a_warm_connection_has_it_still(make_engine: MakeEngine) -> None:
     assert await kept(engine) == 1
 
 
-# -- levels that make no difference, and levels that are none -------------------------------------
+# -- levels that make no difference, and invalid levels ------------------------------------------
 
 
 @pytest.mark.parametrize("level", ["", "DEFERRED", "IMMEDIATE", "EXCLUSIVE", "immediate"])
 @pytest.mark.parametrize("pool", [SQLitePool, WriterPool])
 async def test_levels_of_sqlite3(pool: type, level: str, make_engine: MakeEngine) -> None:
-    """How transactions begin is this package's business; that there are some is the same."""
+    """The package decides how transactions begin; as on stock, there is one without AUTOCOMMIT."""
     engine = make_engine(pool, connect_args={"isolation_level": level})
     await create_items(engine)
     assert await kept(engine) == 0
@@ -126,7 +126,7 @@ async def test_levels_of_sqlite3(pool: type, level: str, make_engine: MakeEngine
 
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "nothing", 7])
 async def test_what_is_no_level_of_sqlite3(level: object, make_engine: MakeEngine) -> None:
-    """Is refused, with the option that it was meant for; nothing is left checked out."""
+    """An invalid level is refused, naming the intended option, and nothing stays checked out."""
     engine = make_engine(SQLitePool, connect_args={"isolation_level": level})
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"isolation_level= of create_async_engine"):
@@ -137,7 +137,7 @@ async def test_what_is_no_level_of_sqlite3(level: object, make_engine: MakeEngin
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")
 @pytest.mark.parametrize("autocommit", [False, -1])
 async def test_transactions_of_python_312(autocommit: int, make_engine: MakeEngine) -> None:
-    """Those that ``sqlite3`` would keep open all the time are begun when they are needed."""
+    """Transactions that ``sqlite3`` would keep open permanently are begun when they are needed."""
     engine = make_engine(SQLitePool, connect_args={"autocommit": autocommit})
     await create_items(engine)
     async with engine.connect() as connection:
@@ -151,7 +151,7 @@ async def test_transactions_of_python_312(autocommit: int, make_engine: MakeEngi
 async def test_a_timeout_that_is_not_used(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Is said once an engine, with the options to use; what is the same is not."""
+    """It is reported once per engine, with the options to use instead, unless the values agree."""
     with caplog.at_level(logging.WARNING, logger="sa_sqlite_pool"):
         engine = make_engine(SQLitePool, connect_args={"timeout": 5})
         await create_items(engine)
@@ -168,13 +168,13 @@ async def test_a_timeout_that_is_not_used(
 
 
 class OwnConnection(sqlite3.Connection):
-    """A class of the application's."""
+    """A connection class of the application."""
 
     own = True
 
 
 async def test_what_is_passed_on(make_engine: MakeEngine) -> None:
-    """A class of connections, converters, a cache size, and more than one thread."""
+    """A connection class, converters, a cache size and ``check_same_thread`` are passed on."""
     await create_items(make_engine(SQLitePool))
     sqlite3.register_converter("amount", lambda value: int(value) + 100)
     try:
@@ -200,7 +200,7 @@ async def test_what_is_passed_on(make_engine: MakeEngine) -> None:
 
 
 async def test_options_in_the_url(path: Path, make_engine: MakeEngine) -> None:
-    """What SQLAlchemy takes from the query string arrives by the same way."""
+    """Options that SQLAlchemy takes from the query string are treated in the same way."""
     url = f"sqlite+aiosqlite:///{path}?isolation_level=IMMEDIATE&timeout=30&cached_statements=9"
     engine = make_engine(SQLitePool, url=url)
     await create_items(engine)
@@ -208,7 +208,7 @@ async def test_options_in_the_url(path: Path, make_engine: MakeEngine) -> None:
 
 
 async def test_a_plain_engine_is_not_touched(make_engine: MakeEngine) -> None:
-    """Each engine has a dialect of its own."""
+    """A plain engine is unaffected, because each engine has its own dialect."""
     make_engine(SQLitePool)
     async with make_engine().connect() as connection:
         assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == 5000

@@ -1,4 +1,4 @@
-"""What a task has in its context variables goes with it, whatever timer its statements have set."""
+"""A task's context variables are freed with it, whichever timers its statements have started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Request:
 
 
 async def _run(use: Callable[[], Awaitable[object]]) -> weakref.ref[Request]:
-    """Run it in a task that has a request in its context; return a reference to that."""
+    """Run ``use()`` in a task with a request in its context; return a weak reference to that."""
     request = Request()
 
     async def task() -> None:
@@ -37,7 +37,7 @@ async def _run(use: Callable[[], Awaitable[object]]) -> weakref.ref[Request]:
 
 @pytest.mark.parametrize("use", ["read", "write"])
 async def test_an_engine(path: Path, use: str) -> None:
-    """The watch over idle transactions goes on, and so does that over the log."""
+    """The watches over idle transactions and over the log continue without the task's context."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
 
     async def read() -> None:
@@ -51,7 +51,7 @@ async def test_an_engine(path: Path, use: str) -> None:
     await asyncio.create_task(create_items(engine))
     await engine.dispose()
     reference = await _run(read if use == "read" else write)
-    await asyncio.create_task(write())  # the driver's thread, too, has seen another task
+    await asyncio.create_task(write())  # afterwards the driver's thread, too, has seen another task
     gc.collect()
     assert reference() is None
     await engine.dispose()
@@ -70,7 +70,7 @@ async def test_a_time_limit_that_others_share() -> None:
         deadlines.discard(60.0, first)
 
     reference = await _run(add)
-    await asyncio.sleep(0)  # the loop has the task's last step until the lap has ended
+    await asyncio.sleep(0)  # the loop refers to the task's last step until the lap has ended
     gc.collect()
     assert reference() is None
     deadlines.discard(60.0, second)

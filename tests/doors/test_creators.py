@@ -1,4 +1,4 @@
-"""What opens connections beside the URL: creators of the application, and do_connect listeners."""
+"""Connections that are not opened by the URL: creators and ``do_connect`` listeners."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def counting(path: Path, opened: list[Path]) -> Any:
 
 
 async def assert_one_turn(engine: AsyncEngine, other: AsyncEngine, path: Path) -> None:
-    """A task that writes by one of them and asks the other waits for itself, and is told so."""
+    """Assert that a task that writes on both engines is told that it would wait for itself."""
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
         assert turn_of(path).holder is not None
@@ -59,7 +59,7 @@ async def assert_one_turn(engine: AsyncEngine, other: AsyncEngine, path: Path) -
 async def test_a_creator_s_file_has_the_turn(
     pool: type, path: Path, make_engine: MakeEngine
 ) -> None:
-    """It is asked of SQLite, also under another name, and each connection is opened once."""
+    """SQLite is asked for the file, even under another name, and each connection is opened once."""
     by_url = make_engine(SQLitePool)
     await create_items(by_url)
     link, opened = path.with_name("link.db"), list[Path]()
@@ -76,7 +76,7 @@ async def test_a_creator_s_file_has_the_turn(
 
 
 async def test_one_connection_for_one_task(path: Path, make_engine: MakeEngine) -> None:
-    """Tasks that come first together open one each."""
+    """Tasks that connect at the same time as the first ones open one connection each."""
     opened: list[Path] = []
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=counting(path, opened))
     inside, all_inside = 0, asyncio.Event()
@@ -97,7 +97,7 @@ async def test_one_connection_for_one_task(path: Path, make_engine: MakeEngine) 
 async def test_a_creator_s_connection_is_closed_where_it_was_opened(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """At rest, before a fork or at the exit: its driver lets only that thread close it."""
+    """Its driver lets only that thread close it: at rest, before a fork or at exit."""
     opened: list[Path] = []
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=counting(path, opened))
     await create_items(engine)
@@ -109,7 +109,7 @@ async def test_a_creator_s_connection_is_closed_where_it_was_opened(
 
 
 async def test_a_creator_s_database_in_memory(make_engine: MakeEngine) -> None:
-    """There is no file, and nothing fails for that."""
+    """An in-memory database has no file, and nothing fails because of that."""
     creator = creator_of(lambda: sqlite3.connect(":memory:"))
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=creator, pool_size=1)
     await create_items(engine)
@@ -117,7 +117,7 @@ async def test_a_creator_s_database_in_memory(make_engine: MakeEngine) -> None:
 
 
 async def test_creators_with_and_without_the_record(path: Path, make_engine: MakeEngine) -> None:
-    """A synchronous creator may take the pool's record, as SQLAlchemy lets it."""
+    """A synchronous creator may accept the pool's record, as in SQLAlchemy."""
     dialect = make_engine(SQLitePool).sync_engine.dialect
     records: list[Any] = []
 
@@ -139,7 +139,7 @@ async def test_creators_with_and_without_the_record(path: Path, make_engine: Mak
 
 
 async def test_a_creator_that_fails(path: Path, make_engine: MakeEngine) -> None:
-    """Its error reaches the caller as on a stock engine, and the next call asks it again."""
+    """Its error is raised to the caller as on a stock engine, and the next call retries."""
     attempts: list[int] = []
 
     async def creator() -> aiosqlite.Connection:
@@ -156,7 +156,7 @@ async def test_a_creator_that_fails(path: Path, make_engine: MakeEngine) -> None
 
 
 async def test_a_creator_of_something_else(path: Path, make_engine: MakeEngine) -> None:
-    """What the pool cannot work with is refused, with the way out."""
+    """An object that the pool cannot use is refused, naming the way out."""
     with closing(sqlite3.connect(path)) as plain:
         for something in (plain, Mock(), None):
             engine = make_engine(SQLitePool, url=NOWHERE, creator=lambda it=something: it)
@@ -165,7 +165,7 @@ async def test_a_creator_of_something_else(path: Path, make_engine: MakeEngine) 
 
 
 async def test_a_creator_of_several_files(tmp_path: Path, make_engine: MakeEngine) -> None:
-    """One engine has one turn: a second database is refused."""
+    """An engine has a single turn, so a second database is refused."""
     names = iter(["a.db", "b.db"])
     creator = creator_of(lambda: sqlite3.connect(tmp_path / next(names)))
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=creator)
@@ -176,7 +176,7 @@ async def test_a_creator_of_several_files(tmp_path: Path, make_engine: MakeEngin
 
 
 async def test_a_creator_s_connection_of_another_pool(path: Path, make_engine: MakeEngine) -> None:
-    """The raw connection of another adapted one stays open when that is thrown away."""
+    """The raw connection of an adapter stays open when that adapter is discarded."""
     from_pool = make_engine(SQLitePool).pool._creator
 
     async def creator() -> Any:
@@ -205,7 +205,7 @@ async def test_an_early_connection_that_is_not_needed(path: Path, make_engine: M
 
 
 async def test_a_creator_s_reader_cannot_write(path: Path, make_engine: MakeEngine) -> None:
-    """It was opened for writing, and is made read-only; the raw connection, too."""
+    """A connection that was opened for writing is made read-only, and so is the raw connection."""
     await create_items(make_engine(SQLitePool))
     creator = creator_of(lambda: sqlite3.connect(path))
     engine = make_engine(ReaderPool, url=NOWHERE, async_creator=creator)
@@ -219,7 +219,7 @@ async def test_a_creator_s_reader_cannot_write(path: Path, make_engine: MakeEngi
 async def test_a_creator_s_file_that_was_inherited(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked process is refused the file, before and after SQLite was asked for it."""
+    """A forked process is refused the file, both before and after SQLite was asked for it."""
     creator = creator_of(lambda: sqlite3.connect(path))
     used, fresh = (make_engine(SQLitePool, url=NOWHERE, async_creator=creator) for _ in range(2))
     async with used.connect() as connection:
@@ -234,7 +234,7 @@ async def test_a_creator_s_file_that_was_inherited(
 
 
 async def test_a_listener_opens_the_connection(path: Path, make_engine: MakeEngine) -> None:
-    """What it returns is used, and its file has the turn; its record's info is kept."""
+    """The returned connection is used, its file has the turn, and ``record.info`` is preserved."""
     by_url = make_engine(SQLitePool)
     await create_items(by_url)
     opened: list[Path] = []
@@ -257,7 +257,7 @@ async def test_a_listener_opens_the_connection(path: Path, make_engine: MakeEngi
 async def test_a_listener_of_all_engines_opens_the_connection(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """It comes before everything of this package."""
+    """The listener runs before anything else of this package."""
     await create_items(make_engine(SQLitePool))
     opened: list[Path] = []
 
@@ -283,7 +283,7 @@ async def test_a_listener_of_all_engines_opens_the_connection(
 async def test_a_listener_replaces_the_database(
     pool: type, path: Path, make_engine: MakeEngine
 ) -> None:
-    """The file that is opened in the end has the turn, and a reader of it cannot write."""
+    """The file that is finally opened has the turn, and its readers cannot write."""
     by_url = make_engine(SQLitePool)
     await create_items(by_url)
     engine = make_engine(pool, url=f"sqlite+aiosqlite:///{path.with_name('other.db')}")
@@ -303,7 +303,7 @@ async def test_a_listener_replaces_the_database(
 
 
 async def test_a_listener_that_only_looks(path: Path, make_engine: MakeEngine) -> None:
-    """The engine is as fast, and as well looked after, as without."""
+    """The engine is as fast and as closely monitored as without the listener."""
     engine = make_engine(SQLitePool)
     records: list[Any] = []
 
@@ -321,7 +321,7 @@ async def test_a_listener_that_only_looks(path: Path, make_engine: MakeEngine) -
 
 
 async def test_a_listener_that_is_refused(tmp_path: Path, make_engine: MakeEngine) -> None:
-    """A place where no database can be is refused before the listener is called."""
+    """An impossible location is refused before the listener is called."""
     engine = make_engine(SQLitePool, url=f"sqlite+aiosqlite:///{tmp_path}/none/a.db")
     called: list[int] = []
 
@@ -336,7 +336,7 @@ async def test_a_listener_that_is_refused(tmp_path: Path, make_engine: MakeEngin
 
 @pytest.mark.parametrize("pool", [ReaderPool, WriterPool])
 async def test_its_reads_count_as_reads(path: Path, make_engine: MakeEngine, pool: type) -> None:
-    """Although they end in a thread."""
+    """Reads are counted as reads, although they end in a thread."""
     await create_items(make_engine(SQLitePool))
     engine = make_engine(pool, url=NOWHERE, async_creator=counting(path, []))
     async with engine.connect() as connection:

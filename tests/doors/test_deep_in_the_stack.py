@@ -1,8 +1,8 @@
-"""A task at the end of its stack gets a RecursionError, and takes nothing with it.
+"""A task at the end of its stack gets a RecursionError, and leaves nothing behind.
 
-Each depth ends the stack somewhere else in the package: where a permit was just given, say, or a
-timer is about to be set. What was left behind there would keep all others waiting. And what was
-begun there and is used again must not be at the end of its stack for ever.
+Each depth exhausts the stack at another point in the package, for example where a permit was
+just granted or a timer is about to start. Anything left behind there would block all others. And
+anything that starts there and is reused must not stay at the end of its stack for ever.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.helpers import UPDATE_FIRST, create_items, end_idle, room_in_the_stac
 
 Use = Callable[[], Awaitable[object]]
 
-# Frames between the tests and the end of the stack, and those that what is tested takes at most.
+# The frames left to the tests, and the most that the tested calls need.
 _ROOM, _DEEPEST = 200, 100
 _ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1.0, "write_timeout": 1.0}
 _COUNT = text("SELECT count(*) FROM items")
-# What the interpreter leaves half done at such a depth, it says where it is freed.
+# Objects that the interpreter leaves half finished at such a depth are reported when freed.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 DOORS = {"swap-in": create_async_engine, "drop-in": sa_sqlite_pool.create_async_engine}
@@ -38,8 +38,8 @@ DOORS = {"swap-in": create_async_engine, "drop-in": sa_sqlite_pool.create_async_
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The number of frames that there are, which makes it quick to try each."""
-    # pytest's own hook fails at the end of the stack, and then the test.
+    """Yield a low limit on the number of frames, which makes it quick to try each depth."""
+    # pytest's own hook fails at the end of the stack, and the test fails with it.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     before, depth = sys.getrecursionlimit(), 0
     while True:
@@ -57,7 +57,7 @@ async def _deep(frames: int, use: Use) -> object:
 
 
 async def at_each_depth(limit: int, use: Use, then: Use) -> None:
-    """Call ``use()`` ever deeper in the stack, and after each time ``then()``, at its ground."""
+    """Call ``use()`` at ever greater stack depth, and ``then()`` at ground level each time."""
     before, failures, called = sys.getrecursionlimit(), 0, True
 
     async def use_it() -> None:
@@ -71,11 +71,11 @@ async def at_each_depth(limit: int, use: Use, then: Use) -> None:
         sys.setrecursionlimit(limit)
         try:
             await asyncio.wait_for(_deep(frames, use_it), 5)
-        except (RecursionError, exc.DatabaseError):  # that of what SQLite calls is "not authorized"
+        except (RecursionError, exc.DatabaseError):  # in a callback of SQLite: "not authorized"
             failures += 1
         finally:
             sys.setrecursionlimit(before)
-        gc.collect()  # a close() that had no room left its connection to that, as on stock
+        gc.collect()  # close() may have had no room and left its connection to this, as on stock
         await asyncio.wait_for(then(), 5)
         frames += 1
     assert failures
@@ -92,7 +92,7 @@ def write_by(engine: AsyncEngine) -> Use:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_engines(path: Path, limit: int, door: str) -> None:
-    """The single connection and the turn are not lost."""
+    """Neither the single connection nor the turn is lost."""
     engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, **_ONE)
     await create_items(engine)
 
@@ -107,7 +107,7 @@ async def test_engines(path: Path, limit: int, door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_the_first_connection(path: Path, limit: int, door: str) -> None:
-    """What is found out once for an engine, one at a time, is found out by the next."""
+    """Facts that an engine's first task fails to determine are determined by the next one."""
     engine = None
 
     async def first() -> None:
@@ -128,7 +128,7 @@ async def test_the_first_connection(path: Path, limit: int, door: str) -> None:
 
 @pytest.mark.parametrize("use", ["write", "read", "run_write", "run_read"])
 async def test_the_facade(path: Path, limit: int, use: str) -> None:
-    """Functions in one hop, too, although their readers are borrowed by a task of their own."""
+    """Closures work afterwards, too, although a separate task borrows their readers."""
     async with SQLiteDatabase(path, readers=1, write_timeout=1.0, read_timeout=1.0) as db:
         await create_items(db.writer_engine)
         uses = uses_of(db)
@@ -142,7 +142,7 @@ async def test_the_facade(path: Path, limit: int, use: str) -> None:
 
 
 async def rooms(engine: AsyncEngine) -> list[int]:
-    """What the application's functions have: one that is called, and a listener."""
+    """Return the stack room left to the application's functions: a called one, and a listener."""
     heard: list[int] = []
 
     def listen(*_: object) -> None:
@@ -151,7 +151,7 @@ async def rooms(engine: AsyncEngine) -> list[int]:
     async with engine.connect() as connection:
         await connection.run_sync(
             room_in_the_stack
-        )  # whatever is imported or cached in a first call
+        )  # for everything that a first call imports or caches
         event.listen(engine.sync_engine, "before_cursor_execute", listen)
         await connection.execute(text("SELECT 1"))
         event.remove(engine.sync_engine, "before_cursor_execute", listen)
@@ -160,7 +160,7 @@ async def rooms(engine: AsyncEngine) -> list[int]:
 
 @pytest.mark.parametrize("door", [*DOORS, "reader", "writer"])
 async def test_room_afterwards(path: Path, door: str) -> None:
-    """One call from deep in the stack does not leave less room to those that come later."""
+    """One call from deep in the stack does not leave less room to later calls."""
     async with contextlib.AsyncExitStack() as stack:
         if door in DOORS:
             engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
@@ -173,5 +173,5 @@ async def test_room_afterwards(path: Path, door: str) -> None:
         end_idle(Spawned)
         deep: Any = await _deep(sys.getrecursionlimit() // 2, lambda: rooms(engine))
         assert max(deep) < sys.getrecursionlimit() // 2
-        # Some frames more or less: of what the loop has called when the task goes on.
+        # Give or take some frames, for what the loop calls when it resumes the task.
         assert min(await rooms(engine)) > min(before) - 20

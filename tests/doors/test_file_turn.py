@@ -1,4 +1,4 @@
-"""The doors take the turn between processes with SQLite's lock, and give it back with that."""
+"""Each door acquires the turn between processes with SQLite's lock, and releases it with that."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = ["calls", "engine"]
 
 
 class TestCost:
-    """Two system calls a write transaction, none for reading."""
+    """The turn costs two system calls per write transaction, and none for reading."""
 
     async def test_a_transaction(self, engine: AsyncEngine, calls: Calls) -> None:
-        """However many statements it has."""
+        """The cost is the same however many statements a transaction has."""
         for _ in range(3):
             before = calls.count
             async with engine.begin() as connection:
@@ -52,7 +52,7 @@ class TestCost:
             assert calls.count == before + 2
 
     async def test_autocommit(self, engine: AsyncEngine, calls: Calls) -> None:
-        """Each statement that writes is a transaction; one that reads is none."""
+        """Each statement that writes counts as a transaction; one that reads does not."""
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             before = calls.count
@@ -63,7 +63,7 @@ class TestCost:
             assert calls.count == before + 4
 
     async def test_reading(self, path: Path, make_engine: Any, calls: Calls) -> None:
-        """Free readers: neither a reader's nor a swap-in pool's reads ask for the turn."""
+        """Free readers: reads of a reader or swap-in pool never request the turn."""
         engines = [make_engine(SQLitePool), make_engine(ReaderPool)]
         await create_items(engines[0])
         for one in engines:
@@ -74,7 +74,7 @@ class TestCost:
         assert calls.count == before
 
     async def test_switched_off(self, path: Path, make_engine: Any, calls: Calls) -> None:
-        """``file_turn=False``: no call, and no files."""
+        """With ``file_turn=False``, there are no calls and no files."""
         for kind in (SQLitePool, WriterPool):
             await create_items(make_engine(kind, file_turn=False), count=0)
         async with SQLiteDatabase(path, file_turn=False) as db, db.write() as session:
@@ -83,16 +83,16 @@ class TestCost:
         assert not os.path.exists(f"{path}-turn")
 
     async def test_wrong_value(self, path: Path) -> None:
-        """Said at once."""
+        """An invalid value is refused at once."""
         with pytest.raises(ConfigurationError, match="file_turn must be True or False"):
             SQLiteDatabase(path, file_turn="no")  # type: ignore[arg-type]
 
 
 class TestAsLongAsTheLock:
-    """Nobody else waits for a connection that is checked out and writes nothing."""
+    """A checked-out connection that does not write keeps no other task waiting."""
 
     async def test_held_in_a_transaction(self, engine: AsyncEngine, path: Path) -> None:
-        """From its first write to its end."""
+        """The turn is held from the transaction's first write to its end."""
         async with engine.connect() as connection:
             assert is_free(path)
             await connection.execute(UPDATE_FIRST)
@@ -106,7 +106,7 @@ class TestAsLongAsTheLock:
 
     @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
     async def test_begun_and_ended_by_hand(self, engine: AsyncEngine, path: Path, end: str) -> None:
-        """Transactions in SQL are no different."""
+        """Transactions begun and ended in SQL are treated the same."""
         async with engine.connect() as connection:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             assert not is_free(path)
@@ -114,7 +114,7 @@ class TestAsLongAsTheLock:
             assert is_free(path)
 
     async def test_deferred_by_hand(self, make_engine: Any, path: Path) -> None:
-        """BEGIN takes no lock; the first write does."""
+        """BEGIN does not acquire the turn; the first write does."""
         engine = make_engine(SQLitePool)
         await create_items(engine)
         async with engine.connect() as connection:
@@ -125,17 +125,17 @@ class TestAsLongAsTheLock:
 
     @pytest.mark.needs_thread
     async def test_given_back_in_the_thread(self, engine: AsyncEngine, path: Path) -> None:
-        """As soon as SQLite has committed, before the task is told."""
+        """The turn is released as soon as SQLite has committed, before the task is resumed."""
         async with engine.connect() as connection:
             await connection.execute(UPDATE_FIRST)
             commit = asyncio.create_task(connection.commit())
             await asyncio.sleep(0)
-            wait_until(lambda: is_free(path))  # the loop does not go on
+            wait_until(lambda: is_free(path))  # the loop does not run meanwhile
             assert not commit.done()
             await commit
 
     async def test_an_error_in_a_transaction(self, engine: AsyncEngine, path: Path) -> None:
-        """It goes on until it is rolled back; a statement that never began it holds nothing."""
+        """The turn is held until rollback; a statement that never began one holds nothing."""
         async with engine.connect() as connection:
             await connection.execute(UPDATE_FIRST)
             with pytest.raises(Exception, match="no such table"):
@@ -145,7 +145,7 @@ class TestAsLongAsTheLock:
             assert is_free(path)
 
     async def test_maintenance(self, engine: AsyncEngine, path: Path) -> None:
-        """VACUUM is no transaction, and writes everything."""
+        """VACUUM is not a transaction, but it writes the whole file, so it acquires the turn."""
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             with other_process(path):
@@ -159,23 +159,23 @@ class TestAsLongAsTheLock:
     async def test_given_back_in_the_thread_in_autocommit(
         self, engine: AsyncEngine, path: Path
     ) -> None:
-        """The same for a statement that commits by itself."""
+        """The same applies to a statement that commits by itself."""
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             worker = (await driver(connection)).worker
             before = worker.hops
             statement = asyncio.create_task(connection.execute(UPDATE_FIRST))
             await until(lambda: worker.hops > before)
-            wait_until(lambda: worker.at_rest)  # the loop does not go on
+            wait_until(lambda: worker.at_rest)  # the loop does not run meanwhile
             assert is_free(path)
             assert not statement.done()
             await statement
 
     async def test_given_back_while_it_is_taken(self, make_engine: Any, path: Path) -> None:
-        """A connection has gone while its task gets the turn: one of both gives it back.
+        """A connection is discarded while its task acquires the turn: one of the two releases it.
 
         Thread       | Task
-        _gone = True | takes the turn
+        _gone = True | acquires the turn
         let_go()     | if _gone: let_go()
         """
         engine = make_engine(WriterPool)
@@ -199,7 +199,7 @@ class TestAsLongAsTheLock:
         await connection.close()
 
     async def test_given_back_before_the_permit(self, engine: AsyncEngine, path: Path) -> None:
-        """Who gets the permit next takes the same lock, and must not lose it to the last one."""
+        """The permit's next holder takes the same lock, and must not lose it to the last one."""
 
         def act() -> None:
             assert turn.holder is not None or is_free(path)
@@ -216,7 +216,7 @@ class TestAsLongAsTheLock:
             assert is_free(path)
 
     async def test_a_leaked_transaction(self, engine: AsyncEngine, path: Path) -> None:
-        """Others go on once it is collected and rolled back."""
+        """Other tasks continue once the transaction has been collected and rolled back."""
 
         async def leak() -> None:
             connection = await engine.connect()
@@ -241,7 +241,7 @@ class TestAsLongAsTheLock:
             assert is_free(path)
 
     async def test_a_checkpoint(self, path: Path) -> None:
-        """Safe checkpoints: in the turn between processes, too."""
+        """Safe checkpoints: a checkpoint runs in the turn between processes, too."""
         async with SQLiteDatabase(path, write_timeout=10.0) as db:
             await create_items(db.writer_engine)
             with other_process(path):

@@ -29,11 +29,11 @@ __all__ = ["engine"]
 
 
 class TestOutsiders:
-    """A program that does not know the package has SQLite's lock."""
+    """A program that does not know the package holds SQLite's lock."""
 
     @pytest.mark.needs_thread
     async def test_the_turn_is_kept_meanwhile(self, engine: AsyncEngine, path: Path) -> None:
-        """Who tries again does so at its place in line: others stay behind it."""
+        """A task retries at its own place in line, and the others stay behind it."""
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")
         task = asyncio.create_task(update(engine))
@@ -51,7 +51,7 @@ class TestOutsiders:
 
     @pytest.mark.needs_thread
     async def test_success_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
-        """The turn was kept for that; it goes although the connection stays."""
+        """The turn is held for the retry, and released although the connection stays out."""
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")
         async with engine.connect() as connection:
@@ -67,7 +67,7 @@ class TestOutsiders:
 
     @pytest.mark.needs_thread
     async def test_an_error_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
-        """The turn was kept for that; it goes although the connection stays."""
+        """The turn is held for the retry, and released although the connection stays out."""
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")
         async with engine.connect() as connection:
@@ -86,7 +86,7 @@ class TestOutsiders:
             assert is_free(path)
 
     async def test_files_that_were_removed(self, engine: AsyncEngine, path: Path) -> None:
-        """Meeting another process at SQLite's lock, a writer looks, and lines up with it again."""
+        """At SQLite's lock, a writer finds the new files, and lines up with the other process."""
         await self.remove_files(path, update(engine))
         with other_process(path):
             task = asyncio.create_task(update(engine))
@@ -94,13 +94,13 @@ class TestOutsiders:
         await task
 
     async def test_files_that_were_removed_before_a_checkpoint(self, path: Path) -> None:
-        """A checkpoint looks, too."""
+        """A checkpoint looks for new turn files, too."""
         async with SQLiteDatabase(path, write_timeout=10.0) as db:
             await create_items(db.writer_engine)
             await self.remove_files(path, db.checkpoint())
 
     async def remove_files(self, path: Path, work: Any) -> None:
-        """Others lock new ones, and one of them writes. Wait for ``work`` to see that."""
+        """Let another process lock new files and write; wait until ``work`` has noticed."""
         before = turn_of(path)._file._turn
         os.unlink(f"{path}-turn")
         with other_process(path):
@@ -113,7 +113,7 @@ class TestOutsiders:
             await task
 
     async def test_giving_up(self, engine: AsyncEngine, path: Path) -> None:
-        """A cancellation between two tries leaves nothing."""
+        """A cancellation between two tries leaves nothing behind."""
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")
         task = asyncio.create_task(update(engine))
@@ -130,12 +130,12 @@ class TestOutsiders:
     async def test_they_are_left_some_time(
         self, engine: AsyncEngine, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Once one was met: with the turn in hand, so that nobody in line comes first."""
+        """A known outsider is left some time, while the turn is held so that no task goes first."""
         monkeypatch.setattr(courtesy, "_LONGEST_SECONDS", 0.5)
         turn = turn_of(path)
         turn.courtesy.meet()
         turn.courtesy.add_debt(10.0)
-        monkeypatch.setattr(Courtesy, "add_debt", lambda *_: None)  # what the update takes
+        monkeypatch.setattr(Courtesy, "add_debt", lambda *_: None)  # no debt from the update
         task = asyncio.create_task(update(engine))
         await until(lambda: not is_free(path))
         outsider = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -147,7 +147,7 @@ class TestOutsiders:
         assert is_free(path)
 
     async def test_a_cancellation_in_that_time(self, engine: AsyncEngine, path: Path) -> None:
-        """Clean cancellation: the turn is given back."""
+        """Clean cancellation: the turn is released."""
         turn = turn_of(path)
         turn.courtesy.meet()
         turn.courtesy.add_debt(10.0)
@@ -160,7 +160,7 @@ class TestOutsiders:
         await until(lambda: turn.holder is None)
 
     async def test_who_is_met_is_owed(self, engine: AsyncEngine, path: Path) -> None:
-        """Meeting one is noted; what it takes counts for it, what is held here against."""
+        """An outsider's time with the lock reduces the debt to it; time held here increases it."""
         turn = turn_of(path)
         outsider = sqlite3.connect(path, isolation_level=None)
         outsider.execute("BEGIN IMMEDIATE")

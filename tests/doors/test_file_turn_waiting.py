@@ -42,7 +42,7 @@ ON_LINUX = pytest.mark.skipif(
 
 
 class Clock:
-    """Seconds, ``later`` than they are."""
+    """A clock that is ``later`` seconds ahead."""
 
     def __init__(self) -> None:
         self.later = 0.0
@@ -52,10 +52,10 @@ class Clock:
 
 
 class TestWaiting:
-    """Another process has the turn."""
+    """Another process holds the turn."""
 
     async def test_until_it_is_free(self, engine: AsyncEngine, path: Path) -> None:
-        """The loop and readers go on meanwhile."""
+        """The loop and readers continue while a writer waits."""
         with other_process(path):
             task = asyncio.create_task(update(engine))
             await until(lambda: turn_waits(path))
@@ -64,7 +64,7 @@ class TestWaiting:
         assert is_free(path)
 
     async def test_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
-        """One of the process waits for the file, the others for that one; all are served."""
+        """One task of the process waits for the file, the others behind it; all are served."""
         with other_process(path):
             tasks = [asyncio.create_task(update(engine)) for _ in range(5)]
             await until_waiting(4, turn_of(path))
@@ -77,20 +77,20 @@ class TestWaiting:
     async def test_between_two_writes_others_have_theirs(
         self, engine: AsyncEngine, path: Path, count: int
     ) -> None:
-        """Fair turns: a process with a long line of its own passes the turn on all the same."""
+        """Fair turns: a process with a long line of its own still passes the turn on."""
         written: list[str] = []
 
         async def write(connection: AsyncConnection, name: str) -> None:
             await connection.execute(UPDATE_FIRST)
             written.append(name)
-            await until(lambda: blocked(path, "turn"))  # the other one stands in line
+            await until(lambda: blocked(path, "turn"))  # the other process stands in line
             await connection.commit()
 
         async def one(name: str) -> None:
             async with engine.connect() as connection:
                 await write(connection, name)
 
-        turn_of(path)._file._clock = lambda: 100.0  # it has just had the turn, however slow this is
+        turn_of(path)._file._clock = lambda: 100.0  # it held the turn just now, however slow this
         other = FileTurn(str(path))
         request = other.acquire_nowait()
         assert request is not None
@@ -112,7 +112,7 @@ class TestWaiting:
         assert written[1::2] == ["other"] * count
 
     async def test_time_is_over(self, make_engine: Any, path: Path) -> None:
-        """Clear waits: the process is named; nothing stays behind."""
+        """Clear waits: the error names the process, and nothing stays acquired."""
         for kind in (SQLitePool, WriterPool):
             engine = make_engine(kind, write_timeout=0.05)
             await create_items(engine, count=0)
@@ -129,7 +129,7 @@ class TestWaiting:
             await until(lambda: is_free(path))
 
     async def test_who_waits_behind_is_told(self, make_engine: Any, path: Path) -> None:
-        """The task that has the turn here is not to blame, and the message says so."""
+        """The message says that the holder of the turn here is itself waiting."""
         patient, hasty = make_engine(WriterPool), make_engine(WriterPool, write_timeout=0.05)
         await create_items(patient)
         async with patient.connect() as connection:
@@ -144,7 +144,7 @@ class TestWaiting:
         assert "itself waiting" not in str(caught.value)
 
     async def test_both_waits_are_one(self, make_engine: Any, path: Path) -> None:
-        """What was waited in line here is not waited for the file once more."""
+        """Time spent waiting in line here is deducted from the wait for the file."""
         engine = make_engine(WriterPool, write_timeout=10.0)
         await create_items(engine)
         async with engine.connect() as connection:
@@ -159,13 +159,13 @@ class TestWaiting:
         with other_process(path), pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
             await asyncio.wait_for(waited.execute(UPDATE_FIRST), 5)
         other = FileTurn(str(path))
-        while (request := other.acquire_nowait()) is None:  # its thread gives up what it waited for
+        while (request := other.acquire_nowait()) is None:  # its thread abandons its wait
             await asyncio.sleep(0)
         task = asyncio.create_task(waited.execute(UPDATE_FIRST))
         await until(lambda: turn_waits(path))
         for _ in range(20):
             await asyncio.sleep(0)
-        assert not task.done()  # the first wait counts once
+        assert not task.done()  # the first wait counts only once
         request.release()
         await task
         await waited.close()
@@ -173,7 +173,7 @@ class TestWaiting:
     async def test_both_waits_of_a_swap_in_connection(
         self, make_engine: Any, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The same where the turn is taken by the statement."""
+        """The same applies where the statement acquires the turn."""
         clock = Clock()
         monkeypatch.setattr(locks, "time", clock)
         engine = make_engine(SQLitePool, write_timeout=10.0)
@@ -183,7 +183,7 @@ class TestWaiting:
     async def test_both_waits_of_a_checkpoint(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And for a checkpoint."""
+        """The same applies to a checkpoint."""
         clock = Clock()
         async with SQLiteDatabase(path) as db:
             await create_items(db.writer_engine)
@@ -191,7 +191,7 @@ class TestWaiting:
             await self.times_out(path, clock, db.checkpoint(timeout=10.0))
 
     async def times_out(self, path: Path, clock: Clock, work: Any) -> None:
-        """All its time is over when it gets the permit; another process has the file."""
+        """Use up the whole time limit before the permit; another process holds the file."""
         turn = turn_of(path)
         permit = await turn.acquire(1.0)
         task = asyncio.create_task(work)
@@ -203,7 +203,7 @@ class TestWaiting:
                 await asyncio.wait_for(task, 5)
 
     async def test_cancelled(self, engine: AsyncEngine, path: Path) -> None:
-        """Clean cancellation: no turn is taken, here or between processes."""
+        """Clean cancellation: no turn is acquired, neither here nor between processes."""
         with other_process(path):
             task = asyncio.create_task(update(engine))
             await until(lambda: turn_waits(path))
@@ -215,7 +215,7 @@ class TestWaiting:
         assert await amounts(engine) == [1, 0, 0]
 
     async def test_closed(self, path: Path) -> None:
-        """No hang: who waits for another process is sent away."""
+        """No hang: a task that waits for another process raises the error."""
         db = SQLiteDatabase(path, write_timeout=10.0)
         await db.open()
         await create_items(db.writer_engine)
@@ -227,7 +227,7 @@ class TestWaiting:
                 await task
 
     async def test_closed_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
-        """The same for those who wait behind a task of this process."""
+        """The same applies to tasks that wait behind a task of this process."""
         turn = turn_of(path)
         permit = await turn.acquire(1.0)
         task = asyncio.create_task(update(engine))
@@ -239,7 +239,7 @@ class TestWaiting:
         turn.release(permit)
 
     async def test_closed_before_it_waits(self, path: Path) -> None:
-        """No hang: nor who begins to wait while the database is being closed."""
+        """No hang: not even for a task that starts to wait while the database is being closed."""
         db = SQLiteDatabase(path, write_timeout=30.0)
         await db.open()
         await create_items(db.writer_engine)
@@ -254,7 +254,7 @@ class TestWaiting:
         await connection.close()
 
     async def test_disposed_of(self, engine: AsyncEngine, path: Path) -> None:
-        """``dispose()`` closes what is at rest: who waits is served."""
+        """``dispose()`` closes connections at rest, and a waiting task is served."""
         with other_process(path):
             task = asyncio.create_task(update(engine))
             await until(lambda: turn_waits(path))
@@ -264,9 +264,9 @@ class TestWaiting:
         assert is_free(path)
 
     async def test_taken_away(self, engine: AsyncEngine, path: Path) -> None:
-        """A detached connection that is closed meanwhile: what comes then is given back.
+        """A turn granted to a detached connection after it was closed is released.
 
-        Nobody looks after it any more, so nobody else would.
+        No other part of the program looks after that connection any more.
         """
         turn = turn_of(path)
         async with engine.connect() as connection:
@@ -278,5 +278,5 @@ class TestWaiting:
                 engine.pool.recall("it was closed")
             with pytest.raises(OperationalError, match="no active connection: it was closed"):
                 await task
-        await until(lambda: turn.holder is None)  # a thread gives it back
+        await until(lambda: turn.holder is None)  # a thread releases it
         await until(lambda: is_free(path))

@@ -1,4 +1,4 @@
-"""Forbidden writes: nothing a reader executes can change any database file."""
+"""Forbidden writes: nothing that a reader executes can change any database file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def fingerprint(path: Path) -> str:
 async def test_every_way_round_is_refused(
     path: Path, writer: AsyncEngine, any_reader: AsyncEngine, sql: str
 ) -> None:
-    """Refused by SQLite's authorizer or before, with the remedy, and no file has changed."""
+    """It is refused, by SQLite's authorizer or earlier, with the remedy; no file has changed."""
     await create_items(writer)
     async with any_reader.connect() as connection:
         await connection.execute(text("SELECT * FROM items"))
@@ -95,7 +95,7 @@ async def test_every_way_round_is_refused(
 async def test_what_opens_no_way_round_is_allowed(
     path: Path, writer: AsyncEngine, any_reader: AsyncEngine, sql: str
 ) -> None:
-    """What a reader sets of its own connection is allowed; it cannot write afterwards either."""
+    """Settings of the reader's own connection are allowed, and do not let it write."""
     await create_items(writer)
     async with any_reader.connect() as connection:
         await connection.execute(text("SELECT * FROM items"))
@@ -103,13 +103,13 @@ async def test_what_opens_no_way_round_is_allowed(
         await connection.execute(text(sql))
         with pytest.raises(OperationalError, match="use a writer session"):
             await connection.execute(text("DELETE FROM items"))
-        with pytest.raises(OperationalError):  # that table "may not be modified", or the reader
+        with pytest.raises(OperationalError):  # the table "may not be modified", or the file
             await connection.execute(text("UPDATE sqlite_master SET sql = ''"))
         assert fingerprint(path) == before
 
 
 async def test_what_was_compiled_as_a_writer_is_refused_as_a_reader(swap_in: AsyncEngine) -> None:
-    """SQLite's authorizer is asked once a text; the cached statement does not get through."""
+    """The authorizer is called once per text, and yet the cached statement is refused."""
     await create_items(swap_in)
     statement = text("UPDATE items SET amount = 1 WHERE id = 1")
     async with swap_in.connect() as connection:
@@ -123,7 +123,7 @@ async def test_what_was_compiled_as_a_writer_is_refused_as_a_reader(swap_in: Asy
 async def test_mode_ro_refuses_even_without_the_guard(
     writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """The raw connection of a reader engine is opened read-only; SQLite itself refuses."""
+    """A reader engine's raw connection is opened read-only, so SQLite itself refuses writes."""
     await create_items(writer)
     async with reader.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -174,14 +174,14 @@ async def test_temp_tables_are_allowed(writer: AsyncEngine, reader: AsyncEngine)
 async def test_what_only_asks_is_allowed(
     writer: AsyncEngine, any_reader: AsyncEngine, sql: str
 ) -> None:
-    """Looking, explaining, and settings of the reader's own connection."""
+    """Queries, EXPLAIN and settings of the reader's own connection are allowed."""
     await create_items(writer)
     async with any_reader.connect() as connection:
         await connection.execute(text(sql))
 
 
 async def test_a_reader_engine_cannot_be_asked_to_write(reader: AsyncEngine) -> None:
-    """sqlite_role="writer" on a reader engine says which engine to use."""
+    """The error for ``sqlite_role="writer"`` on a reader engine names the engine to use."""
     with pytest.raises(
         ConfigurationError, match=r"not available on the reader engine of app\.db; use the wri"
     ):
@@ -190,7 +190,7 @@ async def test_a_reader_engine_cannot_be_asked_to_write(reader: AsyncEngine) -> 
 
 
 async def test_readers_of_a_shared_memory_database_cannot_write() -> None:
-    """There mode=ro is not to be had, and the authorizer alone does it."""
+    """``mode=ro`` is not available in memory, where the authorizer alone refuses writes."""
     url = "sqlite+aiosqlite:///file:/forbidden?vfs=memdb&uri=true"
     writer = create_async_engine(url, poolclass=WriterPool)
     reader = create_async_engine(url, poolclass=ReaderPool)

@@ -1,4 +1,4 @@
-"""Functions that read for a later row of a stream, where those that write have to be refused."""
+"""Functions that read for a later row of a stream, at which functions that write are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READS = {
 async def test_what_it_reads_first_then(
     make_engine: MakeEngine, pool: type | None, read: str
 ) -> None:
-    """Virtual tables are connected by the first statement that names them, whichever that is."""
+    """A function may be the first to name a virtual table, which connects that table."""
     create, query = READS[read]
 
     class Connection(sqlite3.Connection):
@@ -49,7 +49,7 @@ async def test_what_it_reads_first_then(
     connect_args = {"factory": Connection}
     engine = make_engine(pool, isolation_level="AUTOCOMMIT", connect_args=connect_args)
     looks = text("SELECT looks(id) FROM items").execution_options(yield_per=1)
-    for _ in range(2):  # the second time, of a table that is made meanwhile
+    for _ in range(2):  # the second time, for a table created meanwhile
         async with other.begin() as elsewhere:
             await elsewhere.execute(text("DROP TABLE IF EXISTS other"))
             await elsewhere.execute(text(create))

@@ -1,4 +1,4 @@
-"""Statements that have run on the event loop, and prove to call functions of the application."""
+"""Statements that ran on the event loop and then turn out to call functions of the application."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers import create_items, driver, turn_of
 
 
 async def test_one_that_takes_the_place_of_sqlites(make_engine: MakeEngine, path: Path) -> None:
-    """What calls it goes to the thread, and has the turn as long as it has SQLite's lock."""
+    """A statement that calls the new function runs in the thread, in the turn while locked."""
     engine = make_engine(SQLitePool, pool_size=1)
     await create_items(engine)
     insert = text("INSERT INTO items (amount) VALUES (abs(5))")
@@ -35,7 +35,7 @@ async def test_one_that_takes_the_place_of_sqlites(make_engine: MakeEngine, path
 
 
 async def test_one_that_has_been_refused_at_first(make_engine: MakeEngine, path: Path) -> None:
-    """It is known to call a function, also if SQLite compiles it once only."""
+    """The statement is known to call a function, even if SQLite compiles it only once."""
 
     def on_connect(raw: sqlite3.Connection) -> None:
         add = "UPDATE items SET amount = amount + 1 WHERE id = 1"

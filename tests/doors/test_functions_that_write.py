@@ -1,4 +1,4 @@
-"""Functions that write: what a statement does by them has the turn, or is undone."""
+"""Functions that write: what they do for a statement is done in the turn, or undone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADD = "UPDATE items SET amount = amount + 1 WHERE id = 1"
 
 
 class Functions:
-    """``adds()`` writes if ``add`` says so; ``tries()`` swallows what SQLite says."""
+    """``adds()`` writes if ``add`` is set; ``tries()`` ignores SQLite's error."""
 
     def __init__(self) -> None:
         self.add, self.calls = True, 0
@@ -56,7 +56,7 @@ CALLS = ["SELECT adds()", "SELECT tries()", "SELECT tries() FROM items LIMIT 1",
 async def test_a_call_takes_the_turn(
     make_engine: MakeEngine, path: Path, functions: Functions, placement: str, sql: str
 ) -> None:
-    """At the first call, and also when all that it executes was compiled before."""
+    """The first call acquires the turn, and so does a later one whose SQL is already compiled."""
     engine = make_engine(
         SQLitePool, placement=placement, on_connect=functions.on_connect, pool_size=1
     )
@@ -76,7 +76,7 @@ async def test_a_call_takes_the_turn(
 async def test_compiled_with_the_turn_and_called_without(
     make_engine: MakeEngine, path: Path, functions: Functions, sql: str
 ) -> None:
-    """SQLite's authorizer is not asked again: what was written is undone, and done in the turn."""
+    """Without a new authorizer call, the write is undone and repeated in the turn."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -96,7 +96,7 @@ async def test_compiled_with_the_turn_and_called_without(
 async def test_a_call_that_writes_nothing_takes_none(
     make_engine: MakeEngine, path: Path, functions: Functions, inside: bool
 ) -> None:
-    """A read is a read again as soon as it was one; a transaction stays as it is."""
+    """A statement that has not written counts as a read again; its transaction is unchanged."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -117,7 +117,7 @@ async def test_a_call_that_writes_nothing_takes_none(
 async def test_in_a_transaction_that_has_not_written(
     make_engine: MakeEngine, functions: Functions
 ) -> None:
-    """What was undone is that statement alone."""
+    """Only the statement itself was undone."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -133,7 +133,7 @@ async def test_in_a_transaction_that_has_not_written(
 
 
 async def test_in_a_stream(make_engine: MakeEngine, functions: Functions) -> None:
-    """It is opened again in the turn; one that writes nothing is read to its end."""
+    """The stream is reopened in the turn; if the function does not write, it is read to its end."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -155,12 +155,12 @@ async def test_in_a_stream(make_engine: MakeEngine, functions: Functions) -> Non
 async def test_for_a_later_row_of_a_stream(
     make_engine: MakeEngine, functions: Functions, function: str, warm: bool
 ) -> None:
-    """What has been read cannot be read again with the turn. The error names the way out."""
+    """Rows already fetched cannot be read again in the turn; the error names the way out."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
     sql = text(f"SELECT CASE WHEN id = 3 THEN {function} END FROM items")
     async with engine.connect() as connection:
-        if warm:  # what the function executes is compiled already
+        if warm:  # the function's own SQL is compiled already
             await connection.execute(text("SELECT adds()"))
             await connection.rollback()
         rows = await connection.stream(sql, execution_options={"yield_per": 1})
@@ -171,7 +171,7 @@ async def test_for_a_later_row_of_a_stream(
         rows = await connection.stream(sql, execution_options={"yield_per": 1})
         assert len(await rows.fetchall()) == 3
         await connection.commit()
-        functions.add = False  # and one that writes nothing is innocent
+        functions.add = False  # and a function that does not write is allowed
         rows = await connection.stream(sql, execution_options={"yield_per": 1})
         assert len(await rows.fetchall()) == 3
     assert await amounts(engine) == [1, 0, 0]
@@ -182,7 +182,7 @@ async def test_for_a_later_row_of_a_stream(
 async def test_in_autocommit(
     make_engine: MakeEngine, path: Path, functions: Functions, placement: str, poolclass: type
 ) -> None:
-    """It is done once, in the turn, and refused where its file was replaced."""
+    """The write is done once, in the turn, and refused if the file was replaced."""
     engine = make_engine(
         poolclass, placement=placement, on_connect=functions.on_connect, pool_size=1
     )
@@ -218,7 +218,7 @@ async def test_a_connection_that_is_given_up_while_a_call_waits(
 
 
 async def test_a_function_with_a_transaction_of_its_own(make_engine: MakeEngine) -> None:
-    """As SpatiaLite's InitSpatialMetaData(1), which returns 0 where it cannot."""
+    """An example is SpatiaLite's InitSpatialMetaData(1), which returns 0 if it fails."""
 
     def on_connect(connection: sqlite3.Connection) -> None:
         def init() -> int:
@@ -243,7 +243,7 @@ async def test_a_function_with_a_transaction_of_its_own(make_engine: MakeEngine)
 
 
 async def test_an_error_of_a_function(make_engine: MakeEngine, functions: Functions) -> None:
-    """It is raised as it is, and nothing is open after it."""
+    """The error is raised unchanged, and no transaction stays open."""
 
     def on_connect(connection: sqlite3.Connection) -> None:
         def fails() -> None:
@@ -261,7 +261,7 @@ async def test_an_error_of_a_function(make_engine: MakeEngine, functions: Functi
 
 
 async def test_without_functions_a_read_is_nothing_but_the_read(make_engine: MakeEngine) -> None:
-    """No BEGIN, and no savepoint."""
+    """Neither BEGIN nor SAVEPOINT is sent with the read."""
     ran: list[str] = []
     engine = make_engine(SQLitePool, on_connect=lambda c: c.set_trace_callback(ran.append))
     await create_items(engine)
@@ -277,7 +277,7 @@ async def test_without_functions_a_read_is_nothing_but_the_read(make_engine: Mak
 async def test_a_reader_is_told_each_time(
     make_engine: MakeEngine, functions: Functions, poolclass: type
 ) -> None:
-    """Although the function swallows SQLite's error, and what it executes is compiled by then."""
+    """The error is raised although the function ignores it, and even if its SQL is compiled."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass, on_connect=functions.on_connect, pool_size=1)
     engine = engine.execution_options(sqlite_role="reader")
@@ -293,7 +293,7 @@ async def test_a_reader_is_told_each_time(
 
 
 async def test_on_the_facade(path: Path, functions: Functions) -> None:
-    """A session that reads is told, one that writes writes."""
+    """A session that reads raises an error; one that writes does write."""
     async with SQLiteDatabase(path, on_connect=functions.on_connect) as db:
         await create_items(db.writer_engine)
         async with db.read() as session:
@@ -308,7 +308,7 @@ async def test_on_the_facade(path: Path, functions: Functions) -> None:
 async def test_a_commit_of_a_writer_that_has_only_called_one(
     make_engine: MakeEngine, path: Path, functions: Functions, placement: str
 ) -> None:
-    """It is a commit as any other: counted, and refused where its file was replaced."""
+    """Its commit is like any other: it is counted, and refused if the file was replaced."""
     engine = make_engine(WriterPool, placement=placement, on_connect=functions.on_connect)
     await create_items(engine)
     before = statistics(engine)
@@ -333,7 +333,7 @@ async def test_a_commit_of_a_writer_that_has_only_called_one(
 async def test_a_commit_of_one_waits_for_readers(
     make_engine: MakeEngine, path: Path, functions: Functions
 ) -> None:
-    """Without WAL, as a commit of anything else."""
+    """Without WAL, its commit waits for readers like any other."""
     journal = {"journal_mode": "TRUNCATE"}
     engine = make_engine(WriterPool, pragmas=journal, on_connect=functions.on_connect)
     await create_items(engine)
@@ -355,7 +355,7 @@ async def test_a_commit_of_one_waits_for_readers(
 async def test_a_table_named_like_one_of_a_virtual_table(
     make_engine: MakeEngine, path: Path, role: str
 ) -> None:
-    """It is the application's own, and written in the turn, or not at all."""
+    """Such a table is the application's own, and written in the turn or not at all."""
 
     def on_connect(connection: sqlite3.Connection) -> None:
         def log() -> int:
@@ -382,7 +382,7 @@ async def test_a_table_named_like_one_of_a_virtual_table(
 
 
 async def test_examining_runs_nothing(make_engine: MakeEngine, functions: Functions) -> None:
-    """EXPLAIN compiles a statement, and calls no function."""
+    """EXPLAIN compiles a statement without calling functions."""
     engine: AsyncEngine = make_engine(SQLitePool, on_connect=functions.on_connect)
     await create_items(engine)
     async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A connection that is given up has no lock any more, whatever still refers to it."""
+"""A connection that was given up no longer holds a lock, whatever still refers to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers import UPDATE_FIRST, amounts, create_items, driver
 
 
 async def test_somebody_has_a_cursor_still(make_engine: MakeEngine) -> None:
-    """SQLite keeps a closed connection, with its transaction, as long as that has a statement."""
+    """SQLite keeps a closed connection and its transaction alive while it has a statement."""
     engine = make_engine(SQLitePool, write_timeout=2.0)
     await create_items(engine)
     cursors: list[sqlite3.Cursor] = []

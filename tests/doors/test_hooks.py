@@ -20,7 +20,7 @@ from tests.helpers import UPDATE_FIRST, create_items, driver
 
 OK, DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
 
-# What an application executes itself, and no PRAGMA.
+# The actions that an application performs itself, without PRAGMAs.
 ALLOWED = {
     sqlite3.SQLITE_READ,
     sqlite3.SQLITE_SELECT,
@@ -44,12 +44,12 @@ def allow_list(action: int, *_: object) -> int:
 
 
 def allow_list_of_on_connect(action: int, first: str | None, *_: object) -> int:
-    """SQLAlchemy itself asks a new connection of an engine for its isolation level."""
+    """Also allow SQLAlchemy's own query for the isolation level of an engine's new connection."""
     return OK if first == "read_uncommitted" else allow_list(action)
 
 
 def set_by_listener(engine: AsyncEngine, set_it: Callable[[Any], Any]) -> None:
-    """In a ``connect`` listener, on the raw connection."""
+    """Call ``set_it`` with the raw connection in a ``connect`` listener."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def listen(connection: Any, _record: Any) -> None:
@@ -84,7 +84,7 @@ def ask_for_data_version(_connection: Any, raw: SQLiteConnection) -> int:
 
 
 async def test_what_the_application_allows_goes_on(door: Callable[..., AsyncEngine]) -> None:
-    """An authorizer that knows no PRAGMA does not refuse what the package needs for itself."""
+    """An authorizer that allows no PRAGMA does not block the package's own statements."""
     engine = door()
     set_by_listener(engine, lambda raw: raw.set_authorizer(allow_list))
     for _ in range(4):
@@ -100,7 +100,7 @@ async def test_what_the_application_allows_goes_on(door: Callable[..., AsyncEngi
 async def test_what_the_application_forbids_stays_forbidden(
     door: Callable[..., AsyncEngine],
 ) -> None:
-    """Also after the authorizer was installed anew, and for what was compiled before."""
+    """Denials also hold after reinstallation, and for statements compiled before."""
     engine = door()
     set_by_listener(engine, lambda raw: raw.set_authorizer(allow_list))
     for _ in range(4):
@@ -113,7 +113,7 @@ async def test_what_the_application_forbids_stays_forbidden(
 
 
 async def test_an_authorizer_of_on_connect(door: Callable[..., AsyncEngine]) -> None:
-    """There it is set in the connection's own thread."""
+    """There the authorizer is set in the connection's own thread."""
     engine = door(on_connect=lambda connection: connection.set_authorizer(allow_list_of_on_connect))
     async with engine.connect() as connection:
         assert await outcome(connection, "SELECT count(*) FROM items") == [(3,)]
@@ -122,7 +122,7 @@ async def test_an_authorizer_of_on_connect(door: Callable[..., AsyncEngine]) -> 
 
 
 async def test_set_while_the_connection_is_lent(swap_in: AsyncEngine) -> None:
-    """It holds for what was compiled already, and does not let a write through without the turn."""
+    """It applies to compiled statements, too, and lets no write through without the turn."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         for _ in range(3):
@@ -140,7 +140,7 @@ async def test_set_while_the_connection_is_lent(swap_in: AsyncEngine) -> None:
 
 
 async def test_with_attached_files(make_engine: MakeEngine, tmp_path: Path) -> None:
-    """What is asked about them is the package's own affair."""
+    """The package's own queries about attached files do not reach the application's authorizer."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -156,7 +156,7 @@ async def test_with_attached_files(make_engine: MakeEngine, tmp_path: Path) -> N
 
 
 async def test_in_functions_of_the_facade(path: Path) -> None:
-    """run_read() and run_write() ask it, too, and are not stopped by it."""
+    """run_read() and run_write() consult the authorizer, too, and are not blocked by it."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
     async with SQLiteDatabase(
@@ -170,7 +170,7 @@ async def test_in_functions_of_the_facade(path: Path) -> None:
 
 
 class Progress:
-    """A progress handler of the application: counts, and stops what runs when it is told to."""
+    """A progress handler of the application that counts its calls, and interrupts on request."""
 
     def __init__(self) -> None:
         self.calls, self.stops = 0, False
@@ -189,7 +189,7 @@ class Progress:
 
 
 async def test_a_progress_handler_is_called(door: Callable[..., AsyncEngine]) -> None:
-    """On every connection, however often; nothing runs on the loop, where it might wait."""
+    """It is called on every connection, every time; no statement runs on the loop."""
     progress = Progress()
     engine = door(on_connect=progress.on_connect)
     for _ in range(6):
@@ -202,7 +202,7 @@ async def test_a_progress_handler_is_called(door: Callable[..., AsyncEngine]) ->
 
 
 async def test_a_progress_handler_stops_a_statement(door: Callable[..., AsyncEngine]) -> None:
-    """With the error of stock, and the connection works on."""
+    """The error is that of stock, and the connection continues to work."""
     progress = Progress()
     engine = door(on_connect=progress.on_connect)
     async with engine.connect() as connection:
@@ -217,7 +217,7 @@ async def test_a_progress_handler_stops_a_statement(door: Callable[..., AsyncEng
 
 @pytest.mark.parametrize("n", [50, 10_000_000])
 async def test_a_progress_handler_survives_functions(path: Path, n: int) -> None:
-    """run_read() and run_write() watch their statements by one of their own, beside it."""
+    """run_read() and run_write() watch statements with their own handler, beside this one."""
     progress = Progress()
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -241,7 +241,7 @@ async def test_a_progress_handler_survives_functions(path: Path, n: int) -> None
 
 
 async def test_without_a_handler_functions_leave_none(path: Path) -> None:
-    """What watches one function does not watch what comes after it, nor keeps it in memory."""
+    """A closure's watch neither watches what comes after it nor stays in memory."""
     async with SQLiteDatabase(path, readers=1) as db:
         await create_items(db.writer_engine)
         for _ in range(3):
@@ -255,7 +255,7 @@ async def test_without_a_handler_functions_leave_none(path: Path) -> None:
 
 
 async def test_reads_still_run_on_the_loop_after_functions(path: Path) -> None:
-    """A handler of the package's is not taken for one of the application's."""
+    """A handler of the package is not mistaken for one of the application."""
     async with SQLiteDatabase(path, readers=1) as db:
         await create_items(db.writer_engine)
         await db.run_read_core(lambda c: c.scalar(text(COUNT)))

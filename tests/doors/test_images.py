@@ -1,4 +1,4 @@
-"""``serialize()`` and ``deserialize()`` of a database in memory, which is a file beneath."""
+"""``serialize()`` and ``deserialize()`` of an in-memory database, which is actually a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IN_MEMORY = "sqlite+aiosqlite://"
 
 
 def image(page_size: int = 4096, journal_mode: str = "DELETE", path: Any = ":memory:") -> Any:
-    """A table of two rows."""
+    """Return the image of a table with two rows."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             f"PRAGMA page_size = {page_size}; PRAGMA journal_mode = {journal_mode};"
@@ -32,18 +32,18 @@ def image(page_size: int = 4096, journal_mode: str = "DELETE", path: Any = ":mem
 
 
 def plain(connection: sqlite3.Connection) -> Any:
-    """With methods that Python 3.10 has not."""
+    """Return the connection, untyped, as Python 3.10 lacks its methods."""
     return connection
 
 
 async def on_raw(connection: AsyncConnection, call: Callable[[Any], Any]) -> Any:
-    """What ``call`` makes of the ``sqlite3`` connection, in its thread."""
+    """Return what ``call`` returns for the ``sqlite3`` connection, in its thread."""
     raw: Any = (await connection.get_raw_connection()).driver_connection
     return await raw._execute(lambda: call(raw._conn))
 
 
 async def count(engine: AsyncEngine) -> int:
-    """The rows that two connections see side by side, which are the same."""
+    """Return the number of rows that two connections see side by side, which is the same."""
     sql = text("SELECT count(*) FROM t")
     async with engine.connect() as first, engine.connect() as second:
         found = {(await each.execute(sql)).scalar_one() for each in (first, second)}
@@ -53,7 +53,7 @@ async def count(engine: AsyncEngine) -> int:
 
 @pytest.mark.parametrize("page_size", [512, 4096, 8192])
 async def test_an_image_is_for_all_connections(page_size: int, make_engine: MakeEngine) -> None:
-    """Not for the one that it was given to alone; whatever was there before is gone."""
+    """All connections see the image, not only its own; previous contents are gone."""
     engine = make_engine(SQLitePool, url=IN_MEMORY)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -65,7 +65,7 @@ async def test_an_image_is_for_all_connections(page_size: int, make_engine: Make
 
 
 async def test_an_image_that_was_taken(make_engine: MakeEngine) -> None:
-    """It can be opened in memory by ``sqlite3`` itself, and given to another engine."""
+    """A serialized image can be opened in memory by ``sqlite3`` and loaded into another engine."""
     engine, other = (make_engine(SQLitePool, url=IN_MEMORY) for _ in range(2))
     async with engine.connect() as connection:
         await on_raw(connection, lambda raw: raw.deserialize(image()))
@@ -79,7 +79,7 @@ async def test_an_image_that_was_taken(make_engine: MakeEngine) -> None:
 
 
 async def test_an_image_of_a_facade(tmp_path: Any) -> None:
-    """``SQLiteDatabase(":memory:")`` takes one of a database in WAL mode, too."""
+    """``SQLiteDatabase(":memory:")`` also accepts the image of a database in WAL mode."""
     async with SQLiteDatabase(":memory:") as database:
         taken = image(journal_mode="WAL", path=tmp_path / "a.db")
         async with database.writer_engine.connect() as connection:
@@ -88,7 +88,7 @@ async def test_an_image_of_a_facade(tmp_path: Any) -> None:
 
 
 async def test_what_is_no_image(make_engine: MakeEngine) -> None:
-    """It is refused, and what was there is there still."""
+    """An invalid image is refused, and the previous contents remain."""
     engine = make_engine(SQLitePool, url=IN_MEMORY)
     async with engine.connect() as connection:
         await on_raw(connection, lambda raw: raw.deserialize(image()))
@@ -98,7 +98,7 @@ async def test_what_is_no_image(make_engine: MakeEngine) -> None:
 
 
 async def test_an_image_waits_as_a_write_does(make_engine: MakeEngine) -> None:
-    """Where another connection writes for longer, it is refused, and not tried for ever."""
+    """If another connection writes for longer, the image is refused, not retried for ever."""
     engine = make_engine(SQLitePool, url=IN_MEMORY, write_timeout=0.1)
     async with engine.connect() as connection, engine.connect() as writing:
         await on_raw(connection, lambda raw: raw.deserialize(image()))
@@ -110,7 +110,7 @@ async def test_an_image_waits_as_a_write_does(make_engine: MakeEngine) -> None:
 
 
 async def test_a_file_is_left_as_it_is(make_engine: MakeEngine) -> None:
-    """The connections of a file of the application's are of no class of this kind."""
+    """Connections to the application's own files do not have this class."""
     engine = make_engine(SQLitePool)
     async with engine.connect() as connection:
         name = await on_raw(connection, lambda raw: type(raw).deserialize.__qualname__)
@@ -118,7 +118,7 @@ async def test_a_file_is_left_as_it_is(make_engine: MakeEngine) -> None:
 
 
 async def test_backups_into_and_out_of_it(make_engine: MakeEngine) -> None:
-    """By SQLite's own API, as long as the size of a page is the same."""
+    """SQLite's own backup API works, provided that the page sizes are equal."""
     engine = make_engine(SQLitePool, url=IN_MEMORY)
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as memory:
         plain(memory).deserialize(image())

@@ -46,7 +46,7 @@ async def test_the_log_is_moved(
     level: str,
     interrupt: Callable[[AsyncConnection, threading.Event], Awaitable[None]],
 ) -> None:
-    """SQLite moves it when it closes the last connection, which the interrupt would stop, too."""
+    """SQLite does so on closing the last connection, which the interrupt would stop, too."""
     begun = threading.Event()
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -57,4 +57,4 @@ async def test_the_log_is_moved(
     async with engine.execution_options(isolation_level=level).connect() as connection:
         await interrupt(connection, begun)
     await engine.dispose()
-    await until(lambda: files_beside(path) == {path.name})  # a rollback, in a thread, comes first
+    await until(lambda: files_beside(path) == {path.name})  # after a rollback in a thread

@@ -1,4 +1,4 @@
-"""A return that a signal's handler interrupts: the connection and its permit come back."""
+"""A return that a signal handler interrupts: the connection and its permit are released."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sa_sqlite_pool.execution.loop_budget import LoopBudget
 
 
 async def test_what_it_has_cost_is_not_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next task has the single connection nevertheless."""
+    """The next task acquires the single connection nevertheless."""
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
         poolclass=SQLitePool,

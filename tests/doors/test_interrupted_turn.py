@@ -1,7 +1,7 @@
-"""An exception at any moment in the lines and in the turn: the next task goes on all the same.
+"""An exception at any moment in the lines and in the turn does not stop the next task.
 
-pytest-timeout, Ctrl-C twice, ``signal.setitimer`` and ``PyThreadState_SetAsyncExc`` bring one. The
-interpreter lets it in where a function begins, and where a call has returned, which is where a
+pytest-timeout, Ctrl-C twice, ``signal.setitimer`` and ``PyThreadState_SetAsyncExc`` raise one. The
+interpreter raises it where a function begins and where a call has returned, which is where a
 profiler is called.
 """
 
@@ -35,7 +35,7 @@ _ENTERS_AT_ONCE = sys.version_info >= (3, 15)  # before 3.14 it is no call
 _MAY_AWAIT = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 DOORS = {"swap-in": create_async_engine, "drop-in": sa_sqlite_pool.create_async_engine}
-# A task that is interrupted is told of by the loop, and a lost connection by its end.
+# The loop reports an interrupted task, and a lost connection is reported when it is freed.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -51,7 +51,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Interrupter:
-    """Raises at the ``moments``-th moment in what is watched, in this thread."""
+    """Raises at the ``moments``-th moment in the watched code, in this thread."""
 
     def __init__(self, moments: int) -> None:
         self.left = moments
@@ -62,9 +62,9 @@ class Interrupter:
         if event not in {"call", "c_return"} or not code.co_filename.startswith(_WATCHED):
             return
         if _ENTERS_AT_ONCE and event == "c_return" and returned.__name__ == "__enter__":  # type: ignore[attr-defined]
-            return  # a profiler sees it, but it lets nothing in (tests/test_mutex.py)
+            return  # a profiler sees it, but no exception is raised here (tests/test_mutex.py)
         if code.co_flags & _MAY_AWAIT and event == "call" and frame.f_lineno != code.co_firstlineno:
-            return  # an await that goes on, where the interpreter lets nothing in
+            return  # a resuming await, where the interpreter raises nothing
         self.left -= 1
         if self.left == 0:
             sys.setprofile(None)
@@ -73,7 +73,7 @@ class Interrupter:
 
 
 async def _interrupted(use: Use, moments: int) -> str:
-    """Call ``use()`` in a task, interrupted once; return where, "" if it has ended before that."""
+    """Call ``use()`` in a task, interrupted once; return where, or "" if it ended earlier."""
     interrupter = Interrupter(moments)
 
     async def profiled() -> None:
@@ -92,7 +92,7 @@ async def _interrupted(use: Use, moments: int) -> str:
 
 
 async def at_each_moment(use: Use, then: Use) -> None:
-    """Interrupt ``use()`` ever later, and call ``then()`` in another task after each time."""
+    """Interrupt ``use()`` ever later, and call ``then()`` in another task each time."""
     moments = 1
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     await use()
@@ -122,7 +122,7 @@ def update_all(engine: AsyncEngine) -> Use:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("use", ["read", "write"])
 async def test_engines(path: Path, door: str, use: str) -> None:
-    """The single connection and the turn are not lost, and no half is committed."""
+    """Neither the single connection nor the turn is lost, and no half is committed."""
     engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, **_ONE)
     await create_items(engine)
     update = update_all(engine)
@@ -141,7 +141,7 @@ async def test_engines(path: Path, door: str, use: str) -> None:
 async def test_the_facade(
     path: Path, use: str, slice_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Functions in one hop, too, also if a reader looks for other tasks after each of them."""
+    """Closures are included, even if a reader looks for other tasks after each of them."""
     monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", slice_seconds)
     async with SQLiteDatabase(path, readers=1, write_timeout=1.0, read_timeout=1.0) as db:
         await create_items(db.writer_engine)

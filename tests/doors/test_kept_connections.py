@@ -1,4 +1,4 @@
-"""A connection that is kept after a cancellation is lent again as if it had just been opened."""
+"""A connection that is kept after a cancellation is lent again as if it were newly opened."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ONE = {"pool_size": 1, "max_overflow": 0}
 
 
 class House:
-    """An engine with one connection, and how often SQLite has opened it."""
+    """An engine with one connection, which counts how often SQLite has opened it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class House:
         self.engine = make_engine(poolclass, on_connect=opened, **ONE)
 
     async def cancel(self, connection: AsyncConnection) -> None:
-        """Cancel a statement while it runs: SQLAlchemy throws the connection away."""
+        """Cancel a statement while it runs, upon which SQLAlchemy discards the connection."""
         raw = await driver(connection)
         task = asyncio.create_task(connection.execute(ENDLESS))
         await until(lambda: not raw.worker.at_rest)
@@ -68,7 +68,7 @@ class House:
     async def after(
         self, *statements: str, role: str = "auto", then: str = "auto"
     ) -> AsyncConnection:
-        """A new checkout, after one that has executed these and was cancelled."""
+        """Return a new checkout, after one that executed ``statements`` and was cancelled."""
         async with self.engine.execution_options(sqlite_role=role).connect() as connection:
             for sql in statements:
                 await connection.execute(text(sql))
@@ -102,7 +102,7 @@ async def house(make_engine: MakeEngine, path: Path) -> House:
 async def test_nothing_is_left_of_the_loan_before(
     house: House, statements: list[str], ask: str, expected: Any, opened: int
 ) -> None:
-    """What cannot be undone is reason to open another."""
+    """If something cannot be undone, another connection is opened instead."""
     async with await house.after(*statements) as connection:
         assert await outcome(connection, ask) == expected
         await connection.rollback()
@@ -115,7 +115,7 @@ ROLES = ["auto", "reader", "writer"]
 @pytest.mark.parametrize("then", ROLES)
 @pytest.mark.parametrize("role", ROLES)
 async def test_the_role_before_is_forgotten(house: House, role: str, then: str) -> None:
-    """Neither read-only nor open to writes because of it, warm as the connection is."""
+    """The kept connection is neither read-only nor writable because of its previous role."""
     async with await house.after("SELECT * FROM items", role=role, then=then) as connection:
         found = await outcome(connection, str(UPDATE_FIRST))
         assert (found is None) is (then != "reader")
@@ -127,7 +127,7 @@ async def test_the_role_before_is_forgotten(house: House, role: str, then: str) 
 async def test_what_was_known_of_statements_is_forgotten(
     house: House, make_engine: MakeEngine, path: Path
 ) -> None:
-    """A statement that took the turn because of a function that is no more, say."""
+    """An example is a statement that acquired the turn because of a function that has gone."""
     write = ["INSERT INTO items (amount) VALUES (1)"]
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -160,7 +160,7 @@ async def test_what_was_known_of_statements_is_forgotten(
 async def test_listeners_run_again(
     make_engine: MakeEngine, path: Path, poolclass: type, set_up: str
 ) -> None:
-    """``connect`` listeners do not find what they have done before."""
+    """``connect`` listeners do not find the results of their earlier call."""
     await create_items(make_engine(WriterPool))
     house = House(make_engine, path, poolclass)
 
@@ -192,7 +192,7 @@ async def test_listeners_run_again(
 async def test_a_reader_is_one_again(
     make_engine: MakeEngine, path: Path, poolclass: type, lose: str
 ) -> None:
-    """However the connection was lost, it is read-only before anything runs."""
+    """However the connection was lost, it is read-only before anything runs on it."""
     await create_items(make_engine(WriterPool))
     house = House(make_engine, path, poolclass)
     engine: AsyncEngine = house.engine.execution_options(sqlite_role="reader")
@@ -213,7 +213,7 @@ async def test_a_reader_is_one_again(
 
 
 async def test_closed_while_it_is_given_up(make_engine: MakeEngine, path: Path) -> None:
-    """Its checkout ends when its thread has rolled back, and not with a ``close()`` before."""
+    """The checkout ends when its thread has rolled back, not at a ``close()`` before that."""
     sleeping = SleepingFunction()
     house = House(make_engine, path, on_connect=sleeping.on_connect)
     async with house.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A connection that is thrown away takes its open streams along, also one that opens just then."""
+"""A discarded connection closes its open streams, even one that is opened at the same moment."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.needs_thread
 async def test_a_stream_that_opens_while_its_connection_is_given_up(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """An open statement would keep its snapshot, and SQLite refuses to change a function then.
+    """An open statement would keep its snapshot, and SQLite then refuses to change functions.
 
-    The dialect registers REGEXP at each connect, also on a connection that was kept.
+    The dialect registers REGEXP at each connect, even on a connection that was kept.
     """
     await create_items(make_engine(WriterPool))
     sleeping = SleepingFunction()
@@ -54,7 +54,7 @@ async def test_a_stream_that_opens_while_its_connection_is_given_up(
 
 
 async def test_a_connection_is_closed_beside_its_stream(make_engine: MakeEngine) -> None:
-    """SQLite keeps a closed connection, with its transaction, as long as that has a statement."""
+    """SQLite keeps a closed connection and its transaction alive while it has a statement."""
     engine = make_engine(SQLitePool, write_timeout=2.0)
     await create_items(engine)
     async with engine.connect() as connection:

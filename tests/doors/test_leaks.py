@@ -1,4 +1,4 @@
-"""Connections that nobody gives back, and holders that do nothing."""
+"""Connections that are never returned, and holders that do nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checkouts(engine: AsyncEngine) -> int:
 
 @pytest.fixture(autouse=True)
 def collected_when_asked() -> Iterator[None]:
-    """The garbage collector runs when a test says so, and not a moment before."""
+    """Let the garbage collector run only when a test calls it."""
     gc.collect()
     gc.disable()
     yield
@@ -41,7 +41,7 @@ def collected_when_asked() -> Iterator[None]:
 
 
 async def collected(match: str) -> None:
-    """Collect garbage; SQLAlchemy warns, with the place where the connection was asked for."""
+    """Collect garbage, which makes SQLAlchemy warn and name the line of the checkout."""
     with pytest.warns(SAWarning, match=match):
         gc.collect()
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def collected(match: str) -> None:
 async def test_a_leaked_write_is_rolled_back(
     path: Path, make_engine: MakeEngine, door: str
 ) -> None:
-    """The turn is given on, the connection is the same afterwards, and the warning says where."""
+    """The turn passes on, the same connection is used again, and the warning names the line."""
     opened: list[sqlite3.Connection] = []
     engine = make_engine(DOORS[door], on_connect=opened.append)
     await create_items(engine)
@@ -69,7 +69,7 @@ async def test_a_leaked_write_is_rolled_back(
 
 
 async def test_a_leaked_session_of_the_facade(path: Path) -> None:
-    """With a writer in line behind it, who is served."""
+    """The writer in line behind the leaked session is served."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
 
@@ -90,7 +90,7 @@ async def test_a_leaked_session_of_the_facade(path: Path) -> None:
 
 
 def abandoned() -> Any:
-    """SQLAlchemy's warning, with the place where the connection was asked for."""
+    """Expect SQLAlchemy's warning, which names the line of the checkout."""
     return pytest.warns(SAWarning, match=r"checked out at test_leaks\.py")
 
 
@@ -99,7 +99,7 @@ def abandoned() -> Any:
 async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
     path: Path, make_engine: MakeEngine, door: str, fails: bool
 ) -> None:
-    """At once, and although its permit leads to the task, and that by its error to the session."""
+    """It is found at once, although the permit refers to the task, and its error to the session."""
     async with SQLiteDatabase(path, write_timeout=5.0) as db:
         await create_items(db.writer_engine)
         engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
@@ -124,7 +124,7 @@ async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
 async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
     path: Path, make_engine: MakeEngine, door: str
 ) -> None:
-    """As on stock, when no other task waits: its permits do not keep the task, nor its frames."""
+    """It does as on stock if no task waits: its permits keep neither the task nor its frames."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
@@ -145,7 +145,7 @@ async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
 
 
 async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> None:
-    """A session that was opened in one task and is used in another: a fixture, a dependency.
+    """A session may be opened in one task and used in another: a fixture, a dependency.
 
     Setup       | Test             | Another
     UPDATE      |                  |
@@ -179,7 +179,7 @@ async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> Non
 async def test_one_collection_for_a_permit_that_was_passed_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many stand in line behind it; and none where all holders are running."""
+    """One per holder, however many wait in line; none while all holders are running."""
     collections: list[int] = []
     async with SQLiteDatabase(path, write_timeout=0.01) as db:
         await create_items(db.writer_engine)
@@ -198,7 +198,7 @@ async def test_one_collection_for_a_permit_that_was_passed_on(
             with pytest.raises(WriteTimeout):
                 await write()
 
-        async with await set_up():  # in this task, which runs
+        async with await set_up():  # in this task, which is running
             await asyncio.create_task(fail_to_write())
         assert collections == []
         async with await asyncio.create_task(set_up()):
@@ -208,7 +208,7 @@ async def test_one_collection_for_a_permit_that_was_passed_on(
 
 
 async def test_a_leaked_stream(make_engine: MakeEngine) -> None:
-    """Its open statement is closed, so that the snapshot ends and the connection can be kept."""
+    """Its open statement is closed; the snapshot ends and the connection can be kept."""
     opened: list[sqlite3.Connection] = []
     await create_items(make_engine(WriterPool))
     engine = make_engine(ReaderPool, on_connect=opened.append, pool_size=1)
@@ -227,7 +227,7 @@ async def test_a_leaked_stream(make_engine: MakeEngine) -> None:
 async def test_a_detached_connection_keeps_the_turn_until_it_is_closed(
     path: Path, writer: AsyncEngine
 ) -> None:
-    """It can still write; nobody else may meanwhile."""
+    """The connection can still write, so no other task may meanwhile."""
     await create_items(writer)
     connection = await writer.connect()
     raw = await connection.get_raw_connection()
@@ -242,7 +242,7 @@ async def test_a_detached_connection_keeps_the_turn_until_it_is_closed(
 
 
 async def test_a_leaked_detached_connection(path: Path, writer: AsyncEngine) -> None:
-    """SQLAlchemy does not look after it any more; the package does."""
+    """SQLAlchemy no longer looks after a detached connection, but the package does."""
     await create_items(writer)
 
     async def leak() -> None:
@@ -259,7 +259,7 @@ async def test_a_leaked_detached_connection(path: Path, writer: AsyncEngine) -> 
 
 
 async def test_an_engine_that_is_never_disposed_of(path: Path) -> None:
-    """Its connections are closed all the same, with a warning that names them."""
+    """Its connections are closed nevertheless, with a warning that names them."""
 
     async def use() -> threading.Thread:
         engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
@@ -277,7 +277,7 @@ async def test_an_engine_that_is_never_disposed_of(path: Path) -> None:
 
 
 class Records(logging.Handler):
-    """What the package logs."""
+    """A handler that records the package's log messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -304,7 +304,7 @@ def _listening(records: Records) -> object:
 async def test_an_idle_writer_is_named_once(
     path: Path, swap_in: AsyncEngine, records: Records
 ) -> None:
-    """Who, since when, where it asked, where it is now, its last SQL, and who waits."""
+    """The log names the task, its idle time, both of its lines, its last SQL, and how many wait."""
     done = asyncio.Event()
     await create_items(swap_in)
     async with SQLiteDatabase(path, idle_warning=0.02) as db:
@@ -322,7 +322,7 @@ async def test_an_idle_writer_is_named_once(
         waiter = asyncio.create_task(write())
         await until(lambda: records.messages)
         assert isinstance(db.writer_engine.pool, FairPool)
-        db.writer_engine.pool._idle_watch.look()  # again, and says nothing
+        db.writer_engine.pool._idle_watch.look()  # again, without another message
         waiter.cancel()
         done.set()
         await asyncio.gather(holder, waiter, return_exceptions=True)
@@ -335,7 +335,7 @@ async def test_an_idle_writer_is_named_once(
 
 
 async def test_an_idle_reader_is_named(path: Path, records: Records) -> None:
-    """A session pinned by a streaming response keeps the log from shrinking."""
+    """A session that a streaming response pins keeps the log from shrinking."""
     async with SQLiteDatabase(path, idle_warning=0.02) as db, db.read() as session:
         await session.execute(text("SELECT 1"))
         await until(lambda: records.messages)
@@ -343,7 +343,7 @@ async def test_an_idle_reader_is_named(path: Path, records: Records) -> None:
 
 
 async def test_a_long_reader_may_be_idle(path: Path, records: Records) -> None:
-    """It was declared so; the keeper of the log reports it where that matters."""
+    """A reader declared as long is no idle holder; the log's keeper reports it where necessary."""
     async with SQLiteDatabase(path) as db:
         pool = db.reader_engine.pool
         assert isinstance(pool, ReaderPool)
@@ -351,7 +351,7 @@ async def test_a_long_reader_may_be_idle(path: Path, records: Records) -> None:
             async with db.read(long=long) as session:
                 await session.execute(text("SELECT 1"))
                 (checkout,) = pool.checkouts
-                checkout.permit.idle_since = 0.0  # for ages
+                checkout.permit.idle_since = 0.0  # for a very long time
                 pool._idle_watch.look()
                 assert len(records.messages) == (0 if long else 1)
 
@@ -374,7 +374,7 @@ async def test_who_works_or_holds_nothing_is_not_named(
 
 
 async def test_idle_warnings_can_be_switched_off(path: Path, records: Records) -> None:
-    """None: no timer at all."""
+    """With None, there is no timer at all."""
     async with SQLiteDatabase(path, idle_warning=None) as db, db.write() as session:
         await session.execute(text("SELECT 1"))
         assert isinstance(db.writer_engine.pool, FairPool)
@@ -383,7 +383,7 @@ async def test_idle_warnings_can_be_switched_off(path: Path, records: Records) -
 
 
 async def test_the_watch_sleeps_when_nothing_is_on_loan(path: Path) -> None:
-    """One timer, as long as there are checkouts; the next checkout starts it again."""
+    """A single timer runs while there are checkouts, and the next checkout restarts it."""
     async with SQLiteDatabase(path, idle_warning=0.02) as db:
         assert isinstance(db.writer_engine.pool, FairPool)
         watch = db.writer_engine.pool._idle_watch
@@ -395,6 +395,6 @@ async def test_the_watch_sleeps_when_nothing_is_on_loan(path: Path) -> None:
 
 
 def test_warnings_of_leaks_are_errors_here() -> None:
-    """Otherwise the tests above would prove less: this file runs with warnings as errors."""
+    """This file runs with warnings as errors; otherwise the tests above would prove less."""
     with pytest.raises(SAWarning), warnings.catch_warnings():
         warnings.warn("leak", SAWarning, stacklevel=1)

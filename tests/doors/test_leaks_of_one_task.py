@@ -1,4 +1,4 @@
-"""A task that loses a session it has written with, and writes again: a loop that handles errors."""
+"""A task that loses a session after a write, and writes again, like a loop that handles errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import MakeEngine
 from tests.doors.test_leaks import DOORS
 from tests.helpers import UPDATE_FIRST, amounts, create_items
 
-# On a writer a checkout is the turn, and on a swap-in connection the first write takes it.
+# On a writer, a checkout acquires the turn; on a swap-in connection, the first write does.
 ENGINES = ["facade", "swap-in", "writer"]
 
 
@@ -26,7 +26,7 @@ def _engine(db: SQLiteDatabase, make_engine: MakeEngine, door: str) -> AsyncEngi
 
 
 async def _lose(engine: AsyncEngine) -> None:
-    """Leave a session behind that only the garbage collector finds: it is a reference cycle."""
+    """Leave behind a session in a reference cycle, which only the garbage collector finds."""
     session = AsyncSession(engine)
     await session.execute(UPDATE_FIRST)
 
@@ -42,7 +42,7 @@ def no_collection_by_itself() -> Any:
 @pytest.mark.usefixtures("no_collection_by_itself")
 @pytest.mark.parametrize("door", ENGINES)
 async def test_the_task_itself_writes_again(path: Path, make_engine: MakeEngine, door: str) -> None:
-    """What was lost is rolled back first; on stock it is "database is locked" until then."""
+    """The lost session is rolled back first; on stock, it is "database is locked" until then."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         engine = _engine(db, make_engine, door)
@@ -57,7 +57,7 @@ async def test_the_task_itself_writes_again(path: Path, make_engine: MakeEngine,
 
 @pytest.mark.usefixtures("no_collection_by_itself")
 async def test_functions_write_again(db: SQLiteDatabase) -> None:
-    """run_write() too."""
+    """run_write() is included."""
     await create_items(db.writer_engine)
     await _lose(db.writer_engine)
     with pytest.warns(SAWarning, match="non-checked-in"):
@@ -69,7 +69,7 @@ async def test_functions_write_again(db: SQLiteDatabase) -> None:
 async def test_what_it_still_has_is_refused(
     path: Path, make_engine: MakeEngine, door: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, and the garbage collector looks once for each session, not for each refusal."""
+    """It is refused at once, with one collection per session, not one per refusal."""
     collections = []
     collect = gc.collect
 
@@ -96,7 +96,7 @@ async def test_what_it_still_has_is_refused(
 async def test_a_writer_beside_its_own_reads_is_not_slowed_down(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No collection where nothing is refused."""
+    """Where nothing is refused, there is no collection."""
     await create_items(db.writer_engine)
 
     def fail(_: int = 2) -> int:

@@ -1,4 +1,4 @@
-"""Connections with an isolation level of their own, given back while others write."""
+"""Connections with an isolation level of their own that are returned while others write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = pytest.mark.parametrize("level", ["AUTOCOMMIT", "READ UNCOMMITTED", "SE
 
 
 class Using:
-    """Writes, and gives the connection back, once others write: SQLAlchemy sets its level then."""
+    """Writes, and returns the connection while others write, upon which its level is reset."""
 
     def __init__(self, engine: AsyncEngine, level: str) -> None:
         self._engine = engine
@@ -43,7 +43,7 @@ class Using:
 
 @LEVELS
 async def test_no_wait_for_the_turn(swap_in: AsyncEngine, level: str) -> None:
-    """Nor does the one that has the turn, and gives another connection back, wait for itself."""
+    """Nor does a holder of the turn wait for itself when it returns another connection."""
     await create_items(swap_in)
     using = Using(swap_in.execution_options(sqlite_role="writer"), level)
     await using.until_written()
@@ -58,7 +58,7 @@ async def test_no_wait_for_the_turn(swap_in: AsyncEngine, level: str) -> None:
 async def test_no_wait_for_another_process(
     make_engine: MakeEngine, path: Path, poolclass: type, level: str
 ) -> None:
-    """It has the turn; locks know no processes, but holders."""
+    """A process that holds the turn does not delay the return of a connection."""
     engine = make_engine(poolclass).execution_options(sqlite_role="writer")
     await create_items(engine)
     using = Using(engine, level)
@@ -72,7 +72,7 @@ async def test_no_wait_for_another_process(
 
 @LEVELS
 async def test_the_first_statement_takes_the_turn(swap_in: AsyncEngine, level: str) -> None:
-    """What is read after the level was set stays true until it is written."""
+    """Rows that are read after the level was set stay true until they are written."""
     await create_items(swap_in)
     async with swap_in.execution_options(sqlite_role="writer").connect() as connection:
         await connection.execution_options(isolation_level=level)
@@ -87,7 +87,7 @@ async def test_the_first_statement_takes_the_turn(swap_in: AsyncEngine, level: s
 async def test_one_that_was_closed_is_given_back(
     make_engine: MakeEngine, poolclass: type, end: str
 ) -> None:
-    """What it has written is done, and there is no level to set any more."""
+    """Its write has been committed, and there is no level left to reset."""
     engine = make_engine(poolclass)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -103,7 +103,7 @@ async def test_one_that_was_closed_is_given_back(
 async def test_an_error_of_the_level_is_raised(
     swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the connection is good; no checkout gets it with that level."""
+    """If the connection is sound, the error is raised, and no checkout gets it with that level."""
 
     def fail(_: object) -> None:
         raise OnPurpose

@@ -1,4 +1,4 @@
-"""A checkout that fails inside SQLAlchemy, before it has a proxy: what it had taken comes back."""
+"""A checkout that fails inside SQLAlchemy before it has a proxy releases what it has acquired."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.helpers import ONE_CONNECTION, amounts, create_items
 
 @asynccontextmanager
 async def opened(path: Path, make_engine: MakeEngine, door: str) -> AsyncIterator[AsyncEngine]:
-    """An engine with one connection, by a door."""
+    """Yield an engine with one connection, by the given door."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         yield db.writer_engine if door == "facade" else make_engine(**ONE_CONNECTION[door])
 
 
 class Fails:
-    """No memory for SQLAlchemy's proxy, once; or an error of another kind."""
+    """Makes the creation of SQLAlchemy's proxy fail once, by lack of memory or another error."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         self.left: list[BaseException] = [error]
@@ -48,7 +48,7 @@ class Fails:
 
 
 class Stop(BaseException):
-    """What a signal's handler raises."""
+    """The exception that a signal handler raises."""
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no thread"), Stop()])
@@ -60,7 +60,7 @@ async def test_the_next_task_has_it(
     door: str,
     error: BaseException,
 ) -> None:
-    """Stock loses a slot of its pool. The write turn would be lost to all that write."""
+    """Stock loses a slot of its pool; here, the write turn would be lost to all writers."""
     async with opened(path, make_engine, door) as engine:
         await amounts(engine)
         fails = Fails(monkeypatch, error)
@@ -76,7 +76,7 @@ async def test_the_next_task_has_it(
 async def test_one_that_a_listener_has_closed(
     path: Path, make_engine: MakeEngine, door: str
 ) -> None:
-    """SQLite's own connection, beneath aiosqlite: it is not lost until it is collected."""
+    """A listener closes SQLite's connection beneath aiosqlite; the checkout ends at once."""
     async with opened(path, make_engine, door) as engine:
         await amounts(engine)
         closes = [True]
@@ -97,9 +97,9 @@ async def test_one_that_a_listener_has_closed(
 
 @pytest.mark.parametrize("door", [*ONE_CONNECTION, "facade"])
 async def test_two_listeners_that_fail(path: Path, make_engine: MakeEngine, door: str) -> None:
-    """One of ``checkout``, and then one of ``close``: a kept error keeps no connection.
+    """One listener of ``checkout``, then one of ``close``: a kept error keeps no connection.
 
-    On stock, with Python 3.10, the slot is lost as long as the error is kept.
+    On stock with Python 3.10, the slot is lost while the error is kept.
     """
     async with opened(path, make_engine, door) as engine:
         await amounts(engine)
@@ -121,7 +121,7 @@ async def test_two_listeners_that_fail(path: Path, make_engine: MakeEngine, door
 
 
 async def test_while_its_connection_is_set_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener of ``connect`` asks the same engine: what fails is its own checkout alone."""
+    """If a ``connect`` listener checks out from the same engine, only its own checkout fails."""
     async with SQLiteDatabase(path, readers=3) as db, db.reader_engine.connect():
         await create_items(db.writer_engine)
         engine = db.reader_engine.sync_engine
@@ -145,7 +145,7 @@ async def test_while_its_connection_is_set_up(path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_checkout_within_another_that_is_refused(path: Path) -> None:
-    """The one around it goes on, and has the turn until it is given back."""
+    """The outer checkout continues, and holds the turn until it is returned."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         await db.writer_engine.dispose()
@@ -167,7 +167,7 @@ async def test_a_checkout_within_another_that_is_refused(path: Path) -> None:
 
 
 async def test_one_that_a_listener_keeps(path: Path) -> None:
-    """What a listener has checked out within a checkout that fails is its own."""
+    """A connection that a listener has checked out during a failing checkout remains its own."""
     async with SQLiteDatabase(path, readers=3) as db:
         await create_items(db.writer_engine)
         engine = db.reader_engine.sync_engine

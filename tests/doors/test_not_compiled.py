@@ -1,4 +1,4 @@
-"""What SQLite cannot compile: it keeps no lock and no turn, as on stock, whoever goes on."""
+"""A statement that SQLite cannot compile keeps neither lock nor turn, as on stock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAILS = "INSERT INTO items (id) VALUES (1)"
 async def engine(
     request: pytest.FixtureRequest, make_engine: MakeEngine, path: Path
 ) -> AsyncEngine:
-    """An engine with a table; the last one begins as SQLAlchemy's documentation has it."""
+    """Return an engine with a table; the last sends BEGIN as in SQLAlchemy's documentation."""
     await create_items(make_engine(SQLitePool))
     if request.param == "stock":
         return stock_engine(make_engine, path)
@@ -53,7 +53,7 @@ async def engine(
 
 @pytest.mark.parametrize("sql", NOT_COMPILED)
 async def test_nothing_is_locked(engine: AsyncEngine, path: Path, sql: str) -> None:
-    """While the connection is still checked out, and nobody has rolled back."""
+    """This holds while the connection is still checked out, without a rollback."""
     async with engine.connect() as connection:
         with pytest.raises((DBAPIError, sqlite3.Warning)):
             await connection.exec_driver_sql(sql)
@@ -86,7 +86,7 @@ async def test_values_that_do_not_fit(
 
 
 async def test_what_ran_and_failed_keeps_its_lock(engine: AsyncEngine, path: Path) -> None:
-    """A constraint is known only as it runs; what is read then is what it has met."""
+    """A constraint is checked only at run time; later reads belong to that transaction."""
     async with engine.connect() as connection:
         with pytest.raises(IntegrityError):
             await connection.exec_driver_sql(FAILS)
@@ -109,7 +109,7 @@ async def test_a_transaction_that_has_written_keeps_its_lock(
 
 
 async def test_a_savepoint_is_there_still(engine: AsyncEngine, path: Path) -> None:
-    """It can be rolled back to, and what is written in it afterwards, too."""
+    """The savepoint can still be rolled back to, even after a later write in it."""
     async with AsyncSession(engine) as session:
         for _ in range(2):
             with pytest.raises(OperationalError, match="no such table: nowhere"):

@@ -1,4 +1,4 @@
-"""Tasks that share a connection follow one another, as in the queue of the stock driver."""
+"""Tasks that share a connection run one after the other, as in the stock driver's queue."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Work = Callable[[AsyncConnection], Coroutine[Any, Any, Any]]
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 async def test_gathered_reads(make_engine: MakeEngine, poolclass: type, placement: str) -> None:
-    """The first begins the transaction, once."""
+    """The first task begins the transaction, and only once."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass, placement=placement)
     async with engine.connect() as connection:
@@ -62,7 +62,7 @@ async def test_gathered_reads(make_engine: MakeEngine, poolclass: type, placemen
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 async def test_gathered_writes(make_engine: MakeEngine, poolclass: type, path: Path) -> None:
-    """One BEGIN IMMEDIATE, one turn, all of them kept."""
+    """There are one BEGIN IMMEDIATE and one turn, and all writes are kept."""
     engine = make_engine(poolclass)
     await create_items(engine)
     work: list[Work] = [write, read, nested, scratch, write, read, scratch, write]
@@ -73,7 +73,7 @@ async def test_gathered_writes(make_engine: MakeEngine, poolclass: type, path: P
 
 
 async def test_those_that_wait_for_the_turn_wait_in_order(swap_in: AsyncEngine, path: Path) -> None:
-    """One asks for it; the others stand behind that one, and do not ask."""
+    """One task requests the turn; the others wait behind it without requesting it."""
     await create_items(swap_in)
     done: list[int] = []
 
@@ -94,7 +94,7 @@ async def test_those_that_wait_for_the_turn_wait_in_order(swap_in: AsyncEngine, 
 
 
 async def test_an_error_is_that_of_one_task(swap_in: AsyncEngine, path: Path) -> None:
-    """The gate is left however a statement ends."""
+    """The gate is released however a statement ends."""
     await create_items(swap_in)
 
     async def fail(connection: AsyncConnection) -> None:
@@ -108,7 +108,7 @@ async def test_an_error_is_that_of_one_task(swap_in: AsyncEngine, path: Path) ->
 
 
 async def test_a_time_out_in_line(make_engine: MakeEngine, path: Path) -> None:
-    """Those behind it wait as long as it may: each from the moment on when it is the first."""
+    """Each task behind it has the full time limit, from the moment when it becomes the first."""
     engine = make_engine(SQLitePool, write_timeout=0.05)
     await create_items(engine)
     async with turn_taken(path), engine.connect() as connection:
@@ -122,7 +122,7 @@ async def test_a_time_out_in_line(make_engine: MakeEngine, path: Path) -> None:
 async def test_who_is_cancelled_at_the_gate(
     make_engine: MakeEngine, poolclass: type, path: Path
 ) -> None:
-    """SQLAlchemy throws the connection away; nobody waits for ever, and no turn is left."""
+    """SQLAlchemy discards the connection; no task waits for ever, and no turn stays acquired."""
     function = SleepingFunction()
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass, on_connect=function.on_connect)
@@ -145,7 +145,7 @@ async def test_who_is_cancelled_at_the_gate(
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_cancelled_at_any_step(swap_in: AsyncEngine, path: Path, steps: int) -> None:
-    """One of several: what is left is a connection that works, or is another."""
+    """If one of several is cancelled, the connection works, or another takes its place."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         raw = await driver(connection)
@@ -163,7 +163,7 @@ async def test_cancelled_at_any_step(swap_in: AsyncEngine, path: Path, steps: in
 
 
 async def test_commit_while_another_task_executes(swap_in: AsyncEngine, path: Path) -> None:
-    """It comes after what runs, in the same thread; then the turn is free."""
+    """COMMIT follows the running statement in the same thread; then the turn is free."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await write(connection)

@@ -38,9 +38,9 @@ def optimizing(make_engine: MakeEngine, sql: str, **options: Any) -> AsyncEngine
 async def test_a_new_connection_waits_for_no_turn(
     make_engine: MakeEngine, path: Path, optimize: str
 ) -> None:
-    """There is nothing to be done: who reads goes on beside a writer.
+    """If there is nothing to optimize, a reader continues beside a writer.
 
-    From SQLite 3.46 on, a table without statistics is something to be done.
+    Since SQLite 3.46, a table without statistics counts as something to optimize.
     """
     analyzed = make_engine(SQLitePool)
     await create_items(analyzed)
@@ -56,7 +56,7 @@ async def test_a_new_connection_waits_for_no_turn(
 async def test_what_there_is_to_do_is_done_in_the_turn(
     make_engine: MakeEngine, path: Path, optimize: str, streamed: bool
 ) -> None:
-    """Also in the middle of a transaction, whose lock it takes, and as a stream without rows."""
+    """The same applies within a transaction, whose lock it uses, and as a stream without rows."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     async with engine.begin() as connection:
@@ -67,7 +67,7 @@ async def test_what_there_is_to_do_is_done_in_the_turn(
             text(f"INSERT INTO items SELECT i, i FROM ({many} SELECT i FROM n)")
         )
     async with engine.connect() as connection:
-        await connection.execute(text("SELECT id FROM items WHERE amount = 5"))  # by its statistics
+        await connection.execute(text("SELECT id FROM items WHERE amount = 5"))  # uses statistics
         async with turn_taken(path) as asked:
             saying = await connection.execute(text("PRAGMA optimize(-1)"))
             assert saying.scalar() == 'ANALYZE "main"."items"'

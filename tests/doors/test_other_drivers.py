@@ -1,4 +1,4 @@
-"""Any object that behaves as a ``sqlite3.Connection`` will do: proxies, and other modules'."""
+"""Any object that behaves like a ``sqlite3.Connection`` works: proxies, and other modules'."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IDS = text("SELECT id FROM items ORDER BY id")
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """``sqlite3.connect`` gives proxies, as under ``opentelemetry-instrument``; what they saw."""
+    """Make ``sqlite3.connect`` return proxies, as ``opentelemetry-instrument`` does."""
     found: list[str] = []
     connect = sqlite3.connect
     monkeypatch.setattr(
@@ -57,7 +57,7 @@ def opentelemetry() -> Iterator[None]:
 
 @pytest.fixture
 def wrapt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ddtrace, Elastic APM and New Relic have it."""
+    """Make ``sqlite3.connect`` return proxies as ddtrace, Elastic APM and New Relic do."""
     module = pytest.importorskip("wrapt")
     connect = sqlite3.connect
     for owner in (sqlite3, sqlite3.dbapi2):
@@ -67,7 +67,7 @@ def wrapt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def work(writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """A little of everything."""
+    """Perform a bit of everything."""
     await create_items(writer, 10)
     for _ in range(4):  # the later ones may run on the loop
         assert len(await amounts(reader)) == 10
@@ -88,7 +88,7 @@ async def work(writer: AsyncEngine, reader: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("door", ["traced", "opentelemetry", "wrapt"])
 async def test_proxies(door: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
-    """Both kinds of door work, and are closed, where every connection is a proxy."""
+    """Both kinds of door work, and are closed, if every connection is a proxy."""
     request.getfixturevalue(door)
     pool = make_engine(SQLitePool)
     await work(pool, pool)
@@ -103,7 +103,7 @@ async def test_proxies(door: str, request: pytest.FixtureRequest, make_engine: M
 
 @pytest.mark.parametrize("door", ["traced", "opentelemetry", "wrapt"])
 async def test_a_database_of_proxies(door: str, request: pytest.FixtureRequest, path: Path) -> None:
-    """The facade, too: functions in one hop, checkpoints, backups."""
+    """The facade works, too, with its closures, checkpoints and backups."""
     request.getfixturevalue(door)
     async with SQLiteDatabase(path) as database:
         await work(database.writer_engine, database.reader_engine)
@@ -118,7 +118,7 @@ async def test_a_database_of_proxies(door: str, request: pytest.FixtureRequest, 
 async def test_tracers_see_each_statement_of_the_application(
     traced: list[str], make_engine: MakeEngine
 ) -> None:
-    """They wrap cursors, so statements go through cursors; inline, in a thread, and streamed."""
+    """Statements pass through cursors, which tracers wrap: inline, in a thread, and streamed."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     traced.clear()
@@ -135,7 +135,7 @@ async def test_tracers_see_each_statement_of_the_application(
 
 
 async def test_opentelemetry_s_spans(opentelemetry: None, make_engine: MakeEngine) -> None:
-    """One for each statement, as on a stock engine, once the connection knows its functions."""
+    """There is one span per statement, as on stock, once the connection's functions are known."""
     trace = pytest.importorskip("opentelemetry.trace")
     sdk = pytest.importorskip("opentelemetry.sdk.trace")
     export = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
@@ -166,7 +166,7 @@ def module(request: pytest.FixtureRequest) -> types.ModuleType:
 def make(
     module: types.ModuleType, path: Path, make_engine: MakeEngine
 ) -> Callable[..., AsyncEngine]:
-    """Engines whose connections are the module's, by ``async_creator``."""
+    """Return a maker of engines on the module's connections, by ``async_creator``."""
 
     def make(pool: type | None, **options: Any) -> AsyncEngine:
         creator = creator_of(lambda: module.connect(str(path), check_same_thread=False))
@@ -177,7 +177,7 @@ def make(
 
 
 async def test_other_modules(make: Callable[..., AsyncEngine], path: Path) -> None:
-    """Everything works on both kinds of door, and is closed."""
+    """Everything works with both kinds of door, and is closed."""
     pool = make(SQLitePool)
     await work(pool, pool)
     async with pool.begin() as connection:
@@ -187,7 +187,7 @@ async def test_other_modules(make: Callable[..., AsyncEngine], path: Path) -> No
 
 
 async def test_the_file_is_known(make: Callable[..., AsyncEngine], path: Path) -> None:
-    """Engines that a creator opens share the turn of the file with all others on it."""
+    """Engines with a creator share the file's turn with all other engines on it."""
     pool, writer = make(SQLitePool, write_timeout=0.1), make(WriterPool)
     await create_items(pool)
     async with writer.begin() as writing:
@@ -207,7 +207,7 @@ async def test_the_file_is_known(make: Callable[..., AsyncEngine], path: Path) -
 async def test_locks_of_other_programs(
     make: Callable[..., AsyncEngine], module: types.ModuleType, path: Path
 ) -> None:
-    """Are waited for, in a task, and the error says who holds one."""
+    """The task waits for such a lock, and the error names its holder."""
     await create_items(make(SQLitePool))
     outside = module.connect(str(path), isolation_level=None)
     for pool in (SQLitePool, WriterPool):
@@ -245,7 +245,7 @@ async def test_readers_cannot_write(make: Callable[..., AsyncEngine]) -> None:
 
 
 async def raw_delete(connection: Any) -> None:
-    """Past everything of this package."""
+    """Delete rows, bypassing this package."""
     raw = (await connection.get_raw_connection()).driver_connection
     await raw.execute("DELETE FROM items")
 
@@ -256,7 +256,7 @@ async def raw_delete(connection: Any) -> None:
 async def test_errors_are_those_of_a_stock_engine(
     sql: str, make: Callable[..., AsyncEngine], path: Path, make_engine: MakeEngine
 ) -> None:
-    """Of the same class, wrapped by SQLAlchemy or not."""
+    """The class is the same, whether SQLAlchemy wraps it or not."""
     ours = make(SQLitePool)
     await create_items(ours)
     found = await error_of(ours, sql)
@@ -273,7 +273,7 @@ async def error_of(engine: AsyncEngine, sql: str) -> Any:
 
 
 async def test_a_lost_transaction(make: Callable[..., AsyncEngine]) -> None:
-    """That SQLite has rolled back by itself is known of every module."""
+    """A rollback by SQLite itself is noticed for every module."""
     engine = make(SQLitePool)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -289,7 +289,7 @@ async def test_a_lost_transaction(make: Callable[..., AsyncEngine]) -> None:
 
 
 async def test_an_encrypted_database(path: Path, make_engine: MakeEngine) -> None:
-    """SQLCipher: the creator gives the key; without it the file cannot be read."""
+    """With SQLCipher, the creator supplies the key; without it, the file cannot be read."""
     sqlcipher = pytest.importorskip("sqlcipher3")
 
     def connect(key: str) -> Any:
@@ -313,7 +313,7 @@ async def test_an_encrypted_database(path: Path, make_engine: MakeEngine) -> Non
 
 
 def test_a_module_in_the_place_of_sqlite3(path: Path) -> None:
-    """``sys.modules["sqlite3"] = pysqlite3``, as some programs have it, before all else."""
+    """Some programs set ``sys.modules["sqlite3"] = pysqlite3`` before anything else."""
     pytest.importorskip("pysqlite3")
     program = f"""
 import asyncio, sys

@@ -1,4 +1,4 @@
-"""SQLite without memory rolls back what was written before: ``MemoryError``, not its own family."""
+"""SQLite without memory rolls back earlier writes: ``MemoryError``, not an error of its family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOST = "rolled this transaction back by itself (out of memory)"
 @needs_fork_server
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 def test_the_rest_of_a_transaction_is_refused(path: Path, placement: str) -> None:
-    """The second half is never committed without the first; after rollback() all goes on."""
+    """The second half is never committed without the first; after rollback(), work continues."""
     with Child(reads_too_much, path, placement) as child:
         assert child.hear() == "out of memory"
         assert LOST in child.hear()
@@ -24,7 +24,7 @@ def test_the_rest_of_a_transaction_is_refused(path: Path, placement: str) -> Non
 
 @needs_fork_server
 def test_the_rest_of_a_function_is_refused(path: Path) -> None:
-    """And nothing of it is kept."""
+    """Nothing that the closure has written is kept."""
     with Child(a_function_reads_too_much, path) as child:
         assert child.hear() == "out of memory"
         assert LOST in child.hear()

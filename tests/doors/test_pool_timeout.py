@@ -1,4 +1,4 @@
-"""``pool_timeout``: not given, None, and numbers that no timer can count to."""
+"""``pool_timeout``: omitted, None, and numbers that are too large for a timer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pool_of(engine: AsyncEngine) -> FairPool:
 
 
 async def wait_behind_another(engine: AsyncEngine) -> None:
-    """One has the only connection, for longer than the engine's other time-outs."""
+    """Let one task hold the only connection for longer than the engine's other time-outs."""
     waiting = pool_of(engine)
 
     async def use() -> None:
@@ -51,7 +51,7 @@ async def wait_behind_another(engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str) -> None:
-    """As in SQLAlchemy's pools; so does the pool that ``dispose()`` puts in its place."""
+    """It waits as in SQLAlchemy's pools, and so does the pool that replaces it on ``dispose()``."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(**ONE_CONNECTION[door], **AN_HOUR, pool_timeout=None)
     await wait_behind_another(engine)
@@ -61,7 +61,7 @@ async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str
 
 @pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_not_given_is_the_other_time_out(make_engine: MakeEngine, door: str) -> None:
-    """Of the right to write for writers, else of reading."""
+    """The default is ``write_timeout`` for writers and ``read_timeout`` otherwise."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(**ONE_CONNECTION[door], **AN_HOUR)
     with pytest.raises(exc.TimeoutError, match=r"waited 3600\.00 s"):
@@ -71,7 +71,7 @@ async def test_not_given_is_the_other_time_out(make_engine: MakeEngine, door: st
 async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
     path: Any, make_engine: MakeEngine
 ) -> None:
-    """A writer that has waited for long waits for another process as long as any other does."""
+    """A writer that has waited long has the same time limit for another process as any other."""
     engine = make_engine(WriterPool, pool_timeout=None, write_timeout=30.0)
     await create_items(engine)
     has_it = FileTurn(str(path)).acquire_nowait()
@@ -97,14 +97,14 @@ async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e12, 10**400, LONGEST_SECONDS + 1])
 def test_what_no_timer_counts_is_the_longest(seconds: float) -> None:
-    """24 days, in whole milliseconds what fits into SQLite's int."""
+    """The maximum is 24 days: in whole milliseconds, the largest value of SQLite's int."""
     assert check_timeout("write_timeout", seconds) == LONGEST_SECONDS
     assert int(LONGEST_SECONDS * 1000) < 2**31
 
 
 @pytest.mark.parametrize("seconds", [math.nan, -1, -math.inf, "5", True])
 def test_what_is_no_time(seconds: Any) -> None:
-    """Is refused by name."""
+    """An invalid value is refused by name."""
     with pytest.raises(ConfigurationError, match="write_timeout must be a number of seconds ≥ 0"):
         check_timeout("write_timeout", seconds)
 
@@ -117,7 +117,7 @@ def test_ordinary_ones_stay(seconds: float) -> None:
 @pytest.mark.parametrize("seconds", [math.inf, 1e12])
 @pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_every_time_out_at_once(make_engine: MakeEngine, door: str, seconds: float) -> None:
-    """Through each door, with the raw connection, whose waiting SQLite does itself."""
+    """Every door accepts it, even the raw connection, for which SQLite itself waits."""
     await create_items(make_engine(WriterPool))
     names = ["pool_timeout", "write_timeout", "read_timeout", "statement_timeout", "idle_warning"]
     names += ["slow_wait_warning", "slow_statement_warning"]
@@ -132,7 +132,7 @@ async def test_every_time_out_at_once(make_engine: MakeEngine, door: str, second
 
 
 async def test_the_facade(path: Any) -> None:
-    """Closing and checkpoints, too."""
+    """Closing and checkpoints accept it, too."""
     db = SQLiteDatabase(
         path,
         write_timeout=math.inf,

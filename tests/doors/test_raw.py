@@ -1,4 +1,4 @@
-"""The raw connection, which an application uses beside SQLAlchemy's."""
+"""The raw connection, which an application uses alongside SQLAlchemy's."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until
 def test_a_function_in_python_there_stops_nobody(
     path: Path, cancelled: bool, others_write: bool
 ) -> None:
-    """What comes meanwhile waits in the connection's thread, not for SQLite's mutex.
+    """Later statements wait in the connection's thread, not for SQLite's mutex.
 
-    Also where it has waited for another process.
+    The same applies if one has waited for another process.
     """
     with Child(works_beside_itself, path, cancelled, others_write) as child:
         assert child.hear() == 1
@@ -32,7 +32,7 @@ def test_a_function_in_python_there_stops_nobody(
 
 @pytest.mark.needs_thread
 async def test_the_next_has_the_connection_for_itself(swap_in: AsyncEngine) -> None:
-    """Its statements are learned anew, and run on the loop again."""
+    """Its statements are classified again, and run on the loop again."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
@@ -52,7 +52,7 @@ async def test_the_next_has_the_connection_for_itself(swap_in: AsyncEngine) -> N
 async def test_a_transaction_that_sqlalchemy_has_begun_takes_the_turn(
     path: Path, swap_in: AsyncEngine, before: bool
 ) -> None:
-    """Also while the application has the raw connection, on which nothing was begun."""
+    """The same applies while the application has the raw connection, on which nothing was begun."""
     await create_items(swap_in)
 
     @event.listens_for(swap_in.sync_engine, "begin")

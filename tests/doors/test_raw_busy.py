@@ -1,4 +1,4 @@
-"""The raw connection, taken while a statement of another task runs on it."""
+"""The raw connection, requested while a statement of another task runs on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.needs_thread
 async def test_it_is_part_of_the_transaction(
     path: Path, make_engine: MakeEngine, opened_by: str
 ) -> None:
-    """What is executed there waits for the statement, begins a transaction, and is rolled back."""
+    """Its statements wait for the running one, begin a transaction, and are rolled back."""
     function = SleepingFunction()
     options: dict[str, Any] = {"on_connect": function.on_connect}
     if opened_by == "the application":
@@ -51,7 +51,7 @@ async def test_it_is_part_of_the_transaction(
 
 
 async def test_no_other_task_gets_it(make_engine: MakeEngine) -> None:
-    """The statement is cancelled, and the application has the raw connection still."""
+    """The statement is cancelled while the application still has the raw connection."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     async with engine.connect() as connection:
         proxied = await connection.get_raw_connection()
@@ -67,7 +67,7 @@ async def test_no_other_task_gets_it(make_engine: MakeEngine) -> None:
 
 
 async def test_closing_stops_the_statement(path: Path) -> None:
-    """Although the thread of the raw connection waits for it."""
+    """This happens although the thread of the raw connection waits for the statement."""
     db = SQLiteDatabase(path, readers=1)
     await db.open()
     async with db.reader_engine.connect() as connection:
@@ -84,7 +84,7 @@ async def test_closing_stops_the_statement(path: Path) -> None:
 
 @needs_fork_server
 def test_a_function_that_is_registered_there_stops_nobody(path: Path) -> None:
-    """SQLite would wait for the statement, and hold the interpreter lock that it needs."""
+    """SQLite would wait for the statement while holding the interpreter lock that it needs."""
     with Child(registers_beside_a_statement, path) as child:
         assert child.hear() == 7
 
@@ -92,7 +92,7 @@ def test_a_function_that_is_registered_there_stops_nobody(path: Path) -> None:
 async def test_given_back_while_it_is_closed(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The connection does not come back, and whoever gives it back is told nothing of that."""
+    """The connection is not returned to the pool, and no error or message results."""
     engine = make_engine(SQLitePool)
     pool: Any = engine.pool
 

@@ -1,4 +1,4 @@
-"""The driver's connection is closed by the application, before SQLAlchemy gives it up or after."""
+"""The application closes the driver's connection, before or after SQLAlchemy gives it up."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until, until_free
 
 DOORS = {"swap-in": SQLitePool, "reader": ReaderPool, "writer": WriterPool}
-SECONDS = 10  # for what would last for ever
+SECONDS = 10  # for calls that would otherwise last for ever
 
 
 async def raw_of(engine: AsyncEngine, give_up: str) -> aiosqlite.Connection:
-    """The connection of aiosqlite, right after SQLAlchemy has given it up in one of its ways."""
+    """Return aiosqlite's connection, just after SQLAlchemy has given it up in the given way."""
     if give_up == "gc":
         proxied = await engine.raw_connection()
         raw = proxied.driver_connection
@@ -71,9 +71,9 @@ USES: dict[str, Callable[[aiosqlite.Connection], Awaitable[object]]] = {
 async def test_a_connection_that_was_given_up(
     make_engine: MakeEngine, door: str, give_up: str, use: str, at_once: bool
 ) -> None:
-    """What is asked of it later is done, or fails, and is answered in any case.
+    """A later call on it succeeds or fails, but always returns.
 
-    Before its thread has ended, and after.
+    The thread may have ended or not.
     """
     await create_items(make_engine(WriterPool))
     raw = await raw_of(make_engine(DOORS[door]), give_up)
@@ -88,7 +88,7 @@ async def test_a_connection_that_was_given_up(
 
 
 async def test_several_at_once(swap_in: AsyncEngine) -> None:
-    """Each is answered, also one that was cancelled meanwhile."""
+    """Each call returns, even if another was cancelled meanwhile."""
     raw = await raw_of(swap_in, "invalidate")
     tasks = [asyncio.ensure_future(raw.close()) for _ in range(5)]
     await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_several_at_once(swap_in: AsyncEngine) -> None:
 async def test_a_connection_on_loan(
     path: Path, make_engine: MakeEngine, door: str, use: str
 ) -> None:
-    """Its next statement says so; the turn passes on, and who comes next gets another one."""
+    """Its next statement reports this; the turn passes on, and the next checkout gets another."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(DOORS[door])
     async with engine.connect() as connection:
@@ -123,9 +123,9 @@ async def test_a_connection_on_loan(
 async def test_a_connection_that_was_recalled(
     make_engine: MakeEngine, door: str, taken: str
 ) -> None:
-    """As ``close()`` of a database does. What others get then, the application has no more.
+    """The application loses access to a connection lent again, as after a database's ``close()``.
 
-    Or half of a transaction would be committed, without the turn.
+    Otherwise half a transaction would be committed, without the turn.
     """
     await create_items(make_engine(WriterPool))
     engine = make_engine(DOORS[door])
@@ -150,7 +150,7 @@ async def test_a_connection_that_was_recalled(
 
 @pytest.mark.parametrize("use", ["close", "stop"])
 async def test_a_connection_given_back_closed(make_engine: MakeEngine, use: str) -> None:
-    """Nobody else gets it, to find that out."""
+    """The connection is not lent again only to find it closed."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -164,7 +164,7 @@ async def test_a_connection_given_back_closed(make_engine: MakeEngine, use: str)
 
 
 async def test_a_stopped_connection_runs_nothing(swap_in: AsyncEngine) -> None:
-    """Its thread would never come to it; nor does anybody wait for that."""
+    """Its thread would never run a statement, so no task waits for one."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -177,7 +177,7 @@ async def test_a_stopped_connection_runs_nothing(swap_in: AsyncEngine) -> None:
 
 
 async def test_an_answer_for_a_loop_that_is_closed() -> None:
-    """Is dropped."""
+    """The answer is dropped."""
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     loop.close()

@@ -21,10 +21,10 @@ from tests.helpers import amounts, create_items, until, until_free
 async def test_a_raw_connection_that_nothing_closes(
     path: Path, make_engine: MakeEngine, detached: bool, streams: bool
 ) -> None:
-    """Nothing has it any more, so it is closed with its transaction, and freed with all of it.
+    """Once unreferenced, it is closed with its transaction, and everything is freed.
 
     ``invalidate()`` closes a connection, but drops one that was detached from its pool. The thread
-    keeps what it has executed last, and a stream keeps its snapshot.
+    keeps its last statement, and a stream keeps its snapshot.
     """
     engine = make_engine(SQLitePool)
     await create_items(engine)

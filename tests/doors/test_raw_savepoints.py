@@ -1,4 +1,4 @@
-"""Savepoints of SQLAlchemy's around what is executed on the raw connection."""
+"""SQLAlchemy's savepoints around statements on the raw connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def raw_of(connection: AsyncConnection) -> Any:
 async def test_one_that_is_undone(
     make_engine: MakeEngine, pool: type | None, before: bool, also: bool
 ) -> None:
-    """It undoes what was executed there, whenever the raw connection was asked for."""
+    """It undoes those statements, whenever the raw connection was requested."""
     await create_items(make_engine(SQLitePool))
     engine = make_engine(pool)
     async with engine.connect() as connection:
@@ -49,7 +49,7 @@ async def test_one_that_is_undone(
 async def test_one_that_is_ended_there(
     make_engine: MakeEngine, path: Path, pool: type | None, end: str
 ) -> None:
-    """The application can begin another transaction then."""
+    """The application can then begin another transaction."""
     await create_items(make_engine(SQLitePool))
     engine = make_engine(pool)
     async with engine.connect() as connection:

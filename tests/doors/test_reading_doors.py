@@ -1,4 +1,4 @@
-"""Forbidden writes: what was tried to get round them, on every door that reads."""
+"""Forbidden writes: attempts to circumvent the rule, on every door that reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers import create_items
 LONG = "/*" + 17_000 * "x" + "*/"
 WRITE = "INSERT INTO items (amount) VALUES (1)"
 
-# Each is executed, whatever comes of it, and then WRITE.
+# Each is executed, whatever its outcome, followed by WRITE.
 TRICKS = [
     [WRITE],
     [f"; ;-- c\n{WRITE}"],
@@ -81,7 +81,7 @@ TRICKS = [
     ["PRAGMA auto_vacuum = FULL", "PRAGMA page_size = 512", "PRAGMA encoding = 'UTF-16'"],
 ]
 
-# Each is executed; then the attached file is written to.
+# Each is executed, followed by a write to the attached file.
 ATTACHES = [
     "ATTACH '{other}' AS o",
     "ATTACH DATABASE '{other}' AS \"o\"",
@@ -130,7 +130,7 @@ def on_connect(connection: sqlite3.Connection) -> None:
 
 
 class House:
-    """A database that is read through one door, and files beside it. ``fingerprint`` is of all."""
+    """A database that is read through one door, and files beside it. ``fingerprint`` covers all."""
 
     def __init__(self, path: Path, door: str, make_engine: MakeEngine) -> None:
         self.path, self.door, self.make_engine = path, door, make_engine
@@ -141,7 +141,7 @@ class House:
     @property
     def fingerprint(self) -> dict[str, str]:
         found = {}
-        for file in sorted(filter(Path.is_file, self.path.parent.iterdir())):  # and no socket
+        for file in sorted(filter(Path.is_file, self.path.parent.iterdir())):  # no socket
             if not file.name.endswith(("-shm", "-turn", "-line")):
                 found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
         return found
@@ -151,7 +151,7 @@ class House:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
-        """A function that executes a statement as a reader; its outcome."""
+        """Yield a function that executes a statement as a reader and returns its outcome."""
         options: dict[str, Any] = {"on_connect": on_connect}
         if self.door in {"db.read()", "run_read", "reader_engine"}:
             async with SQLiteDatabase(self.path, **options) as db:
@@ -205,7 +205,7 @@ def no_colon(sql: str) -> str:
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick[0][:40].replace("x", ""))
 async def test_no_file_changes(house: House, trick: list[str]) -> None:
-    """Whatever was executed before, the last write is refused by name."""
+    """Whatever was executed before, the final write is refused by name."""
     async with house.reading() as execute:
         await execute("SELECT 1 FROM items")
         before = house.fingerprint
@@ -218,7 +218,7 @@ async def test_no_file_changes(house: House, trick: list[str]) -> None:
 
 @pytest.mark.parametrize("attach", ATTACHES, ids=lambda sql: sql[:40].replace("x", ""))
 async def test_no_attached_file_changes(house: House, attach: str) -> None:
-    """Attached for reading, or not at all; and none is created."""
+    """Files are attached read-only or not at all, and none is created."""
     async with house.reading() as execute:
         await execute("SELECT 1 FROM items")
         before = house.fingerprint
@@ -257,7 +257,7 @@ async def raw_outcome(raw: Any, sql: str) -> Any:
 
 @pytest.mark.parametrize("first", [True, False])
 async def test_on_the_raw_connection(engine: AsyncEngine, path: Path, first: bool) -> None:
-    """``driver_connection`` of a reader is read-only, too, before it has read and afterwards."""
+    """A reader's ``driver_connection`` is read-only, too, before and after it has read."""
     async with engine.connect() as connection:
         if not first:
             await connection.execute(text("SELECT * FROM items"))
@@ -283,7 +283,7 @@ async def test_on_the_raw_connection(engine: AsyncEngine, path: Path, first: boo
 async def test_a_connection_that_was_lent_to_a_reader_writes_again(
     make_engine: MakeEngine,
 ) -> None:
-    """On a swap-in engine, in another role."""
+    """The swap-in engine lends it again in another role."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     await create_items(engine)
     async with engine.execution_options(sqlite_role="reader").connect() as connection:
@@ -301,7 +301,7 @@ async def test_a_connection_that_was_lent_to_a_reader_writes_again(
 async def test_what_a_listener_attaches_is_read_only_afterwards(
     make_engine: MakeEngine, path: Path, way: str
 ) -> None:
-    """A listener sets up what it likes; the application has a reader."""
+    """A listener may set up anything; afterwards the application has a reader."""
     await create_items(make_engine(WriterPool))
     house = House(path, "", make_engine)
     attach = f"ATTACH '{house.other}' AS o"
@@ -331,7 +331,7 @@ async def test_what_a_listener_attaches_is_read_only_afterwards(
 
 
 async def test_the_error_is_of_a_family_that_is_caught_already(engine: AsyncEngine) -> None:
-    """``sqlite3.OperationalError``, within SQLAlchemy's."""
+    """It is a ``sqlite3.OperationalError`` within SQLAlchemy's."""
     async with engine.connect() as connection:
         with pytest.raises(Exception, match="use a writer session or the writer engine") as caught:
             await connection.execute(text(WRITE))

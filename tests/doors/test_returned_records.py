@@ -1,4 +1,4 @@
-"""Connections that the garbage collector returns in one thread, while others work on the engine."""
+"""Connections that the garbage collector returns in one thread, while others use the engine."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from tests.turn.semaphores import HeldMutex
 
 @pytest.fixture(autouse=True)
 def collected_when_asked() -> Iterator[None]:
-    """The garbage collector runs when a test says so; its warnings are no errors here.
+    """Let the garbage collector run only when a test calls it; its warnings are no errors here.
 
-    Nor are they logged: what pytest keeps of an error would keep the connection.
+    Nor are they logged, because pytest's record of an error would keep the connection.
     """
     gc.collect()
-    gc.freeze()  # so that to collect takes no time
+    gc.freeze()  # so that a collection takes no time
     gc.disable()
     logging.disable()
     with warnings.catch_warnings():
@@ -58,9 +58,9 @@ def pool_of(engine: AsyncEngine) -> FairPool:
 
 
 class Finalizer:
-    """SQLAlchemy's clean-up of a connection that was never closed, in a thread of its own.
+    """SQLAlchemy's clean-up of a connection that was never closed, in a separate thread.
 
-    Stops at :meth:`stop_here`, until it may go on.
+    It stops at :meth:`stop_here` until it may continue.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -99,13 +99,13 @@ async def record_of(connection: Any) -> ConnectionPoolEntry:
 async def test_a_returned_record_is_lent_once(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
-    """What the finalizer does after returning it reaches nobody who has taken it meanwhile.
+    """Steps of the finalizer after the return do not affect a task that has checked it out.
 
     Finalizer, in a thread        | Task
     returns the record, closes    |
     (warns)                       | checks out, updates
     looks whether it is in use    |
-                                  | still has it, alone; commits
+                                  | still has it exclusively; commits
     """
     await create_items(make_engine(WriterPool))
     engine = make_engine(**ONE_CONNECTION[door])
@@ -128,7 +128,7 @@ async def test_a_returned_record_is_lent_once(
 async def test_an_error_of_the_finalizer_harms_nobody_else(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """It invalidates the record that it has returned, not the connection of its next user."""
+    """The error invalidates the returned record, not the connection of its next user."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=1)
     await create_items(engine)
     finalizer = Finalizer(engine)
@@ -151,7 +151,7 @@ async def test_an_error_of_the_finalizer_harms_nobody_else(
 
 
 async def test_a_record_returned_twice_is_at_rest_once(swap_in: AsyncEngine) -> None:
-    """Two threads may come to return one, say where the loop of one of them has died."""
+    """Two threads may return the same record, for example when the loop of one has died."""
     async with swap_in.connect() as connection:
         record = await record_of(connection)
     pool = pool_of(swap_in)
@@ -161,7 +161,7 @@ async def test_a_record_returned_twice_is_at_rest_once(swap_in: AsyncEngine) -> 
 
 
 async def test_in_the_middle_of_a_step_of_the_turn(swap_in: AsyncEngine, path: Path) -> None:
-    """Also by a pool that was disposed of, which closes the files of the turn with its last."""
+    """This includes a disposed pool, whose last connection closes the files of the turn."""
     lost = [await swap_in.connect()]
     await lost[0].execute(text("SELECT 1"))
     await swap_in.dispose()
@@ -192,7 +192,7 @@ async def test_what_is_known_of_a_record_stays(swap_in: AsyncEngine) -> None:
 
 LEAKS, WRITES, WRITERS = 30, 30, 2
 
-_collecting = threading.Lock()  # gc.collect() does nothing while another thread collects
+_collecting = threading.Lock()  # gc.collect() has no effect while another thread collects
 
 
 async def leak(engine: AsyncEngine) -> None:
@@ -235,7 +235,7 @@ def in_loops_of_their_own(*works: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("door", ["swap-in", "writer"])
 def test_leaks_in_one_thread_and_commits_in_others(path: Path, door: str) -> None:
-    """Every commit that was acknowledged is there."""
+    """Every acknowledged commit is present."""
     options = ONE_CONNECTION[door] | ({"max_overflow": 1} if door == "swap-in" else {})
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
     asyncio.run(create_items(engine))

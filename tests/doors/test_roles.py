@@ -1,4 +1,4 @@
-"""One connection in changing roles: what it was before has no effect on what it may do now."""
+"""One connection in changing roles: its former role has no effect on what it may do now."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def engine(make_engine: MakeEngine) -> AsyncEngine:
 
 
 async def try_to_write(connection: AsyncConnection, sql: str) -> bool:
-    """Whether it has written, according to itself."""
+    """Return whether the statement claims to have written."""
     found = await outcome(connection, sql)
     return found is None or found == [("added",)]
 
@@ -55,7 +55,7 @@ async def try_to_write(connection: AsyncConnection, sql: str) -> bool:
 async def test_in_every_order(
     engine: AsyncEngine, path: Path, roles: tuple[str, ...], sql: str
 ) -> None:
-    """A reader changes nothing; the others write in a transaction, which rolls back."""
+    """A reader changes nothing; the others write in a transaction, which can be rolled back."""
     expected = 0
     for role in roles:
         async with engine.execution_options(sqlite_role=role).connect() as connection:
@@ -70,7 +70,7 @@ async def test_in_every_order(
 
 @pytest.mark.parametrize("roles", list(itertools.permutations(ROLES)))
 async def test_on_one_checkout(engine: AsyncEngine, roles: tuple[str, ...]) -> None:
-    """Between two transactions of one connection."""
+    """The role may change between two transactions of one connection."""
     async with engine.connect() as connection:
         for role in roles:
             await connection.execution_options(sqlite_role=role)
@@ -86,7 +86,7 @@ async def test_on_one_checkout(engine: AsyncEngine, roles: tuple[str, ...]) -> N
 
 @pytest.mark.parametrize("roles", list(itertools.product(ROLES, ["auto", "reader"])))
 async def test_query_only_of_the_application(engine: AsyncEngine, roles: tuple[str, ...]) -> None:
-    """It is its own, in every role: answered and kept, and no way for a reader to write."""
+    """It is the application's in every role: reported, kept, and no way for readers to write."""
     async with engine.connect() as connection:
         for role, value in ((roles[0], 1), (roles[1], 0), (roles[0], 0)):
             await connection.execution_options(sqlite_role=role)
@@ -107,7 +107,7 @@ async def test_query_only_of_the_application(engine: AsyncEngine, roles: tuple[s
 async def test_temp_tables_in_either_role(
     engine: AsyncEngine, path: Path, roles: tuple[str, ...]
 ) -> None:
-    """They stay, and are no reason to write anything else, nor to take the turn."""
+    """They persist, and give no reason to write anything else or to acquire the turn."""
     async with engine.connect() as connection:
         await connection.execute(text("CREATE TEMP TABLE scratch (i)"))
         await connection.commit()
@@ -126,7 +126,7 @@ async def test_temp_tables_in_either_role(
 async def test_what_is_known_of_a_statement_holds_in_its_role_only(
     engine: AsyncEngine, path: Path
 ) -> None:
-    """A function that a reader was refused writes within a transaction as a writer."""
+    """A function whose write a reader was refused writes in a transaction as a writer."""
     async with engine.connect() as connection:
         await connection.execution_options(sqlite_role="reader")
         for _ in range(3):

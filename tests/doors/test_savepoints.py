@@ -1,4 +1,4 @@
-"""Savepoints: on a swap-in connection sent with the first write in them, and seen as on stock."""
+"""Savepoints of a swap-in connection are sent with their first write, and behave as on stock."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def run(engine: AsyncEngine, statements: list[str], *, commits: bool) -> l
 async def test_as_on_stock(
     make_engine: MakeEngine, tmp_path: Path, script: str, role: str, commits: bool
 ) -> None:
-    """Each statement gives the same rows or the same error, and the same is kept in the end."""
+    """Each statement returns the same rows or raises the same error; the final content is equal."""
     stock = stock_engine(make_engine, tmp_path / "stock.db")
     ours = make_engine(SQLitePool)
     for engine in (stock, ours):
@@ -138,7 +138,7 @@ async def test_a_savepoint_alone_takes_no_turn(swap_in: AsyncEngine, path: Path)
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "END", "commit()", "rollback()"])
 async def test_those_that_wait_end_with_the_transaction(swap_in: AsyncEngine, end: str) -> None:
-    """None is sent with the first write of the next one."""
+    """No deferred savepoint is sent with the first write of the next transaction."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(text("SAVEPOINT a"))
@@ -152,7 +152,7 @@ async def test_those_that_wait_end_with_the_transaction(swap_in: AsyncEngine, en
 
 
 async def test_those_that_wait_end_with_the_loan(make_engine: MakeEngine) -> None:
-    """A connection that is given back has none."""
+    """A connection that is returned has no deferred savepoint."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -163,7 +163,7 @@ async def test_those_that_wait_end_with_the_loan(make_engine: MakeEngine) -> Non
 
 
 async def test_in_autocommit_they_are_sent_at_once(swap_in: AsyncEngine, path: Path) -> None:
-    """There a savepoint is the transaction, as SQLite has it."""
+    """In AUTOCOMMIT, a savepoint is the transaction itself, as in SQLite."""
     await create_items(swap_in)
     engine = swap_in.execution_options(isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
@@ -180,7 +180,7 @@ async def test_in_autocommit_they_are_sent_at_once(swap_in: AsyncEngine, path: P
 
 
 async def test_in_a_listener(make_engine: MakeEngine) -> None:
-    """Before the application has the connection they are sent at once, too."""
+    """Until the application has the connection, they are sent at once, too."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     await engine.dispose()
@@ -196,7 +196,7 @@ async def test_in_a_listener(make_engine: MakeEngine) -> None:
 
 
 async def test_get_or_create(swap_in: AsyncEngine) -> None:
-    """A session that reads, tries, and meets what another has inserted in between."""
+    """A session reads, tries to insert, and meets a row that another has inserted in between."""
     await create_items(swap_in)
     async with AsyncSession(swap_in) as session, session.begin():
         assert await session.get(Item, 9) is None
@@ -215,7 +215,7 @@ async def test_get_or_create(swap_in: AsyncEngine) -> None:
 async def test_a_lock_in_the_way_of_the_first_write(
     swap_in: AsyncEngine, path: Path, tmp_path: Path, attached: bool
 ) -> None:
-    """It is waited for, and then they are all there."""
+    """The write waits for the lock; afterwards all savepoints exist."""
     await create_items(swap_in)
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
     async with swap_in.connect() as connection:

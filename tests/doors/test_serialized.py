@@ -1,4 +1,4 @@
-"""Serialized writes: on a swap-in connection nothing is written without the turn."""
+"""Serialized writes: on a swap-in connection, nothing is written without the turn."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def fingerprint(path: Path) -> list[str]:
 async def test_nothing_is_written_without_the_turn(
     make_engine: MakeEngine, path: Path, trick: list[str], level: str
 ) -> None:
-    """While another task has it, the file and its log stay as they are, byte for byte."""
+    """While another task holds it, the file and its log stay unchanged, byte for byte."""
     engine: AsyncEngine = make_engine(SQLitePool, on_connect=on_connect, write_timeout=0.02)
     await create_items(engine)
     async with engine.begin() as connection:
         for sql in SETUP:
             assert await outcome(connection, sql) is None
-        # What functions execute is compiled already.
+        # The SQL that functions execute is already compiled.
         await outcome(connection, "INSERT INTO items (amount) SELECT swallows()")
     async with turn_taken(path):
         before = fingerprint(path)
@@ -85,7 +85,7 @@ async def test_nothing_is_written_without_the_turn(
 async def test_with_the_turn_it_is_done(
     make_engine: MakeEngine, path: Path, trick: list[str]
 ) -> None:
-    """What is refused, if anything, is what SQLite itself refuses; the turn comes back."""
+    """Only SQLite itself refuses statements, if any are refused; the turn is released."""
     engine: AsyncEngine = make_engine(SQLitePool, on_connect=on_connect)
     await create_items(engine)
     plain: Any = None

@@ -1,4 +1,4 @@
-"""Statements that run for long are logged: by what task, at what line."""
+"""Statements that run for long are logged with their task and line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def records() -> Iterator[Records]:
 
 
 def line(function: Callable[..., object]) -> str:
-    """Where ``function`` executes: ``test_slow_statements.py:31``."""
+    """Return the line where ``function`` executes, such as ``test_slow_statements.py:31``."""
     lines, first = inspect.getsourcelines(function)
     (number,) = (first + at for at, one in enumerate(lines) if "# here" in one)
     return f"{Path(__file__).name}:{number}"
@@ -97,13 +97,13 @@ class Ways:
 
 
 async def passed(seconds: float) -> None:
-    """Let the loop run for so long, by the clock that times statements."""
+    """Let the loop run for this time, by the clock that times statements."""
     end = time.perf_counter() + seconds
     await until(lambda: time.perf_counter() >= end)
 
 
 async def nested(way: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """What is executed is not in the task's own coroutine."""
+    """Await ``way()``, so that the statement is not in the task's own coroutine."""
     await way()
 
 
@@ -120,7 +120,7 @@ async def test_each_way(
     way: str,
     placement: str,
 ) -> None:
-    """Wherever it runs, in a thread at first and then on the loop."""
+    """Each is logged wherever it runs: in a thread at first, and then on the loop."""
     monkeypatch.setattr(Repeats, "admit", lambda *_: 0)
     options = {"slow_statement_warning": 0.0, "placement": placement}
     async with SQLiteDatabase(path, **options) as db:  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ async def test_each_way(
 
 
 async def test_what_no_line_of_a_function_executes(path: Path, records: Records) -> None:
-    """A flush at its end, or a function in C: it is the line's that has it run."""
+    """For a flush at its end, or a function in C, the line is the one that runs the closure."""
 
     async def add() -> None:
         await db.run_write(lambda session: session.add(Item(id=7)))  # here
@@ -162,7 +162,7 @@ async def test_what_no_line_of_a_function_executes(path: Path, records: Records)
 async def test_quick_ones(
     path: Path, make_engine: MakeEngine, records: Records, limit: float | None, placement: str
 ) -> None:
-    """Nor any, by default."""
+    """Short statements are not logged, and by default none is."""
     options = {"slow_statement_warning": limit, "placement": placement}
     async with SQLiteDatabase(path, **options) as db:  # type: ignore[arg-type]
         await create_items(db.writer_engine)
@@ -176,7 +176,7 @@ async def test_quick_ones(
 async def test_its_wait_does_not_count(
     path: Path, make_engine: MakeEngine, records: Records
 ) -> None:
-    """What waited for the turn has not run yet."""
+    """A statement that waits for the turn is not yet running."""
     engine = make_engine(SQLitePool, slow_statement_warning=0.05)
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -191,7 +191,7 @@ async def test_its_wait_does_not_count(
 
 @pytest.mark.needs_thread
 async def test_one_that_is_cancelled(path: Path, records: Records) -> None:
-    """A client that has gone away: its statement is what made it go."""
+    """A client has disconnected, and its statement may be the reason."""
 
     async def read() -> None:
         async with db.read() as session:
@@ -216,7 +216,7 @@ async def test_one_that_is_cancelled(path: Path, records: Records) -> None:
 
 @pytest.mark.needs_thread
 async def test_one_that_takes_too_long(path: Path, records: Records) -> None:
-    """The error says the same; the log has it, too."""
+    """The error contains the same information, but the log has it, too."""
     limits = {"slow_statement_warning": 0.02, "statement_timeout": 0.05}
     async with SQLiteDatabase(path, **limits) as db:  # type: ignore[arg-type]
         with pytest.raises(StatementTimeout):
@@ -228,7 +228,7 @@ async def test_one_that_takes_too_long(path: Path, records: Records) -> None:
 
 
 async def test_once_a_text_and_minute(path: Path, records: Records) -> None:
-    """Others are counted, by the clock of the engine; long texts are cut."""
+    """Repetitions are counted by the engine's clock, and long texts are truncated."""
     long = text(f"SELECT {', '.join(map(str, range(1000)))}")
     async with SQLiteDatabase(path, slow_statement_warning=0.0) as db:
         pool, now = db.reader_engine.pool, 0.0

@@ -1,4 +1,4 @@
-"""Waits that take long are logged: by what task, at what line, and what was in the way."""
+"""Long waits are logged with their task, their line, and what was in the way."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def records() -> Iterator[Records]:
 
 @asynccontextmanager
 async def one_reader(path: Path, **options: Any) -> AsyncIterator[SQLiteDatabase]:
-    """A database with one reader, and a limit that every wait exceeds."""
+    """Yield a database with one reader, and a limit that every wait exceeds."""
     async with SQLiteDatabase(path, readers=1, **{"slow_wait_warning": 0.0, **options}) as db:
         await create_items(db.writer_engine)
         yield db
 
 
 async def laps() -> None:
-    """Let timers that are due run."""
+    """Let due timers run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 def line(function: Callable[..., object], part: str) -> str:
-    """Where ``function`` says ``part``: ``test_slow_waits.py:31``."""
+    """Return the line where ``function`` contains ``part``, such as ``test_slow_waits.py:31``."""
     lines, first = inspect.getsourcelines(function)
     (number,) = (first + at for at, one in enumerate(lines) if part in one)
     return f"{Path(__file__).name}:{number}"
@@ -56,7 +56,7 @@ def line(function: Callable[..., object], part: str) -> str:
 async def behind(
     holding: Callable[[asyncio.Event], Coroutine[Any, Any, None]], waiting: Any, way: Any
 ) -> Any:
-    """What ``way()`` returns, which waits behind ``holding()`` for so long."""
+    """Return the result of ``way()``, which waits behind ``holding()`` for long enough."""
     leave = asyncio.Event()
     holder = asyncio.create_task(holding(leave), name="import-42")
     await until(waiting.locked)
@@ -112,7 +112,7 @@ class Writes:
 async def test_for_the_write_turn(
     path: Path, make_engine: MakeEngine, records: Records, way: str
 ) -> None:
-    """Through each door: the task, its line, and who had the turn meanwhile."""
+    """Through each door, the log has the task, its line, and the turn's holder meanwhile."""
     async with one_reader(path) as db:
         swap_in = make_engine(SQLitePool, slow_wait_warning=0.0)
         writes = Writes(db, swap_in)
@@ -163,14 +163,14 @@ class Reads:
 
 @pytest.mark.parametrize("way", ["read", "connect", "run_read", "run_read_core", "prepared_read"])
 async def test_for_a_reader(path: Path, records: Records, way: str) -> None:
-    """Through each door, prepared reads and functions too."""
+    """Each door is included, even prepared reads and closures."""
     async with one_reader(path) as db:
         reads = Reads(db)
         await reads.prepared.all()
         pool = db.reader_engine.pool
         assert isinstance(pool, FairPool)
         await behind(reads.hold, pool._line, getattr(reads, way))
-    (found,) = records.of(SlowWait)  # and none of a task that borrows readers for functions
+    (found,) = records.of(SlowWait)  # and none of a task that borrows readers for closures
     assert (found["task"], found["waited_for"]) == ("request-7", "reader")
     assert found["asked_at"] == line(getattr(Reads, way), "# waits")
     assert "by task 'import-42' (now at test_slow_waits.py:" in found["held_by"]
@@ -179,7 +179,7 @@ async def test_for_a_reader(path: Path, records: Records, way: str) -> None:
 
 
 async def test_for_a_connection(make_engine: MakeEngine, records: Records) -> None:
-    """Of a swap-in pool that has no more."""
+    """The task waits for a connection of an exhausted swap-in pool."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0, slow_wait_warning=0.0)
 
     async def hold(leave: asyncio.Event) -> None:
@@ -204,7 +204,7 @@ async def update(engine: AsyncEngine) -> None:
 
 
 async def test_for_another_process(path: Path, make_engine: MakeEngine, records: Records) -> None:
-    """It is named, as far as the system tells."""
+    """The process is named, as far as the system reports it."""
     engine = make_engine(WriterPool, slow_wait_warning=0.0)
     await create_items(engine)
     request = taken(process(path))
@@ -221,7 +221,7 @@ async def test_for_another_process(path: Path, make_engine: MakeEngine, records:
 
 
 async def test_a_function_for_another_process(path: Path, records: Records) -> None:
-    """The task that leads its group waits for it, and only the function's own task is logged."""
+    """The group's leading task waits for it, and only the closure's own task is logged."""
     async with one_reader(path) as db:
         records.lines.clear()
         request = taken(process(path))
@@ -236,7 +236,7 @@ async def test_a_function_for_another_process(path: Path, records: Records) -> N
 
 
 async def test_functions_that_come_later(path: Path, records: Records) -> None:
-    """In one group: each is looked at when it has waited for long, and when it is overdue."""
+    """Each in a group is examined when it has waited for long, and when it is overdue."""
     async with one_reader(path, slow_wait_warning=0.01, write_timeout=0.1) as db:
         writes = Writes(db, db.writer_engine)
         async with db.write() as session:
@@ -259,7 +259,7 @@ async def test_functions_that_come_later(path: Path, records: Records) -> None:
 
 
 async def test_a_function_that_joins_one_that_runs_long(path: Path, records: Records) -> None:
-    """Its group has looked at no call for a while, and looks at this one in time."""
+    """Its group has examined no call for a while, and examines this one in time."""
     async with one_reader(path, slow_wait_warning=0.01, write_timeout=0.1) as db:
         begun, leave = threading.Event(), threading.Event()
 
@@ -290,7 +290,7 @@ async def test_a_function_that_joins_one_that_runs_long(path: Path, records: Rec
 async def test_a_wait_that_is_cancelled(
     path: Path, make_engine: MakeEngine, records: Records, way: str
 ) -> None:
-    """A client that has gone away: nobody else would ever know what it waited for."""
+    """A client has disconnected, and only the log shows what its task waited for."""
     async with one_reader(path) as db, db.write() as session:
         await session.execute(UPDATE_FIRST)
         waiter = asyncio.create_task(getattr(Writes(db, db.writer_engine), way)())
@@ -305,7 +305,7 @@ async def test_a_wait_that_is_cancelled(
 
 @pytest.mark.parametrize("way", ["write", "run_write"])
 async def test_a_wait_that_is_too_long(path: Path, records: Records, way: str) -> None:
-    """The error says the same; the log has it, too."""
+    """The error contains the same information, but the log has it, too."""
     async with one_reader(path, write_timeout=0.05) as db, db.write() as session:
         await session.execute(UPDATE_FIRST)
         waiter = asyncio.create_task(getattr(Writes(db, db.writer_engine), way)())
@@ -317,7 +317,7 @@ async def test_a_wait_that_is_too_long(path: Path, records: Records, way: str) -
 
 
 async def test_a_read_that_is_cancelled(path: Path, records: Records) -> None:
-    """A function that waits for a reader."""
+    """A closure waits for a reader."""
     async with one_reader(path) as db, db.read() as session:
         await session.execute(READ)
         waiter = asyncio.create_task(Reads(db).run_read())
@@ -336,7 +336,7 @@ async def test_a_read_that_is_cancelled(path: Path, records: Records) -> None:
 
 @pytest.mark.parametrize("limit", [None, 60.0])
 async def test_waits_below_the_limit(path: Path, records: Records, limit: float | None) -> None:
-    """Nor any, if there is none."""
+    """Shorter waits are not logged, and without a limit none is."""
     async with one_reader(path, slow_wait_warning=limit) as db:
         writes, reads = Writes(db, db.writer_engine), Reads(db)
         pool = db.reader_engine.pool
@@ -349,7 +349,7 @@ async def test_waits_below_the_limit(path: Path, records: Records, limit: float 
 
 
 async def test_what_runs_long_has_not_waited_long(path: Path, records: Records) -> None:
-    """A function counts until it begins."""
+    """A closure's wait ends when it starts to run."""
     async with one_reader(path, slow_wait_warning=0.02) as db:
         loop = asyncio.get_running_loop()
         for run in (db.run_write, db.run_read):
@@ -364,7 +364,7 @@ async def test_what_runs_long_has_not_waited_long(path: Path, records: Records) 
 
 
 async def test_once_a_line_and_minute(path: Path, records: Records) -> None:
-    """Others are counted, by the clock of the engine."""
+    """Repetitions are counted by the engine's clock."""
     async with one_reader(path) as db:
         writes, now = Writes(db, db.writer_engine), 0.0
         pool = db.writer_engine.pool
@@ -385,14 +385,14 @@ async def test_once_a_line_and_minute(path: Path, records: Records) -> None:
 @pytest.mark.parametrize("name", ["slow_wait_warning", "slow_statement_warning"])
 @pytest.mark.parametrize("seconds", [-1, "1", True])
 def test_what_is_no_limit(path: Path, name: str, seconds: Any) -> None:
-    """Is refused by name."""
+    """An invalid limit is refused by name."""
     options: Any = {name: seconds}
     with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds ≥ 0"):
         SQLiteDatabase(path, **options)
 
 
 async def test_a_second_by_default(make_engine: MakeEngine) -> None:
-    """For waits; statements are not timed."""
+    """The default applies to waits; statements are not timed."""
     pool = make_engine(SQLitePool).pool
     assert isinstance(pool, FairPool)
     settings = pool._connector.settings

@@ -1,4 +1,4 @@
-"""statement_timeout: what runs too long is stopped, and the connection goes on."""
+"""statement_timeout: statements that run too long are stopped, and the connection stays usable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ENDLESS_WRITE = text(
     "INSERT INTO items (amount) "
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 )
-# Of engines: long enough for a short statement on a machine that stands still for a while.
+# For engines: long enough for a short statement on a machine that stalls for a while.
 LIMIT = 0.5
 MESSAGE = (
     r"a statement on app.db was stopped after statement_timeout=0\.(5|02) s: WITH RECURSIVE .*; "
@@ -56,7 +56,7 @@ MESSAGE = (
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
 @pytest.mark.needs_thread
 async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type) -> None:
-    """The error belongs to SQLAlchemy's family of time-outs; the connection is the same after."""
+    """The error derives from SQLAlchemy's TimeoutError, and the connection stays the same."""
     await create_items(make_engine())
     engine = make_engine(poolclass, statement_timeout=LIMIT)
     async with engine.connect() as connection:
@@ -71,7 +71,7 @@ async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type
 
 @pytest.mark.needs_thread
 async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
-    """For reads and writes; a transaction that was writing is lost, and says so."""
+    """It applies to reads and writes; a writing transaction is lost, and the error says so."""
     await create_items(make_engine())
     async with SQLiteDatabase(path, statement_timeout=LIMIT) as db:
         with pytest.raises(StatementTimeout, match=MESSAGE):
@@ -86,7 +86,7 @@ async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
 
 @pytest.mark.needs_thread
 async def test_what_follows_a_lost_transaction_is_refused(swap_in: AsyncEngine) -> None:
-    """Half of it is never committed."""
+    """Half of the transaction is never committed."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -103,7 +103,7 @@ async def test_what_follows_a_lost_transaction_is_refused(swap_in: AsyncEngine) 
 
 @pytest.mark.needs_thread
 async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: AsyncEngine) -> None:
-    """SQLite rolls back what was writing, and nothing else."""
+    """SQLite rolls back a write that was interrupted, and nothing else."""
     await create_items(swap_in)
     async with swap_in.begin() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -115,7 +115,7 @@ async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: Asyn
 @pytest.mark.parametrize("of", ["statement", "connection", "engine"])
 @pytest.mark.needs_thread
 async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
-    """Of a statement, a connection, or a copy of an engine; the engine itself has no limit."""
+    """It is set on a statement, a connection, or a copy of an engine; the engine has no limit."""
     engine = make_engine(SQLitePool)
     limit = {"statement_timeout": 0.02}
     if of == "engine":
@@ -129,7 +129,7 @@ async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
 
 @pytest.mark.needs_thread
 async def test_none_is_no_limit(make_engine: MakeEngine) -> None:
-    """A statement may be freed of its engine's limit."""
+    """A statement may be exempted from its engine's limit."""
     engine = make_engine(SQLitePool, statement_timeout=LIMIT)
     async with engine.connect() as connection:
         with pytest.raises(StatementTimeout):
@@ -140,7 +140,7 @@ async def test_none_is_no_limit(make_engine: MakeEngine) -> None:
 
 
 async def test_a_wrong_limit_is_refused(swap_in: AsyncEngine) -> None:
-    """At the statement, with what it should be."""
+    """The error is raised at the statement, and names the valid values."""
     async with swap_in.connect() as connection:
         with pytest.raises(ConfigurationError, match="statement_timeout must be a number of sec"):
             await connection.execute(
@@ -151,13 +151,13 @@ async def test_a_wrong_limit_is_refused(swap_in: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("limit", [-1, "5s", True])
 def test_a_wrong_limit_of_an_engine_is_refused(make_engine: MakeEngine, limit: object) -> None:
-    """When the engine is made."""
+    """The error is raised when the engine is created."""
     with pytest.raises(ConfigurationError, match="statement_timeout must be a number of seconds"):
         make_engine(SQLitePool, statement_timeout=limit)
 
 
 async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> None:
-    """Not the whole stream, which goes on as long as somebody reads it."""
+    """The limit does not apply to the whole stream, which lasts as long as it is read."""
     chunks = text(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n "
         "WHERE i < 5 OR i > 1000000000"
@@ -174,7 +174,7 @@ async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> Non
 async def test_waiting_for_the_turn_does_not_count(
     make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is write_timeout's business; a statement begins to run when it has its turn."""
+    """write_timeout limits that wait; a statement begins to run when it has its turn."""
     engine = make_engine(SQLitePool, statement_timeout=60.0, write_timeout=1e6)
     await create_items(engine)
     turn, now = turn_of(path), [0.0]
@@ -199,7 +199,7 @@ async def test_waiting_for_the_turn_does_not_count(
 async def test_waiting_for_a_lock_does_not_count(
     make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of a program that does not know the package: each try has the whole limit."""
+    """For a lock of a program that does not know the package, each try has the full limit."""
     engine = make_engine(SQLitePool, statement_timeout=60.0, write_timeout=1e6)
     await create_items(engine)
     now, limits = [0.0], list[float | None]()
@@ -221,7 +221,7 @@ async def test_waiting_for_a_lock_does_not_count(
 
 
 def noting(limits: list[float | None]) -> Callable[..., Job[Any]]:
-    """``ConnectionThread.run``, noting the limit of each job."""
+    """Return a ``ConnectionThread.run`` that also notes the limit of each job."""
     run = ConnectionThread.run
 
     def noting_run(worker: ConnectionThread, *arguments: Any, **options: Any) -> Job[Any]:
@@ -232,7 +232,7 @@ def noting(limits: list[float | None]) -> Callable[..., Job[Any]]:
 
 
 async def test_listeners_that_execute_for_the_dialect_keep_their_say(swap_in: AsyncEngine) -> None:
-    """The option is applied by a listener of the package, beside those of the application."""
+    """A listener of the package applies the option, beside those of the application."""
     seen: list[str] = []
 
     @event.listens_for(swap_in.sync_engine, "do_execute")

@@ -21,7 +21,7 @@ from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver
 
 IDS = text("SELECT id FROM items ORDER BY id")
 END = {"commit": AsyncConnection.commit, "rollback": AsyncConnection.rollback}
-# Python 3.10's ``rollback()`` resets all cursors; a stock engine's streams end there.
+# Python 3.10's ``rollback()`` resets all cursors, which ends a stock engine's streams.
 STOCK = pytest.param(None, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="resets"))
 POOLS = [STOCK, SQLitePool, WriterPool]
 
@@ -29,7 +29,7 @@ POOLS = [STOCK, SQLitePool, WriterPool]
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("end", END)
 async def test_a_stream_goes_on(end: str, pool: type | None, make_engine: MakeEngine) -> None:
-    """After COMMIT and after ROLLBACK of what was written meanwhile, as on a stock engine."""
+    """It continues after COMMIT or ROLLBACK of intermediate writes, as on a stock engine."""
     await create_items(make_engine(SQLitePool), 10)
     engine = make_engine(pool)
     async with engine.connect() as connection:
@@ -65,7 +65,7 @@ async def test_streams_without_rows(pool: type | None, make_engine: MakeEngine) 
 
 
 async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:
-    """After the end of the read transaction; it keeps the snapshot, and gives it up at its end."""
+    """It continues after the read transaction, and keeps the snapshot until it is exhausted."""
     await create_items(make_engine(SQLitePool), 10)
     engine = make_engine(ReaderPool)
     async with engine.connect() as connection:
@@ -81,7 +81,7 @@ async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 async def test_rollback_of_ddl_ends_a_stream(pool: type | None, make_engine: MakeEngine) -> None:
-    """Where the schema is rolled back, SQLite says so, and the connection is as good as before."""
+    """If the schema is rolled back, SQLite raises an error, and the connection stays usable."""
     await create_items(make_engine(SQLitePool), 10)
     engine = make_engine(pool)
     async with engine.connect() as connection:
@@ -99,7 +99,7 @@ async def test_rollback_of_ddl_ends_a_stream(pool: type | None, make_engine: Mak
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
 async def test_a_session_that_ends_closes_its_stream(end: str, make_engine: MakeEngine) -> None:
-    """The connection goes back to the pool with that; the error says so, and the way out."""
+    """This returns the connection to the pool; the error says so and names the way out."""
     engine = make_engine(SQLitePool)
     await create_items(engine, 10)
     async with AsyncSession(engine) as session:
@@ -111,7 +111,7 @@ async def test_a_session_that_ends_closes_its_stream(end: str, make_engine: Make
 
 
 async def test_no_stream_at_rest(make_engine: MakeEngine) -> None:
-    """A connection that comes back lets go of the snapshots of its streams."""
+    """A returned connection releases the snapshots of its streams."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -129,7 +129,7 @@ async def create_other_row(engine: AsyncEngine) -> None:
 
 
 async def test_the_stream_of_a_connection_that_was_given_up(swap_in: AsyncEngine) -> None:
-    """A fetch that begins in the thread at that moment raises what statements do: a disconnect."""
+    """A fetch that starts in the thread at that moment raises a disconnect, as statements do."""
     await create_items(swap_in, 10)
     async with swap_in.connect() as connection:
         result = await connection.stream(IDS)
@@ -145,7 +145,7 @@ async def test_the_stream_of_a_connection_that_was_given_up(swap_in: AsyncEngine
 
 @pytest.mark.parametrize("pool", [None, SQLitePool])
 async def test_an_abandoned_stream_lets_go(pool: type | None, make_engine: MakeEngine) -> None:
-    """What nothing can fetch from any more keeps no snapshot: the next statement sees the new."""
+    """An unreachable stream keeps no snapshot, so the next statement sees new data."""
     await create_items(make_engine(SQLitePool))
     engine, other = make_engine(pool), make_engine(SQLitePool)
     async with engine.connect() as connection:
@@ -161,7 +161,7 @@ async def test_an_abandoned_stream_lets_go(pool: type | None, make_engine: MakeE
 
 
 async def test_what_is_fetched_from_is_not_abandoned(make_engine: MakeEngine) -> None:
-    """Any number of streams of a connection are open side by side."""
+    """Any number of streams may be open on a connection at the same time."""
     engine = make_engine(SQLitePool)
     await create_items(engine, 5)
     async with engine.connect() as connection:
@@ -172,7 +172,7 @@ async def test_what_is_fetched_from_is_not_abandoned(make_engine: MakeEngine) ->
 
 
 async def test_a_stream_cursor_executes_again(path: Path, swap_in: AsyncEngine) -> None:
-    """The statement before is closed, and keeps no snapshot."""
+    """The previous statement is closed, and keeps no snapshot."""
     await create_items(swap_in)
 
     def use(connection: Any) -> Any:
@@ -187,7 +187,7 @@ async def test_a_stream_cursor_executes_again(path: Path, swap_in: AsyncEngine) 
 
 
 async def test_tracers_that_listen_see_streams(swap_in: AsyncEngine) -> None:
-    """Execution events have a cursor that a result set can be asked of."""
+    """Execution events receive a cursor that describes a result set."""
     await create_items(swap_in)
     described: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Connections that SQLite has opened read-only, though they should write."""
+"""Connections that SQLite has opened read-only although they should write."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ DOORS = {"swap-in": SQLitePool, "writer": WriterPool}
 
 
 class Openings:
-    """How often connections of an engine were opened; the first of them cannot write.
+    """Counts the connections that an engine opens; the first of them cannot write.
 
-    As where no descriptor is left at that moment: SQLite opens the file read-only then.
+    This happens if no descriptor is free: SQLite then opens the file read-only.
     """
 
     def __init__(self, engine: AsyncEngine, read_only: int = 1) -> None:
@@ -57,7 +57,7 @@ def write_by(engine: AsyncEngine) -> Callable[[], Awaitable[object]]:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_it_is_not_lent_again(make_engine: MakeEngine, door: str) -> None:
-    """The first write fails, with SQLite's own error, and the next checkout opens another."""
+    """The first write fails with SQLite's own error, and the next checkout opens another."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(DOORS[door])
     opened = Openings(engine)
@@ -70,7 +70,7 @@ async def test_it_is_not_lent_again(make_engine: MakeEngine, door: str) -> None:
 
 @pytest.mark.parametrize("by", ["session", "function"])
 async def test_the_facade(path: Path, make_engine: MakeEngine, by: str) -> None:
-    """Functions in one hop, too."""
+    """Closures are included."""
     await create_items(make_engine(WriterPool))
     db = SQLiteDatabase(path)
     opened = Openings(db.writer_engine)
@@ -92,7 +92,7 @@ async def test_the_facade(path: Path, make_engine: MakeEngine, by: str) -> None:
 
 
 async def test_within_its_transaction_it_stays(make_engine: MakeEngine) -> None:
-    """Who has it can go on reading; it is looked at when it comes back."""
+    """Its task can continue to read; the connection is examined on return."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     opened = Openings(engine)
@@ -108,7 +108,7 @@ async def test_within_its_transaction_it_stays(make_engine: MakeEngine) -> None:
 
 
 async def test_several_of_them(make_engine: MakeEngine) -> None:
-    """Each is found out by itself."""
+    """Each is discovered separately."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(SQLitePool, pool_size=2, max_overflow=0)
     opened = Openings(engine, read_only=2)
@@ -125,7 +125,7 @@ async def test_several_of_them(make_engine: MakeEngine) -> None:
 
 
 async def test_it_is_not_kept_after_a_cancellation(make_engine: MakeEngine) -> None:
-    """Nor where SQLAlchemy gives it up."""
+    """The connection is not kept, even if SQLAlchemy discards it."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(WriterPool)
     opened = Openings(engine)
@@ -151,7 +151,7 @@ async def test_it_is_not_kept_after_a_cancellation(make_engine: MakeEngine) -> N
 
 
 async def test_those_at_rest_go_with_it(path: Path, make_engine: MakeEngine) -> None:
-    """SQLite opens the log's index once for all connections of a process to a file."""
+    """SQLite opens the log's index once for all of a process's connections to a file."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         async with db.read() as session:
@@ -172,7 +172,7 @@ async def test_those_at_rest_go_with_it(path: Path, make_engine: MakeEngine) -> 
 
 
 async def test_nothing_is_asked_without_a_greenlet(make_engine: MakeEngine) -> None:
-    """A raw connection that is closed by a plain function raises nothing, and is not lent again."""
+    """Closing a raw connection in a plain function raises nothing, and it is not lent again."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     raw = await engine.raw_connection()
@@ -185,14 +185,14 @@ async def test_nothing_is_asked_without_a_greenlet(make_engine: MakeEngine) -> N
     await write_by(engine)()
 
 
-# -- what is innocent ----------------------------------------------------------------------------
+# -- harmless cases ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_a_file_that_is_read_only(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
-    """The plain error each time; another connection could not write it either."""
+    """The plain error is raised each time; another connection could not write the file, either."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(DOORS[door])
     opened = Openings(engine, read_only=9)
@@ -211,7 +211,7 @@ async def test_a_file_that_is_read_only(
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_query_only(make_engine: MakeEngine, door: str) -> None:
-    """It is the application's word, and of the connection: it stays."""
+    """The application has set it on the connection, which is therefore kept."""
     engine = make_engine(DOORS[door])
     await create_items(engine)
     opened = Openings(engine, read_only=0)
@@ -227,7 +227,7 @@ async def test_query_only(make_engine: MakeEngine, door: str) -> None:
 
 
 async def test_readers_may_not_write(make_engine: MakeEngine) -> None:
-    """Theirs is another error, and they stay as warm as they are."""
+    """Readers raise a different error, and their connections are kept."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(ReaderPool, pool_size=1)
     opened = Openings(engine, read_only=0)
@@ -241,7 +241,7 @@ async def test_readers_may_not_write(make_engine: MakeEngine) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_other_errors(make_engine: MakeEngine, door: str) -> None:
-    """Change nothing, and cost no hop."""
+    """Other errors change nothing, and cost no hop."""
     engine = make_engine(DOORS[door])
     await create_items(engine)
     opened = Openings(engine, read_only=0)
@@ -254,7 +254,7 @@ async def test_other_errors(make_engine: MakeEngine, door: str) -> None:
 
 
 def test_where_python_does_not_tell_the_code(path: Path) -> None:
-    """Python 3.10 has the message alone; extended codes share it."""
+    """Python 3.10 has only the message; extended codes share it."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA query_only = 1")
         with pytest.raises(sqlite3.OperationalError) as raised:

@@ -40,7 +40,7 @@ async def test_core_and_orm(swap_in: AsyncEngine) -> None:
 
 
 async def test_by_url_alone(path: Path, make_engine: MakeEngine) -> None:
-    """?plugin=sa_sqlite_pool puts the pool in."""
+    """?plugin=sa_sqlite_pool sets the pool class."""
     engine = make_engine(url=f"sqlite+aiosqlite:///{path}?plugin=sa_sqlite_pool")
     assert isinstance(engine.pool, SQLitePool)
     await create_items(engine)
@@ -50,7 +50,7 @@ async def test_by_url_alone(path: Path, make_engine: MakeEngine) -> None:
 async def test_the_plugin_leaves_a_pool_that_the_application_names(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """An explicit poolclass wins over the URL."""
+    """An explicit poolclass takes precedence over the URL."""
     url = f"sqlite+aiosqlite:///{path}?plugin=sa_sqlite_pool"
     assert isinstance(make_engine(NullPool, url=url).pool, NullPool)
 
@@ -67,7 +67,7 @@ async def test_streams(swap_in: AsyncEngine) -> None:
 
 
 async def test_an_unfinished_stream_holds_nothing_after_the_return(swap_in: AsyncEngine) -> None:
-    """Half a stream, then back to the pool: no statement stays open on the connection."""
+    """If a stream is half read on return to the pool, no statement stays open on the connection."""
     await create_items(swap_in, count=500)
     async with swap_in.connect() as connection:
         raw = await driver(connection)
@@ -125,7 +125,7 @@ async def test_autocommit_by_execution_option_ends_with_the_checkout(swap_in: As
 
 
 async def test_executemany_in_autocommit_is_all_or_nothing(make_engine: MakeEngine) -> None:
-    """No half of it stays, whatever stops it."""
+    """No part of it is kept, whatever interrupts it."""
     engine = make_engine(SQLitePool, isolation_level="AUTOCOMMIT")
     await create_items(engine, count=0)
     async with engine.connect() as connection:
@@ -138,7 +138,7 @@ async def test_executemany_in_autocommit_is_all_or_nothing(make_engine: MakeEngi
 
 
 async def test_isolation_levels(swap_in: AsyncEngine) -> None:
-    """SERIALIZABLE and READ UNCOMMITTED are accepted, as the dialect does."""
+    """SERIALIZABLE and READ UNCOMMITTED are accepted, as by the dialect."""
     for level in ("SERIALIZABLE", "READ UNCOMMITTED"):
         async with swap_in.connect() as connection:
             await connection.execution_options(isolation_level=level)
@@ -153,7 +153,7 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
         await raw.execute("INSERT INTO items (id, amount) VALUES (9, 9)")
         cursor = await raw.execute("SELECT count(*) FROM items")
         assert await cursor.fetchone() == (4,)
-        await raw.commit()  # or backup() waits for its own connection, for ever, as on stock
+        await raw.commit()  # or backup() waits for its own connection for ever, as on stock
         copy = sqlite3.connect(path.with_name("copy.db"), check_same_thread=False)
         await raw.backup(copy)
         assert copy.execute("SELECT count(*) FROM items").fetchone() == (4,)
@@ -161,7 +161,7 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
 
 
 async def test_raw_connections_wait_for_locks_by_themselves(swap_in: AsyncEngine) -> None:
-    """SQLite's busy time-out is on while the application has the raw connection, and off after."""
+    """SQLite's busy timeout is on while the application has the raw connection, and then off."""
     await create_items(swap_in)
 
     async def milliseconds(connection: AsyncConnection) -> Any:
@@ -178,7 +178,7 @@ async def test_raw_connections_wait_for_locks_by_themselves(swap_in: AsyncEngine
 
 
 async def test_run_sync_and_run_async(swap_in: AsyncEngine) -> None:
-    """The bridges in both directions."""
+    """The bridges work in both directions."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         raw = await driver(connection)
@@ -191,7 +191,7 @@ async def test_run_sync_and_run_async(swap_in: AsyncEngine) -> None:
 
 
 async def test_event_listeners(make_engine: MakeEngine) -> None:
-    """connect, checkout and begin listeners run as with the stock pool."""
+    """Listeners of connect, checkout and begin run as with the stock pool."""
     engine = make_engine(SQLitePool)
     heard: list[str] = []
 
@@ -214,7 +214,7 @@ async def test_event_listeners(make_engine: MakeEngine) -> None:
 
 
 async def test_the_documented_begin_recipe(path: Path, make_engine: MakeEngine) -> None:
-    """Applications that took BEGIN into their own hands, as SQLAlchemy's docs show, go on."""
+    """Applications that send BEGIN themselves, as in SQLAlchemy's documentation, keep working."""
     engine = make_engine(SQLitePool)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -234,7 +234,7 @@ async def test_the_documented_begin_recipe(path: Path, make_engine: MakeEngine) 
 
 
 async def test_do_connect_listeners_and_connect_args(path: Path, make_engine: MakeEngine) -> None:
-    """What the application passes to sqlite3.connect still arrives."""
+    """Arguments that the application passes to sqlite3.connect still reach it."""
     engine = make_engine(SQLitePool, connect_args={"cached_statements": 7, "timeout": 1})
     seen: dict[str, Any] = {}
 
@@ -247,7 +247,7 @@ async def test_do_connect_listeners_and_connect_args(path: Path, make_engine: Ma
 
 
 async def test_async_creator(path: Path) -> None:
-    """A creator of the application's own is used, also with check_same_thread=True."""
+    """The application's own creator is used, even with check_same_thread=True."""
 
     async def creator() -> aiosqlite.Connection:
         connection = aiosqlite.connect(path)
@@ -266,7 +266,7 @@ async def test_async_creator(path: Path) -> None:
 
 @pytest.mark.parametrize("database", ["", "/:memory:", "/file::memory:?uri=true"])
 async def test_in_memory(database: str, make_engine: MakeEngine) -> None:
-    """In memory behaves like a file: one database for all connections, and gone at the end."""
+    """An in-memory database acts like a file: one for all connections, and gone at the end."""
     engine = make_engine(SQLitePool, url=f"sqlite+aiosqlite://{database}")
     await create_items(engine)
     async with engine.connect() as reading:
@@ -283,7 +283,7 @@ async def test_in_memory(database: str, make_engine: MakeEngine) -> None:
 
 @pytest.mark.parametrize("name", ["a b.db", "naïve-ß-数据.db", "what?.db", "item#1.db", "100%.db"])
 async def test_odd_paths(tmp_path: Path, name: str, make_engine: MakeEngine) -> None:
-    """Spaces, unicode and URI characters in a path are just characters."""
+    """Spaces, Unicode and URI characters in a path are ordinary characters."""
     url = URL.create("sqlite+aiosqlite", database=str(tmp_path / name))
     engine = make_engine(SQLitePool, url=url)
     await create_items(engine)
@@ -293,7 +293,7 @@ async def test_odd_paths(tmp_path: Path, name: str, make_engine: MakeEngine) -> 
 async def test_relative_paths_and_uris(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_engine: MakeEngine
 ) -> None:
-    """A relative path and a file: URI with a query string are one file with one turn."""
+    """A relative path and a file: URI with a query string denote one file with one turn."""
     monkeypatch.chdir(tmp_path)
     plain = make_engine(SQLitePool, url="sqlite+aiosqlite:///app.db")
     by_uri = make_engine(SQLitePool, url="sqlite+aiosqlite:///file:app.db?mode=rwc&uri=true")
@@ -307,7 +307,7 @@ async def test_relative_paths_and_uris(
 
 
 async def test_a_read_only_uri_reads(path: Path, make_engine: MakeEngine) -> None:
-    """mode=ro is respected: nothing is switched, reads work, writes are SQLite's to refuse."""
+    """mode=ro is respected: no setting is changed, reads work, and SQLite refuses writes."""
     await create_items(make_engine(SQLitePool))
     engine = make_engine(SQLitePool, url=f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true")
     assert await amounts(engine) == [0, 0, 0]
@@ -317,7 +317,7 @@ async def test_a_read_only_uri_reads(path: Path, make_engine: MakeEngine) -> Non
 
 
 async def test_foreign_keys_are_the_applications(make_engine: MakeEngine) -> None:
-    """Left off, as in SQLite, or switched on and verified where asked for."""
+    """They are left off, as in SQLite, or switched on and verified on request."""
     for pragmas, expected in ((None, 0), ({"foreign_keys": True}, 1)):
         engine = make_engine(SQLitePool, pragmas=pragmas)
         async with engine.connect() as connection:
@@ -327,7 +327,7 @@ async def test_foreign_keys_are_the_applications(make_engine: MakeEngine) -> Non
 async def test_the_pools_log_where_those_of_sqlalchemy_do(
     swap_in: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """``logging.getLogger("sqlalchemy.pool")`` reaches them."""
+    """``logging.getLogger("sqlalchemy.pool")`` receives their messages."""
     with caplog.at_level(logging.DEBUG, logger="sqlalchemy.pool"):
         async with swap_in.connect():
             pass

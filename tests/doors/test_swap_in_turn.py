@@ -1,4 +1,4 @@
-"""Door 1: when the write turn is taken, and when it is given back."""
+"""Door 1: when the write turn is acquired, and when it is released."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, tur
 
 
 async def test_reading_opens_no_transaction(path: Path, swap_in: AsyncEngine) -> None:
-    """As with the stock driver: an idle session that has read pins no snapshot and no turn."""
+    """As with the stock driver, an idle session that has read pins no snapshot and no turn."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(select(Item.id))
@@ -32,7 +32,7 @@ async def test_reading_opens_no_transaction(path: Path, swap_in: AsyncEngine) ->
 async def test_the_turn_lasts_from_the_first_write_to_the_end(
     path: Path, swap_in: AsyncEngine, end: str
 ) -> None:
-    """Serialized writes: taken by the statement that writes, given back by commit or rollback."""
+    """Serialized writes: the first write acquires the turn; commit or rollback releases it."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -58,7 +58,7 @@ async def test_a_free_turn_is_taken_without_an_await(
 async def test_a_file_turn_that_is_not_free(
     path: Path, swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch, found: OSError | None
 ) -> None:
-    """The turn within the process is taken first, once, and given back at the end, or the error."""
+    """The turn within the process is acquired first, once, and released at the end or on error."""
     await create_items(swap_in)
     turn, waited = turn_of(path), asyncio.Event()
     before = turn.statistics().waits.at_once
@@ -91,7 +91,7 @@ async def test_a_file_turn_that_is_not_free(
 async def test_a_failed_statement_that_opened_nothing_keeps_no_turn(
     path: Path, swap_in: AsyncEngine
 ) -> None:
-    """PRAGMA optimize needs the turn and no transaction: it is given back at once."""
+    """PRAGMA optimize needs the turn without a transaction, so it is released at once."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(text("PRAGMA optimize"))
@@ -102,7 +102,7 @@ async def test_a_failed_statement_that_opened_nothing_keeps_no_turn(
 
 
 async def test_engines_on_one_file_share_the_turn(path: Path, make_engine: MakeEngine) -> None:
-    """Serialized writes over all engines of the process, in order of arrival, never polling.
+    """Serialized writes over all engines of the process, in order of arrival, without polling.
 
     First engine   | Second engine       | A writer engine
     UPDATE         |                     |
@@ -133,7 +133,7 @@ async def test_engines_on_one_file_share_the_turn(path: Path, make_engine: MakeE
 
 
 async def test_fifty_writers_at_once(swap_in: AsyncEngine) -> None:
-    """No "database is locked", no lost update."""
+    """There is no "database is locked" and no lost update."""
     await create_items(swap_in)
     engine = swap_in.execution_options(sqlite_role="writer")
 
@@ -150,7 +150,7 @@ async def test_fifty_writers_at_once(swap_in: AsyncEngine) -> None:
 async def test_role_writer_takes_the_turn_with_the_first_statement(
     path: Path, swap_in: AsyncEngine
 ) -> None:
-    """sqlite_role="writer": also a SELECT begins IMMEDIATE."""
+    """With sqlite_role="writer", even a SELECT begins IMMEDIATE."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execution_options(sqlite_role="writer")
@@ -160,7 +160,7 @@ async def test_role_writer_takes_the_turn_with_the_first_statement(
 
 
 async def test_role_reader_sees_one_snapshot(swap_in: AsyncEngine) -> None:
-    """sqlite_role="reader": what others commit meanwhile stays unseen to its end."""
+    """With sqlite_role="reader", commits of others stay invisible until its end."""
     await create_items(swap_in)
     async with swap_in.execution_options(sqlite_role="reader").connect() as reading:
         first = (await reading.execute(select(Item.amount))).all()
@@ -172,7 +172,7 @@ async def test_role_reader_sees_one_snapshot(swap_in: AsyncEngine) -> None:
 
 
 async def test_the_role_ends_with_the_checkout(swap_in: AsyncEngine) -> None:
-    """The option goes with the connection that set it, not with the one beneath."""
+    """The option belongs to the connection that set it, not to the one beneath."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execution_options(sqlite_role="reader")
@@ -182,7 +182,7 @@ async def test_the_role_ends_with_the_checkout(swap_in: AsyncEngine) -> None:
 
 
 async def test_an_unknown_role_is_refused(swap_in: AsyncEngine) -> None:
-    """A misspelt role says which there are."""
+    """The error for a misspelt role lists the valid ones."""
     async with swap_in.connect() as connection:
         await connection.execution_options(sqlite_role="writter")
         with pytest.raises(Exception, match=r"one of 'auto', 'reader', 'writer', not 'writter'"):
@@ -192,7 +192,7 @@ async def test_an_unknown_role_is_refused(swap_in: AsyncEngine) -> None:
 async def test_a_read_that_turns_out_to_write_goes_again_as_a_write(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """A function that writes inside a SELECT: SQLite refuses, the adapter takes the turn."""
+    """If a function writes inside a SELECT, SQLite refuses, and the adapter acquires the turn."""
     calls: list[bool] = []
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -214,7 +214,7 @@ async def test_a_read_that_turns_out_to_write_goes_again_as_a_write(
 async def test_the_turn_is_given_back_when_a_connection_is_lost(
     path: Path, swap_in: AsyncEngine
 ) -> None:
-    """A connection that the garbage collector finds rolls back and frees the turn."""
+    """A connection that is garbage collected is rolled back and releases the turn."""
     await create_items(swap_in)
 
     async def forget() -> None:
@@ -230,7 +230,7 @@ async def test_the_turn_is_given_back_when_a_connection_is_lost(
 
 
 async def test_a_checkpoint_takes_the_turn(path: Path, swap_in: AsyncEngine) -> None:
-    """Safe checkpoints: while one holds the turn, another's checkpoint stands in line."""
+    """Safe checkpoints: while one task holds the turn, another's checkpoint waits in line."""
     await create_items(swap_in)
 
     async def checkpoint() -> None:

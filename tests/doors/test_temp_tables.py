@@ -1,4 +1,4 @@
-"""Temp tables are the connection's own: they take no turn, and a reader has them, too."""
+"""Temp tables belong to the connection: they take no turn, and readers have them, too."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SCRATCH = [
 
 
 class Doors:
-    """Engines that have temp tables without a turn."""
+    """Engines that use temp tables without a turn."""
 
     def __init__(self, make_engine: MakeEngine) -> None:
         self._make = make_engine
@@ -69,7 +69,7 @@ def doors(make_engine: MakeEngine) -> Doors:
 async def test_scratch_space_takes_no_turn(
     doors: Doors, path: Path, door: str, autocommit: bool
 ) -> None:
-    """Of whatever kind, by whatever statement, and while another task writes."""
+    """The turn is not needed for any kind or statement, even while another task writes."""
     engine = await doors.open(door)
     if autocommit:
         engine = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -82,7 +82,7 @@ async def test_scratch_space_takes_no_turn(
 
 
 async def test_in_a_session_of_the_facade(path: Path) -> None:
-    """A session that reads has them, and so has one that may yet write."""
+    """A reading session has temp tables, and so has one that may write later."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         async with turn_taken(path) as asked, db.read() as session:
@@ -94,7 +94,7 @@ async def test_in_a_session_of_the_facade(path: Path) -> None:
 
 @pytest.mark.parametrize("door", ["role", "memory", "reader"])
 async def test_a_reader_writes_nothing_else(doors: Doors, door: str) -> None:
-    """Whatever it does with temp tables before and after."""
+    """This holds whatever it does with temp tables before and afterwards."""
     engine = await doors.open(door)
     async with engine.connect() as connection:
         for sql in (
@@ -126,7 +126,7 @@ SHADOW = ["CREATE TEMP TABLE items (id, amount)", "INSERT INTO items VALUES (7, 
 async def test_a_temp_table_that_shadows_another(
     doors: Doors, path: Path, door: str, end: str
 ) -> None:
-    """When it is gone, the same statement is about the table of the file."""
+    """Once it is gone, the same statement refers to the file's table."""
     engine = await doors.open(door)
     async with engine.connect() as connection:
         if end == "ROLLBACK":
@@ -148,7 +148,7 @@ async def test_a_temp_table_that_shadows_another(
 
 
 async def test_a_table_that_is_shadowed_again(doors: Doors, path: Path) -> None:
-    """The other way round: what took the turn takes none."""
+    """Conversely, a statement that needed the turn no longer does."""
     engine = await doors.open("swap-in")
     async with engine.connect() as connection:
         await connection.execute(text("CREATE TEMP TABLE another (id)"))
@@ -171,7 +171,7 @@ async def test_a_table_that_is_shadowed_again(doors: Doors, path: Path) -> None:
 async def test_what_writes_the_file_as_well_takes_the_turn(
     doors: Doors, path: Path, sql: str, written: list[int]
 ) -> None:
-    """Triggers reach further than the text tells."""
+    """Triggers reach further than the text shows."""
     engine = await doors.open("swap-in")
     async with engine.connect() as connection:
         for setup in (
@@ -191,7 +191,7 @@ async def test_what_writes_the_file_as_well_takes_the_turn(
 
 
 async def test_many_at_once(doors: Doors, path: Path) -> None:
-    """executemany(): the first row shows what it writes, and none of them is lost."""
+    """With executemany(), the first row shows what is written, and no row is lost."""
     engine = await doors.open("swap-in")
     async with engine.connect() as connection, turn_taken(path) as asked:
         await connection.execute(text("CREATE TEMP TABLE scratch (id)"))
@@ -211,7 +211,7 @@ async def test_many_at_once(doors: Doors, path: Path) -> None:
 
 
 class Functions:
-    """Functions of an application that write: one lets SQLite's error out, one swallows it."""
+    """Functions of an application that write: one raises SQLite's error, one ignores it."""
 
     def on_connect(self, connection: sqlite3.Connection) -> None:
         def writes() -> str:
@@ -241,7 +241,7 @@ class Functions:
     ],
 )
 async def test_a_function_in_a_statement_of_a_reader(doors: Doors, door: str, sql: str) -> None:
-    """It changes nothing: query_only is off for temp tables, and the authorizer denies."""
+    """It changes nothing: query_only is off for temp tables, but the authorizer denies it."""
     engine = await doors.open(door, on_connect=Functions().on_connect)
     async with engine.connect() as connection:
         await connection.execute(text("CREATE TEMP TABLE scratch (id)"))
@@ -253,7 +253,7 @@ async def test_a_function_in_a_statement_of_a_reader(doors: Doors, door: str, sq
 
 
 async def test_a_function_that_writes_from_a_temp_statement(doors: Doors, path: Path) -> None:
-    """On a swap-in connection the statement takes the turn and runs again, once."""
+    """On a swap-in connection, the statement acquires the turn and is repeated once."""
     engine = await doors.open("swap-in", on_connect=Functions().on_connect)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TEMP TABLE scratch (id)"))
@@ -266,7 +266,7 @@ async def test_a_function_that_writes_from_a_temp_statement(doors: Doors, path: 
 async def test_a_function_that_swallows_its_error_in_a_temp_statement(
     doors: Doors, path: Path
 ) -> None:
-    """Running it again would insert twice, so it is said, with the way out."""
+    """Repeating it would insert twice, so an error is raised that names the way out."""
     engine = await doors.open("swap-in", on_connect=Functions().on_connect)
     insert = text("INSERT INTO scratch SELECT swallows()")
     async with engine.connect() as connection:
@@ -284,7 +284,7 @@ async def test_a_function_that_swallows_its_error_in_a_temp_statement(
 
 
 async def scratch_then_main(connection: AsyncConnection, path: Path) -> list[Any]:
-    """A temp write begins a deferred transaction; another program commits; then main is written."""
+    """Write a temp table in a deferred transaction, let another program commit, then write main."""
     found = [await outcome(connection, "CREATE TEMP TABLE IF NOT EXISTS scratch (id)")]
     await connection.commit()
     found.append(await outcome(connection, "INSERT INTO scratch SELECT id FROM items"))
@@ -302,7 +302,7 @@ async def scratch_then_main(connection: AsyncConnection, path: Path) -> list[Any
 async def test_a_snapshot_that_became_too_old_is_an_error_as_on_stock(
     doors: Doors, make_engine: MakeEngine, path: Path, tmp_path: Path
 ) -> None:
-    """BUSY_SNAPSHOT at once: waiting cannot help. The same without this package."""
+    """BUSY_SNAPSHOT is raised at once, as waiting cannot help; stock does the same."""
     engine = await doors.open("swap-in")
     other = tmp_path / "stock.db"
     stock = stock_engine(make_engine, other)

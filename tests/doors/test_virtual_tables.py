@@ -1,4 +1,4 @@
-"""Virtual tables are read as any others; connecting them the first time is no write."""
+"""Virtual tables are read like any others; connecting them for the first time is no write."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def reading(request: pytest.FixtureRequest, make_engine: MakeEngine) -> AsyncEng
 async def test_a_read_on_a_fresh_connection_waits_for_no_turn(
     database: Path, reading: AsyncEngine, sql: str
 ) -> None:
-    """It never asks for it, the first time or later, alone or in a transaction."""
+    """It never requests the turn, at first or later, alone or in a transaction."""
     skip_if_not_compiled(sql)
     async with turn_taken(database) as asked, reading.connect() as connection:
         for _ in range(3):
@@ -97,7 +97,7 @@ async def test_a_read_on_a_fresh_connection_waits_for_no_turn(
 
 
 async def test_a_temp_table_is_filled_from_one(database: Path, reading: AsyncEngine) -> None:
-    """By the first statement of a fresh connection, which connects the virtual table."""
+    """The first statement of a fresh connection connects the virtual table."""
     fill = text("CREATE TEMP TABLE copy AS SELECT low FROM boxes JOIN five WHERE five MATCH 'word'")
     async with turn_taken(database) as asked, reading.connect() as connection:
         await connection.execute(fill)
@@ -107,7 +107,7 @@ async def test_a_temp_table_is_filled_from_one(database: Path, reading: AsyncEng
 
 @pytest.mark.parametrize("sql", READS)
 async def test_the_doors_of_the_facade(database: Path, sql: str) -> None:
-    """Sessions that read, and functions."""
+    """Sessions that read are included, and closures."""
     skip_if_not_compiled(sql)
     async with SQLiteDatabase(database) as db:
         async with turn_taken(database) as asked:
@@ -124,7 +124,7 @@ async def test_the_doors_of_the_facade(database: Path, sql: str) -> None:
 async def test_in_a_stream_and_with_a_temp_table(
     database: Path, swap_in: AsyncEngine, sql: str
 ) -> None:
-    """What is misjudged at first is opened again, and gives all of its rows."""
+    """A stream that was misjudged at first is reopened, and returns all of its rows."""
     skip_if_not_compiled(sql)
     async with turn_taken(database) as asked, swap_in.connect() as connection:
         result = await connection.stream(text(sql), execution_options={"yield_per": 1})
@@ -138,7 +138,7 @@ async def test_in_a_stream_and_with_a_temp_table(
 async def test_a_function_that_connects_one_takes_the_turn_once(
     database: Path, swap_in: AsyncEngine
 ) -> None:
-    """EXPLAIN shows nothing of what it compiles. It is known to be a read as soon as it was one."""
+    """EXPLAIN does not show what it compiles; it counts as a read once it has been one."""
     check = text("SELECT rtreecheck('main', 'boxes')")
     async with swap_in.connect() as connection:
         for _ in range(2):
@@ -151,7 +151,7 @@ async def test_a_function_that_connects_one_takes_the_turn_once(
 
 @pytest.mark.parametrize("sql", WRITES)
 async def test_a_write_takes_the_turn(database: Path, swap_in: AsyncEngine, sql: str) -> None:
-    """Also where the text looks like a read."""
+    """It does so even if the text looks like a read."""
     async with swap_in.connect() as connection:
         await connection.execute(text(sql))
         writing = connection.sync_connection.connection.dbapi_connection.executor  # type: ignore[union-attr]
@@ -162,7 +162,7 @@ async def test_a_write_takes_the_turn(database: Path, swap_in: AsyncEngine, sql:
 
 @pytest.mark.parametrize("sql", WRITES[:5])
 async def test_a_reader_writes_none(database: Path, reading: AsyncEngine, sql: str) -> None:
-    """After it has read there, and before."""
+    """The write is refused before and after the reader has read the table."""
     if "reader" not in str(reading.sync_engine.get_execution_options()) and isinstance(
         reading.pool, SQLitePool
     ):
@@ -179,7 +179,7 @@ async def test_a_reader_writes_none(database: Path, reading: AsyncEngine, sql: s
 async def test_temp_ones_are_the_connections_own(
     database: Path, make_engine: MakeEngine, role: str
 ) -> None:
-    """Their own tables are temp tables."""
+    """The tables behind them are temp tables."""
     engine = make_engine(SQLitePool).execution_options(sqlite_role=role)
     async with engine.connect() as connection:
         await connection.execute(text("CREATE TEMP TABLE scratch (i)"))

@@ -23,13 +23,13 @@ from tests.waiting import pauses
 
 
 def outsider(path: Path) -> sqlite3.Connection:
-    """A connection of a program that does not know this package."""
+    """Return a connection of a program that does not know this package."""
     return sqlite3.connect(path, isolation_level=None, timeout=0)
 
 
 @pytest.mark.needs_thread
 async def test_a_writer_outside_is_waited_for(path: Path, swap_in: AsyncEngine) -> None:
-    """BEGIN IMMEDIATE is tried again until the sqlite3 shell has committed; readers go on."""
+    """BEGIN IMMEDIATE is retried until the sqlite3 shell has committed; readers continue."""
     await create_items(swap_in)
     shell = outsider(path)
     shell.execute("BEGIN IMMEDIATE")
@@ -49,7 +49,7 @@ async def test_a_writer_outside_is_waited_for(path: Path, swap_in: AsyncEngine) 
 
 
 async def test_a_writer_outside_that_stays_is_named(path: Path, make_engine: MakeEngine) -> None:
-    """Clear waits: the time-out says which process holds the lock, if the system tells."""
+    """Clear waits: the error names the process that holds the lock, if the system reports it."""
     engine = make_engine(SQLitePool, write_timeout=0.05)
     await create_items(engine)
     shell = outsider(path)
@@ -63,7 +63,7 @@ async def test_a_writer_outside_that_stays_is_named(path: Path, make_engine: Mak
 
 
 async def test_a_stale_snapshot_is_not_waited_for(make_engine: MakeEngine, path: Path) -> None:
-    """BUSY_SNAPSHOT cannot get better: it is raised at once, as SQLite says it."""
+    """BUSY_SNAPSHOT cannot resolve itself, so SQLite's error is raised at once."""
     engine = make_engine(SQLitePool, write_timeout=3600)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -77,7 +77,7 @@ async def test_a_stale_snapshot_is_not_waited_for(make_engine: MakeEngine, path:
 
 
 async def test_opening_waits_for_a_lock(path: Path, swap_in: AsyncEngine) -> None:
-    """A file that somebody holds exclusively for a moment, as the last to close it does."""
+    """Another program may hold the file exclusively for a moment, as the last to close it does."""
     await create_items(swap_in)
     await swap_in.dispose()
     shell = outsider(path)
@@ -90,7 +90,7 @@ async def test_opening_waits_for_a_lock(path: Path, swap_in: AsyncEngine) -> Non
 async def test_a_raw_connection_given_back_with_a_transaction_frees_the_turn(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """Also where the application has switched SQLAlchemy's reset off."""
+    """The turn is released even if the application has disabled SQLAlchemy's reset."""
     engine = make_engine(SQLitePool, pool_reset_on_return=None)
     await create_items(engine)
     raw = await engine.raw_connection()
@@ -107,7 +107,7 @@ async def test_a_raw_connection_given_back_with_a_transaction_frees_the_turn(
 async def test_a_failed_return_replaces_the_connection(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancelled on its way back: it is closed with its transaction, and its place is not lost."""
+    """Cancelled during its return, it is closed with its transaction, and its slot is not lost."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0, pool_reset_on_return=None)
     await create_items(engine)
     raw = await engine.raw_connection()
@@ -131,7 +131,7 @@ async def test_a_failed_return_replaces_the_connection(
 
 
 async def test_the_pool_time_out_names_the_holders(make_engine: MakeEngine) -> None:
-    """Clear waits: who has the connections, where, and what they run."""
+    """Clear waits: the error names the holders of connections, their lines, and their SQL."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0, pool_timeout=0.02)
     entered, done = asyncio.Event(), asyncio.Event()
 
@@ -157,7 +157,7 @@ async def test_the_pool_time_out_names_the_holders(make_engine: MakeEngine) -> N
 async def test_letting_others_go_on_counts_for_the_time_out(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, poolclass: type
 ) -> None:
-    """The error says how long the caller was ready to wait."""
+    """The error states how long the caller was prepared to wait."""
     engine = make_engine(poolclass, pool_size=1, max_overflow=0, pool_timeout=50)
 
     async def enter(_: LoopBudget) -> float:
@@ -189,7 +189,7 @@ async def test_connections_are_lent_in_order_of_arrival(make_engine: MakeEngine)
 
 
 async def test_a_failed_connect_frees_its_place(path: Path, make_engine: MakeEngine) -> None:
-    """The next in line is served although the one before could not open its connection."""
+    """The next task in line is served although the previous one could not open its connection."""
     failures = iter([True, False, False])
 
     def on_connect(_: sqlite3.Connection) -> None:
@@ -223,7 +223,7 @@ async def test_a_failed_statement_keeps_the_connection(swap_in: AsyncEngine) -> 
 async def test_a_transaction_that_sqlite_rolled_back_is_not_half_committed(
     swap_in: AsyncEngine,
 ) -> None:
-    """After OR ROLLBACK (or a full disk) the rest is refused until rollback()."""
+    """After OR ROLLBACK (or a full disk), further statements are refused until rollback()."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         await connection.execute(text("INSERT INTO items (id, amount) VALUES (10, 0)"))
@@ -303,7 +303,7 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
     """A cancellation during COMMIT is raised after it, and the commit stays.
 
     Task              | Thread
-    COMMIT →          | (held up by a job before it)
+    COMMIT →          | (delayed by a previous job)
     cancel()          |
                       | COMMIT
     CancelledError    |
@@ -335,11 +335,11 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
 async def test_the_first_look_keeps_the_order(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the file is, a thread looks for the first: who comes when that is done joins the line.
+    """While a thread locates the file for the first task, a newcomer joins the line.
 
     First                 | Thread        | Newcomer
-    stands in line, waits |               |
-                          | has seen it   |
+    waits in line         |               |
+                          | has found it  |
                           |               | joins the line
     """
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)

@@ -27,7 +27,7 @@ Write = Callable[[], Awaitable[object]]
 async def write(
     request: pytest.FixtureRequest, path: Path, make_engine: MakeEngine
 ) -> AsyncIterator[Write]:
-    """One transaction, through each door; it waits for long."""
+    """Yield a function for one transaction, through each door, with a long time limit."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         swap_in = make_engine(SQLitePool)
@@ -48,7 +48,7 @@ async def write(
 
 @asynccontextmanager
 async def behind(path: Path, write: Write) -> AsyncIterator[str]:
-    """What is told to who waits for the turn while ``write`` waits for SQLite's lock."""
+    """Yield the error of a task that waits for the turn while ``write`` waits for the lock."""
     turn = turn_of(path)
     task = asyncio.ensure_future(write())
     holder = turn.holder
@@ -63,7 +63,7 @@ async def behind(path: Path, write: Write) -> AsyncIterator[str]:
 
 
 async def test_another_program(path: Path, write: Write) -> None:
-    """It is named, with its process, to those that wait behind."""
+    """The error names it and its process for the tasks that wait behind."""
     with OtherProcess(path) as other:
         other.execute("BEGIN IMMEDIATE")
         async with behind(path, write) as message:
@@ -76,7 +76,7 @@ async def test_another_program(path: Path, write: Write) -> None:
 
 
 async def test_another_program_of_the_package(path: Path, write: Write) -> None:
-    """Is not said to be outside of it."""
+    """The error does not say that it is outside the package."""
     with OtherProcess(path, present=True) as other:
         other.execute("BEGIN IMMEDIATE")
         async with behind(path, write) as message:
@@ -86,7 +86,7 @@ async def test_another_program_of_the_package(path: Path, write: Write) -> None:
 
 
 async def test_a_connection_of_this_process(path: Path, write: Write) -> None:
-    """Nor is that."""
+    """The same applies to a connection of this process."""
     with closing(sqlite3.connect(path, isolation_level=None)) as own:
         own.execute("BEGIN IMMEDIATE")
         async with behind(path, write) as message:
@@ -95,7 +95,7 @@ async def test_a_connection_of_this_process(path: Path, write: Write) -> None:
 
 
 async def test_without_evidence(path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is blamed where the system does not tell."""
+    """No process is blamed if the system does not report one."""
     monkeypatch.setattr(neighbours, "locks", lambda: iter(()))
     with OtherProcess(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -110,7 +110,7 @@ async def test_without_evidence(path: Path, write: Write, monkeypatch: pytest.Mo
 async def test_who_waits_itself_without_evidence(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error of the one that tries for the lock."""
+    """The error is that of the task that tries to acquire the lock."""
     monkeypatch.setattr(neighbours, "locks", lambda: iter(()))
     engine = make_engine(SQLitePool, write_timeout=0.05)
     await create_items(engine)
@@ -127,7 +127,7 @@ async def test_who_waits_itself_without_evidence(
 
 
 async def test_a_holder_that_waits_no_more(path: Path, write: Write) -> None:
-    """Is not said to."""
+    """The error does not say that it is waiting."""
     turn = turn_of(path)
     with OtherProcess(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -141,7 +141,7 @@ async def test_a_holder_that_waits_no_more(path: Path, write: Write) -> None:
 
 
 async def test_a_holder_at_work(path: Path, make_engine: MakeEngine) -> None:
-    """It has met the lock, and has it now: what it does takes long by itself."""
+    """It has met the lock, and holds it now: its own work is what takes long."""
     engine, turn = make_engine(SQLitePool), turn_of(path)
     await create_items(engine)
     async with engine.connect() as connection:
@@ -149,7 +149,7 @@ async def test_a_holder_at_work(path: Path, make_engine: MakeEngine) -> None:
         holder = turn.holder
         assert holder is not None
         turn.meet_busy()
-        holder.idle_since = None  # a statement runs
+        holder.idle_since = None  # a statement is running
         assert "another connection of this process" in holder.describe_holder()
         turn._met_busy_at -= 1.0
         assert "itself" not in holder.describe_holder()

@@ -16,7 +16,7 @@ from tests.helpers import UPDATE_FIRST, amounts, create_items, driver
 
 
 async def test_on_connect_runs_once_a_connection(make_engine: MakeEngine) -> None:
-    """Functions, collations, temp tables and triggers, made once, survive every checkout."""
+    """Functions, collations, temp tables and triggers, created once, survive every checkout."""
     opened: list[int] = []
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -43,7 +43,7 @@ async def test_on_connect_runs_once_a_connection(make_engine: MakeEngine) -> Non
 async def test_on_connect_may_make_temp_tables_on_readers(
     writer: AsyncEngine, make_engine: MakeEngine
 ) -> None:
-    """The hook runs before the authorizer closes, and still cannot write to the file."""
+    """The hook runs before the authorizer is set, and still cannot write to the file."""
     await create_items(writer)
     refused: list[str] = []
 
@@ -61,7 +61,7 @@ async def test_on_connect_may_make_temp_tables_on_readers(
 
 
 async def test_the_connection_used_last_is_lent_first(swap_in: AsyncEngine) -> None:
-    """LIFO: the hottest cache first."""
+    """Checkouts are LIFO, so the warmest cache comes first."""
     async with swap_in.connect() as first, swap_in.connect() as second:
         cold, hot = await driver(first), await driver(second)
         await first.close()
@@ -72,7 +72,7 @@ async def test_the_connection_used_last_is_lent_first(swap_in: AsyncEngine) -> N
 
 
 async def test_texts_stay_prepared(swap_in: AsyncEngine) -> None:
-    """A text is compiled once a connection: SQLite asks its authorizer once, not at each use."""
+    """A text is compiled once per connection: the authorizer is called once, not at each use."""
     await create_items(swap_in)
     asked: list[int] = []
     async with swap_in.connect() as connection:
@@ -97,7 +97,7 @@ async def test_texts_stay_prepared(swap_in: AsyncEngine) -> None:
 
 
 async def test_dispose_and_use_again(swap_in: AsyncEngine) -> None:
-    """engine.dispose() closes the connections; the engine opens others when asked."""
+    """engine.dispose() closes the connections; the engine opens others on demand."""
     await create_items(swap_in)
     async with swap_in.connect() as connection:
         before = await driver(connection)
@@ -110,7 +110,7 @@ async def test_dispose_and_use_again(swap_in: AsyncEngine) -> None:
 
 
 async def test_connections_of_the_overflow_stay_open(make_engine: MakeEngine) -> None:
-    """QueuePool closes them on return; a load a little over pool_size would open them all day."""
+    """QueuePool closes them on return, so a load just above pool_size would keep reopening them."""
     opened: list[int] = []
     engine = make_engine(
         SQLitePool, pool_size=1, max_overflow=2, on_connect=lambda _: opened.append(1)
@@ -123,7 +123,7 @@ async def test_connections_of_the_overflow_stay_open(make_engine: MakeEngine) ->
 
 
 async def test_one_that_cannot_be_closed_keeps_no_other_open(make_engine: MakeEngine) -> None:
-    """Before a fork, say: a tracer's connection raises whatever it likes."""
+    """An example is a tracer's connection, which may raise anything, before a fork."""
     closed: list[sqlite3.Connection] = []
 
     class Traced(sqlite3.Connection):
@@ -150,7 +150,7 @@ async def test_one_that_cannot_be_closed_keeps_no_other_open(make_engine: MakeEn
 
 
 async def test_one_that_is_kept_and_cannot_be_closed_keeps_no_other_open() -> None:
-    """Nor where SQLAlchemy has thrown the records away."""
+    """The same applies to connections whose records SQLAlchemy has discarded."""
     closed: list[int] = []
 
     class Worker:

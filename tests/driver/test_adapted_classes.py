@@ -1,6 +1,6 @@
-"""Adapted connections and cursors are of SQLAlchemy's classes, and do what those do.
+"""Adapted connections and cursors are instances of SQLAlchemy's classes, and act alike.
 
-What is compared with a stock engine is compared side by side, on whichever SQLAlchemy is installed.
+Results are compared side by side with a stock engine, on whichever SQLAlchemy is installed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CLASSES = [
     (stock.AsyncAdapt_aiosqlite_cursor, Cursor),
     (stock.AsyncAdapt_aiosqlite_ss_cursor, StreamCursor),
 ]
-# What may stay SQLAlchemy's: it works on names that are replaced. ``create()`` is for dialects
-# whose ``connect()`` uses it, which is not this one's.
+# Members that may stay SQLAlchemy's, as they use names that are replaced. ``create()`` serves
+# dialects whose ``connect()`` uses it, which this one's does not.
 THEIRS = {"create", "dbapi", "driver_connection", "run_async"}
 
 IDS = "SELECT id FROM items ORDER BY id"
@@ -40,7 +40,7 @@ def public(kind: type) -> set[str]:
 
 @pytest.mark.parametrize(("theirs", "ours"), CLASSES)
 def test_every_public_name_is_replaced(theirs: type, ours: type) -> None:
-    """None of them reaches for what only SQLAlchemy's own objects have."""
+    """No inherited member accesses attributes that only SQLAlchemy's own objects have."""
     assert issubclass(ours, theirs)
     own: set[str] = set()
     for kind in ours.__mro__:
@@ -50,13 +50,13 @@ def test_every_public_name_is_replaced(theirs: type, ours: type) -> None:
 
 
 def test_slots() -> None:
-    """They take no more memory than they need: one is made for each statement."""
+    """They take no more memory than necessary, as one is created for each statement."""
     assert [ours for _, ours in CLASSES if ours.__dictoffset__] == []
 
 
 @pytest.mark.parametrize("pool", [SQLitePool, WriterPool, ReaderPool])
 async def test_listeners_that_ask_for_the_class(pool: type, make_engine: MakeEngine) -> None:
-    """A listener of all engines that knows SQLite by SQLAlchemy's class sets its PRAGMA."""
+    """A listener of all engines that detects SQLite by SQLAlchemy's class sets its PRAGMA."""
 
     def foreign_keys(connection: Any, _: Any) -> None:
         if isinstance(connection, stock.AsyncAdapt_aiosqlite_connection):
@@ -77,7 +77,7 @@ async def test_listeners_that_ask_for_the_class(pool: type, make_engine: MakeEng
 
 
 async def test_cursors_are_of_the_classes(swap_in: AsyncEngine) -> None:
-    """What execution events are given is an instance of SQLAlchemy's classes, too."""
+    """Execution events receive instances of SQLAlchemy's classes, too."""
     await create_items(swap_in)
     seen: list[Any] = []
 
@@ -228,7 +228,7 @@ SAME = {
 
 
 async def outcome(engine: AsyncEngine, function: Callable[[Any], Any]) -> Any:
-    """What comes of it on a connection of ``engine``: a value, or classes of an exception."""
+    """Return the outcome on a connection of ``engine``: a value, or the classes of an exception."""
 
     def run(connection: Any) -> Any:
         raw = connection.connection.dbapi_connection
@@ -243,7 +243,7 @@ async def outcome(engine: AsyncEngine, function: Callable[[Any], Any]) -> Any:
 
 @pytest.mark.parametrize("name", SAME)
 async def test_same_as_stock(name: str, path: Path, make_engine: MakeEngine) -> None:
-    """The same values, and exceptions of the same classes."""
+    """The values are equal, and the exceptions have the same classes."""
     plain = make_engine()
     await create_items(plain)
     expected = await outcome(plain, SAME[name])
@@ -253,7 +253,7 @@ async def test_same_as_stock(name: str, path: Path, make_engine: MakeEngine) -> 
 
 @pytest.mark.parametrize("streams", [False, True])
 async def test_with_and_nextset(streams: bool, swap_in: AsyncEngine) -> None:
-    """Cursors are context managers, as SQLAlchemy 2.1's; and have one result, as SQLite's."""
+    """Cursors are context managers, as in SQLAlchemy 2.1, and have one result, as in SQLite."""
     await create_items(swap_in)
 
     def use(connection: Any) -> Any:
@@ -268,7 +268,7 @@ async def test_with_and_nextset(streams: bool, swap_in: AsyncEngine) -> None:
 
 
 async def test_await_of_sqlalchemy_20(swap_in: AsyncEngine) -> None:
-    """``await_()`` is there on both lines, for listeners that were written for the older."""
+    """``await_()`` exists on both versions, for listeners that were written for the older one."""
 
     async def seven() -> int:
         return 7

@@ -1,4 +1,4 @@
-"""Cursors as PEP 249 and SQLAlchemy's own drivers have them."""
+"""Cursors as defined by PEP 249 and SQLAlchemy's own drivers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = [(1,), (2,), (3,)]
 
 
 async def use(engine: AsyncEngine, function: Callable[[Cursor], Any]) -> Any:
-    """What ``function`` makes of a cursor that has just executed ``IDS``."""
+    """Return the result of ``function`` for a cursor that has just executed ``IDS``."""
     await create_items(engine)
 
     def run(raw: Any) -> Any:
@@ -49,7 +49,7 @@ def with_array(cursor: Cursor, size: int) -> Cursor:
 async def test_each_row_once(
     swap_in: AsyncEngine, fetch: Callable[[Cursor], Any], expected: Any
 ) -> None:
-    """In order, whichever way it is asked for."""
+    """Each row is fetched once and in order, by any method."""
     assert await use(swap_in, fetch) == expected
 
 
@@ -62,7 +62,7 @@ async def test_a_closed_cursor_has_no_rows(swap_in: AsyncEngine) -> None:
 
 
 async def test_a_cursor_that_executes_again(swap_in: AsyncEngine) -> None:
-    """The rows of the statement before are gone."""
+    """The rows of the previous statement are gone."""
 
     def again(cursor: Cursor) -> Any:
         cursor.fetchone()

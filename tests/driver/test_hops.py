@@ -1,4 +1,4 @@
-"""What a statement costs, counted in hops to the connection's thread and back."""
+"""The cost of a statement, counted in hops to the connection's thread and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers import Item, create_items, driver
 
 
 async def warm(engine: AsyncEngine) -> SQLiteConnection:
-    """The engine's connection, opened and used once."""
+    """Yield the engine's connection, opened and used once."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
         return await driver(connection)
@@ -37,7 +37,7 @@ async def test_a_read_transaction_costs_one_hop(writer: AsyncEngine, reader: Asy
 
 @pytest.mark.needs_thread
 async def test_a_write_transaction_costs_two_hops(writer: AsyncEngine) -> None:
-    """BEGIN IMMEDIATE and the statement share one, COMMIT is the other."""
+    """BEGIN IMMEDIATE and the statement share one hop; COMMIT is the other."""
     await create_items(writer)
     connection = await warm(writer)
     before = connection.worker.hops
@@ -61,7 +61,7 @@ async def test_the_swap_in_costs_no_more(swap_in: AsyncEngine) -> None:
 
 
 async def test_ending_nothing_costs_nothing(swap_in: AsyncEngine, writer: AsyncEngine) -> None:
-    """commit and rollback with no transaction open send nothing."""
+    """commit and rollback send nothing if no transaction is open."""
     for engine in (swap_in, writer):
         connection = await warm(engine)
         before = connection.worker.hops
@@ -75,7 +75,7 @@ async def test_ending_nothing_costs_nothing(swap_in: AsyncEngine, writer: AsyncE
 
 @pytest.mark.needs_thread
 async def test_sessions_add_none(db: SQLiteDatabase) -> None:
-    """A facade session costs what its statements cost."""
+    """A facade session costs only the hops of its statements."""
     await create_items(db.writer_engine)
     reader = await warm(db.reader_engine)
     before = reader.worker.hops
@@ -91,7 +91,7 @@ async def test_sessions_add_none(db: SQLiteDatabase) -> None:
 
 
 async def test_a_stream_costs_a_hop_a_chunk(swap_in: AsyncEngine) -> None:
-    """A server-side cursor fetches as asked, never the whole."""
+    """A server-side cursor fetches rows on request, never the whole result."""
     await create_items(swap_in, count=1000)
     connection = await warm(swap_in)
     async with swap_in.connect() as checked_out:
@@ -106,7 +106,7 @@ async def test_a_stream_costs_a_hop_a_chunk(swap_in: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
 async def test_a_transaction_leaves_no_garbage(make_engine: MakeEngine, poolclass: type) -> None:
-    """No cycles: the garbage collector, which stops everything, has nothing to do."""
+    """There are no cycles, so the garbage collector, which stops everything, has nothing to do."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass)
 

@@ -1,4 +1,4 @@
-"""What a profiler that follows tasks sees of a task that waits for a statement."""
+"""What a profiler that follows tasks records of a task that waits for a statement."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ profiled: ContextVar[bool] = ContextVar("profiled", default=False)
 
 
 class Profiler:
-    """Takes for an await what pyinstrument takes for one: a coroutine returns, and the next call or
-    return is seen outside of its context.
+    """Detects an await as pyinstrument does: a coroutine returns, and the next call or
+    return happens outside of its context.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ def profiling() -> Iterator[Profiler]:
 async def test_a_statement_is_awaited_where_a_profiler_looks_for_it(
     tmp_path: Path, placement: str
 ) -> None:
-    """And not taken for work of the event loop."""
+    """It is not mistaken for work of the event loop."""
     database = SQLiteDatabase(tmp_path / "app.db", placement=placement)
     async with database as db, db.read() as session:
         await session.execute(text("SELECT 1"))
@@ -70,7 +70,7 @@ async def test_a_statement_is_awaited_where_a_profiler_looks_for_it(
 
 
 async def test_a_statement_is_cancelled_under_a_profiler(tmp_path: Path) -> None:
-    """It has ended before its task goes on, and the connection is used again."""
+    """The statement has ended before its task continues, and the connection is used again."""
     async with SQLiteDatabase(tmp_path / "app.db", placement="thread", readers=1) as db:
         with profiling():
             async with db.read() as session:

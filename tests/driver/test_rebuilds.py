@@ -1,4 +1,4 @@
-"""Tables that Alembic's batch mode rebuilds, where foreign keys are on: no child row is lost."""
+"""Tables that Alembic's batch mode rebuilds while foreign keys are on: no child row is lost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def switch_on(engine: AsyncEngine) -> AsyncEngine:
 async def test_a_rebuild_that_would_lose_rows(
     pool: type, action: str, make_engine: MakeEngine
 ) -> None:
-    """It is refused by name, with the way out; and what came before it can be rolled back."""
+    """It is refused by name, with the way out, and earlier work can be rolled back."""
     engine = switch_on(make_engine(pool))
     await create(engine, action)
     with pytest.raises(IntegrityError, match=REFUSED):
@@ -72,7 +72,7 @@ async def test_a_rebuild_that_would_lose_rows(
 
 
 async def test_in_a_function(path: Path) -> None:
-    """Alembic's operations on the connection of ``run_write()``."""
+    """Alembic's operations run on the connection of ``run_write()``."""
 
     def function(session: Session) -> None:
         rebuild(session.connection())
@@ -85,7 +85,7 @@ async def test_in_a_function(path: Path) -> None:
 
 
 async def test_rows_of_the_table_itself(make_engine: MakeEngine) -> None:
-    """The copy refers to the table that is dropped, until it takes its name."""
+    """The copy refers to the dropped table until it takes over that name."""
     engine = make_engine(WriterPool)
     async with engine.begin() as connection:
         await connection.execute(
@@ -101,12 +101,12 @@ async def test_rows_of_the_table_itself(make_engine: MakeEngine) -> None:
         assert await connection.scalar(text("SELECT count(*) FROM nodes")) == 2
 
 
-# -- innocent -------------------------------------------------------------------------------------
+# -- harmless cases -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool", [None, SQLitePool])
 async def test_keys_that_are_off(pool: type | None, make_engine: MakeEngine) -> None:
-    """As with the stock driver, rows stay."""
+    """As with the stock driver, the rows stay."""
     engine = make_engine(pool)
     await create(engine)
     await migrate(engine)
@@ -114,7 +114,7 @@ async def test_keys_that_are_off(pool: type | None, make_engine: MakeEngine) -> 
 
 
 async def test_a_table_without_children(make_engine: MakeEngine) -> None:
-    """No row refers to it, so that it can be rebuilt with foreign keys on."""
+    """No row refers to it, so it can be rebuilt with foreign keys on."""
     engine = make_engine(WriterPool)
     await create(engine, books=0)
     await migrate(engine)
@@ -123,7 +123,7 @@ async def test_a_table_without_children(make_engine: MakeEngine) -> None:
 
 
 async def test_what_sqlite_refuses_itself(make_engine: MakeEngine) -> None:
-    """Without an action, SQLite keeps the rows, and says so."""
+    """Without an action, SQLite keeps the rows, and raises an error."""
     engine = make_engine(WriterPool)
     await create(engine, "NO ACTION")
     with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
@@ -133,7 +133,7 @@ async def test_what_sqlite_refuses_itself(make_engine: MakeEngine) -> None:
 
 @pytest.mark.parametrize("sql", ["DROP TABLE authors", 'drop table if exists main."authors"'])
 async def test_a_table_that_is_dropped_for_good(sql: str, make_engine: MakeEngine) -> None:
-    """Its child rows go with it, as the application has said in its schema."""
+    """Its child rows are deleted with it, as the application's schema declares."""
     engine = make_engine(WriterPool)
     await create(engine)
     async with engine.begin() as connection:

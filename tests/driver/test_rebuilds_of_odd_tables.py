@@ -1,4 +1,4 @@
-"""Rebuilds with unusual names, keys and databases: refused only where rows would be lost."""
+"""Rebuilds with unusual names, keys and databases: refused only if rows would be lost."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def assert_refused(
     "name", ['a"b', "a.b", "a'b", '"x', "[z", "`q`", "Ää", "if", f"authors_{'x' * 40}"]
 )
 async def test_names(name: str, engine: AsyncEngine) -> None:
-    """Alembic quotes them, and cuts the name of its copy off after 50 characters."""
+    """Alembic quotes them, and truncates the name of its copy after 50 characters."""
     async with engine.connect() as connection:
         for sql in (PARENT, CHILD, *ROWS):
             await execute(connection, sql.replace("authors", quoted(name)))
@@ -87,7 +87,7 @@ async def test_a_temp_table_of_the_childs_name(shadow: str, engine: AsyncEngine)
 
 
 async def test_temp_tables(engine: AsyncEngine) -> None:
-    """Alembic makes the copy of a temp table in the file."""
+    """Alembic creates the copy of a temp table in the file."""
     async with engine.connect() as connection:
         tables = (sql.replace("CREATE", "CREATE TEMP") for sql in (PARENT, CHILD))
         await execute(connection, *tables, *ROWS)
@@ -128,11 +128,11 @@ async def test_factories_of_the_application(engine: AsyncEngine) -> None:
         driver.text_factory, driver.row_factory = str, None
 
 
-# -- innocent -------------------------------------------------------------------------------------
+# -- harmless cases -------------------------------------------------------------------------------
 
 
 async def test_a_key_that_is_null_in_part(engine: AsyncEngine) -> None:
-    """It refers to nothing."""
+    """Such a key refers to nothing."""
     async with engine.connect() as connection:
         await execute(
             connection, OF_TWO, BY_TWO, AUTHOR_OF_TWO, "INSERT INTO books VALUES (1, 1, NULL)"
@@ -143,7 +143,7 @@ async def test_a_key_that_is_null_in_part(engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("column", ["", "(missing)"])
 async def test_rows_that_refer_to_none(column: str, engine: AsyncEngine) -> None:
-    """DROP TABLE does not change them: not with its rows, and not where the key is no key."""
+    """DROP TABLE does not change them, neither with its rows nor where the key is not a key."""
     async with engine.connect() as connection:
         await execute(connection, "PRAGMA foreign_keys = OFF", PARENT)
         await execute(connection, CHILD.replace("authors", f"authors{column}"), *ROWS)

@@ -24,7 +24,7 @@ async def _stream_beside_a_statement(pipe: Pipe, path: Path) -> None:
     options: dict[str, Any] = {"poolclass": SQLitePool, "on_connect": function.on_connect}
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
     await create_items(engine)
-    # With two connections, statements run in a thread that is not the connection's own.
+    # With two connections, statements run in a thread other than the connection's own.
     async with engine.connect(), engine.connect() as connection:
         items = text("SELECT * FROM items")
         stream = await connection.stream(items, execution_options={"yield_per": 1})

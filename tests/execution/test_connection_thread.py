@@ -1,4 +1,4 @@
-"""Jobs in the thread of a connection: outcomes, cancellation, loops that die."""
+"""Jobs in the thread of a connection: outcomes, cancellation, loops that are closed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers import until
 
 
 async def test_results_and_errors(worker: ConnectionThread) -> None:
-    """What the function returns or raises."""
+    """A job returns or raises what its function does."""
     assert await worker.run(lambda c: c.execute("SELECT 7").fetchone()) == (7,)
     with pytest.raises(sqlite3.OperationalError, match="nonsense"):
         await worker.run(lambda c: c.execute("nonsense"))
@@ -27,11 +27,11 @@ async def test_results_and_errors(worker: ConnectionThread) -> None:
 
 
 class Row:
-    """Something that can be referred to weakly."""
+    """An object that can be referenced weakly."""
 
 
 async def test_nothing_of_a_job_is_kept(worker: ConnectionThread) -> None:
-    """Neither its function, with the parameters of a statement, nor its result, after its end."""
+    """Neither its function, with a statement's parameters, nor its result is kept after its end."""
     parameter, row = Row(), Row()
 
     def function(_: object, parameter: Row = parameter, row: Row = row) -> list[Row]:
@@ -47,7 +47,7 @@ async def test_nothing_of_a_job_is_kept(worker: ConnectionThread) -> None:
 async def test_a_hop_takes_one_lap_of_the_loop(
     worker: ConnectionThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task goes on in the callback that reports, not a lap later."""
+    """The task resumes in the reporting callback, not a lap later."""
     laps = 0
     reported_in: list[int] = []
     loop, report = asyncio.get_running_loop(), Job.report
@@ -73,7 +73,7 @@ async def test_a_hop_takes_one_lap_of_the_loop(
 
 
 async def test_a_queued_job_is_dropped_when_cancelled(worker: ConnectionThread) -> None:
-    """It never runs, and the task does not wait for the one before."""
+    """It never runs, and the task does not wait for the job before it."""
     gate, ran = Gate(), threading.Event()
     first = asyncio.ensure_future(outcome(worker.run(gate)))
     await gate.reached.wait()
@@ -89,7 +89,7 @@ async def test_a_queued_job_is_dropped_when_cancelled(worker: ConnectionThread) 
 
 
 async def test_a_dropped_job_lets_its_function_go(worker: ConnectionThread) -> None:
-    """It may be kept until the next one, and the function has a statement's parameters."""
+    """The job may be kept until the next one, and its function has a statement's parameters."""
     gate = Gate()
     first = asyncio.ensure_future(outcome(worker.run(gate)))
     await gate.reached.wait()
@@ -110,7 +110,7 @@ async def test_a_dropped_job_lets_its_function_go(worker: ConnectionThread) -> N
 
 
 async def test_a_running_statement_is_interrupted(worker: ConnectionThread) -> None:
-    """CancelledError comes when the thread is free; the next statement is not hit."""
+    """CancelledError is raised when the thread is free, and the next statement is unaffected."""
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -132,7 +132,7 @@ async def test_a_running_statement_is_interrupted(worker: ConnectionThread) -> N
 
 
 async def test_what_must_not_be_interrupted_runs_to_its_end(worker: ConnectionThread) -> None:
-    """However often it is cancelled; then CancelledError is raised."""
+    """However often it is cancelled, it completes; then CancelledError is raised."""
     gate = Gate()
     job = worker.run(gate, interruptible=False)
     task = asyncio.ensure_future(outcome(job))
@@ -148,7 +148,7 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: ConnectionTh
 
 
 async def test_what_must_not_be_interrupted_has_its_effect(worker: ConnectionThread) -> None:
-    """A statement that SQLite could well interrupt."""
+    """This applies even to a statement that SQLite could interrupt."""
     gate, ended = Gate(), list[object]()
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
 
@@ -167,7 +167,7 @@ async def test_what_must_not_be_interrupted_has_its_effect(worker: ConnectionThr
 
 
 async def test_a_cancellation_after_the_end_is_raised(worker: ConnectionThread) -> None:
-    """The thread is done, the report is on its way, the task is cancelled."""
+    """The thread has finished, its report is on the way, and the task is cancelled."""
     job = worker.run(lambda _: None)
     task = asyncio.ensure_future(outcome(job))
     await asyncio.sleep(0)
@@ -186,7 +186,7 @@ async def test_asyncio_timeout_sees_its_own_cancellation(worker: ConnectionThrea
 
 
 def test_a_result_for_a_dead_loop_is_dropped() -> None:
-    """The thread lives on and serves the next loop."""
+    """The thread survives and serves the next loop."""
     loop = asyncio.new_event_loop()
     worker = loop.run_until_complete(open_worker())
     entered, leave = threading.Event(), threading.Event()
@@ -213,7 +213,7 @@ def test_a_result_for_a_dead_loop_is_dropped() -> None:
 
 
 async def test_nothing_runs_inline_beside_the_thread(worker: ConnectionThread) -> None:
-    """The loop uses the connection only while the thread has nothing to do."""
+    """The loop uses the connection only while its thread has nothing to do."""
     gate = Gate()
     assert worker.may_run_inline
     task = asyncio.ensure_future(outcome(worker.run(gate)))
@@ -226,7 +226,7 @@ async def test_nothing_runs_inline_beside_the_thread(worker: ConnectionThread) -
 
 
 async def test_closing(worker: ConnectionThread) -> None:
-    """The thread ends; what comes later gets the error that SQLAlchemy takes for a disconnect."""
+    """The thread ends; later calls raise the error that SQLAlchemy takes for a disconnect."""
     thread = worker.aiosqlite_connection._thread
     await worker.close()
     await worker.close()
@@ -238,7 +238,7 @@ async def test_closing(worker: ConnectionThread) -> None:
 
 
 async def test_an_interrupt_that_comes_too_early_is_repeated(worker: ConnectionThread) -> None:
-    """sqlite3_interrupt() is lost on a connection that runs nothing yet.
+    """sqlite3_interrupt() has no effect on a connection that is not running anything yet.
 
     Task       | Thread
     run →      | (the job has begun, the statement has not)
@@ -263,7 +263,7 @@ async def test_an_interrupt_that_comes_too_early_is_repeated(worker: ConnectionT
 async def test_a_thread_that_does_not_come_back_is_left_to_itself(
     worker: ConnectionThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function of the application that sleeps cannot be interrupted; the task goes on."""
+    """A function of the application that sleeps cannot be interrupted, but its task continues."""
     monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
     gate = Gate()
     task = asyncio.ensure_future(outcome(worker.run(gate)))
@@ -280,7 +280,7 @@ async def test_a_thread_that_does_not_come_back_is_left_to_itself(
 
 
 async def test_time_is_over(worker: ConnectionThread) -> None:
-    """The statement is stopped; one that is queued never begins; one that ended in time counts."""
+    """A running statement is stopped, a queued one never begins; one that ended in time counts."""
     with pytest.raises(OutOfTime):
         await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
     gate, ran = Gate(), threading.Event()
@@ -298,11 +298,11 @@ async def test_time_is_over(worker: ConnectionThread) -> None:
 
 
 async def test_in_a_child_process_the_connection_is_never_freed(worker: ConnectionThread) -> None:
-    """Not even by the interpreter's end: that would close it, and drop the parent's locks."""
+    """This includes the interpreter's exit, which would close it and drop the parent's locks."""
     connection = worker.connection
     references = sys.getrefcount(connection)
     worker.renew_in_child()
-    assert sys.getrefcount(connection) == references  # one dropped, one for ever
+    assert sys.getrefcount(connection) == references  # one dropped, one kept for ever
     with pytest.raises(sqlite3.OperationalError, match=r"before the fork\(\) that made this one"):
         worker.run(lambda _: None)
     worker.aiosqlite_connection._connection = connection
@@ -311,7 +311,7 @@ async def test_in_a_child_process_the_connection_is_never_freed(worker: Connecti
 
 
 async def test_statistics(worker: ConnectionThread) -> None:
-    """What it has done, whether it does anything now, and its end: a frozen value."""
+    """They are a frozen value: the work done, whether it is busy, and its end."""
     assert worker.statistics() == ConnectionThreadStatistics(hops=0, busy=False, ended=None)
     gate = Gate()
     job = worker.run(gate)

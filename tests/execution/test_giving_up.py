@@ -1,4 +1,4 @@
-"""A connection that is given up: what runs ends, and it is closed or kept."""
+"""When a connection is given up, running work ends, and it is closed or kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
 
 
 async def test_giving_up_closes(worker: ConnectionThread) -> None:
-    """The transaction is rolled back, the thread ends, and the reason is told."""
+    """The transaction is rolled back, the thread ends, and the reason is reported."""
     thread = worker.aiosqlite_connection._thread
     await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
     assert await give_up(worker, keep=False) is None
@@ -25,7 +25,7 @@ async def test_giving_up_closes(worker: ConnectionThread) -> None:
 
 
 async def test_giving_up_may_keep_the_connection(worker: ConnectionThread) -> None:
-    """Rolled back, its open cursors closed, and warm for the next; the old one is of no use."""
+    """It is rolled back, its cursors closed, and kept warm; the old object is unusable."""
     connection = worker.connection
     await worker.run(lambda c: c.execute("CREATE TABLE t (id)"))
     await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
@@ -46,7 +46,7 @@ async def test_giving_up_may_keep_the_connection(worker: ConnectionThread) -> No
 async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(
     worker: ConnectionThread,
 ) -> None:
-    """Cancelled while it waited for the turn: the connection is handed on there and then."""
+    """If cancelled while waiting for the turn, the connection is passed on immediately."""
     successors: list[ConnectionThread | None] = []
     worker.give_up("reason", keep=True, done=successors.append)
     (successor,) = successors
@@ -55,7 +55,7 @@ async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(
 
 
 async def test_a_broken_connection_is_not_kept(worker: ConnectionThread) -> None:
-    """Where SQLite refuses to roll back."""
+    """SQLite refuses to roll back."""
 
     def break_it(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")
@@ -66,7 +66,7 @@ async def test_a_broken_connection_is_not_kept(worker: ConnectionThread) -> None
 
 
 async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionThread) -> None:
-    """A COMMIT that runs when the database is closed comes to its end, and its task is told so."""
+    """A COMMIT that runs when the database is closed completes, and its task is told so."""
     gate = Gate()
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
 
@@ -86,7 +86,7 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionT
 
 
 async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThread) -> None:
-    """Its task is woken with the reason, and waits for nobody."""
+    """Its task is resumed with the reason, and waits for no other."""
     worker._shared = shared = SharedThread(clock=lambda: 0.0)
     other, gate = await open_worker(shared), Gate()
     long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
@@ -103,7 +103,7 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThr
 
 @pytest.mark.parametrize("text", ["x", None])
 async def test_a_statement_in_its_own_thread_is_stopped(text: str | None) -> None:
-    """The rollback does not wait for the end of a statement that the same thread runs.
+    """The rollback does not wait for the end of a statement that runs in the same thread.
 
     Without a text, it is one that computes for long between two rows, or a fetch.
     """
@@ -137,7 +137,7 @@ class FailsToClose(sqlite3.Connection):
 
 
 async def test_one_that_fails_to_close_before_a_fork() -> None:
-    """Its error is raised, and its thread ends all the same."""
+    """Its error is raised, and its thread ends nevertheless."""
     connection = await open_connection(
         [":memory:"], {"factory": FailsToClose, "check_same_thread": False}
     )

@@ -9,11 +9,11 @@ from sa_sqlite_pool.execution.long_functions import LongFunctions
 
 
 def scan(*_: object) -> None:
-    """Long, in these tests."""
+    """A function that runs long in these tests."""
 
 
 def test_long_twice_in_a_row() -> None:
-    """One long run says nothing, two do; a short one between them counts."""
+    """One long run proves nothing, two in a row do; a short one in between resets the count."""
     functions = LongFunctions(0.01)
     functions.note(scan, 0.5)
     assert functions.expected(scan) == 0.0
@@ -25,7 +25,7 @@ def test_long_twice_in_a_row() -> None:
 
 
 def test_forgotten_after_short_runs() -> None:
-    """A function that was long counts as short after sixteen runs that were shorter."""
+    """A function that was long counts as short after sixteen shorter runs."""
     functions = LongFunctions(0.01)
     for _ in range(2):
         functions.note(scan, 0.5)
@@ -38,7 +38,7 @@ def test_forgotten_after_short_runs() -> None:
 
 
 def test_shorter_by_and_by() -> None:
-    """A function whose long runs become shorter is expected to take what it takes by now."""
+    """If its long runs become shorter, the expected time follows."""
     functions = LongFunctions(0.01)
     for _ in range(2):
         functions.note(scan, 0.5)
@@ -48,7 +48,7 @@ def test_shorter_by_and_by() -> None:
 
 
 def test_the_same_function() -> None:
-    """Closures, partial objects and bound methods of one function are one; others are not."""
+    """Closures, partial objects and bound methods of one function are the same; others are not."""
 
     class Report:
         def read(self) -> None: ...
@@ -71,7 +71,7 @@ def test_the_same_function() -> None:
 
 
 def test_bounded(monkeypatch: Any) -> None:
-    """The one that was noted first is forgotten first."""
+    """The function that was noted first is forgotten first."""
     monkeypatch.setattr("sa_sqlite_pool.execution.long_functions._MOST", 2)
     functions = LongFunctions(0.01)
     for function in (scan, len, print):

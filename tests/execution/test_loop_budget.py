@@ -1,4 +1,4 @@
-"""What runs inline leaves the loop to others, now and then."""
+"""Work that runs inline yields the loop to others from time to time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Two seconds of work are let into a lap; one is taken to last a second."""
+    """Admit two seconds of work per lap, and expect each piece of work to take one second."""
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock)
     monkeypatch.setattr(module, "LAP_SECONDS", 2.0)
@@ -43,7 +43,7 @@ async def enter(own: LoopBudget) -> float:
 
 
 class Workers:
-    """Tasks that do one piece of work after the other, and note who did it in which lap."""
+    """Tasks that perform one piece of work after the other, and note who did so in which lap."""
 
     def __init__(self, own: LoopBudget, clock: Clock, seconds: float = 1.0) -> None:
         self.own = own
@@ -70,18 +70,18 @@ class Workers:
         return [lap for lap in self.laps if lap]
 
 
-# -- letting in ------------------------------------------------------------------------------------
+# -- admitting -------------------------------------------------------------------------------------
 
 
 async def test_a_lap_lets_in_so_much_work(own: LoopBudget, clock: Clock) -> None:
-    """In order of arrival: who has worked comes after those that wait."""
+    """Tasks are admitted in order of arrival: one that has worked follows those that wait."""
     workers = Workers(own, clock)
     await asyncio.gather(*(workers.work(name, 2) for name in "abcde"))
     assert workers.order == ["aa", "bc", "de", "bc", "de"]
 
 
 async def test_who_waits_is_not_overtaken(own: LoopBudget) -> None:
-    """Not by one that comes when there is room again."""
+    """A task that arrives when there is room again does not overtake."""
     entered: list[str] = []
 
     async def come(name: str) -> None:
@@ -97,7 +97,7 @@ async def test_who_waits_is_not_overtaken(own: LoopBudget) -> None:
 
 
 async def test_long_work_is_let_in_too(own: LoopBudget, clock: Clock) -> None:
-    """One a lap; how long it takes is learned."""
+    """One per lap is admitted; the time that it takes is learned."""
     workers = Workers(own, clock, seconds=50.0)
     await asyncio.gather(*(workers.work(name, 1) for name in "abcd"))
     assert workers.order == ["ab", "c", "d"]
@@ -111,7 +111,7 @@ async def test_short_work_fills_the_lap(own: LoopBudget, clock: Clock) -> None:
 
 
 async def test_the_rest_of_the_application_is_met_half_way(own: LoopBudget, clock: Clock) -> None:
-    """Where it takes long in each lap, so may those that are let in."""
+    """If the rest takes long in each lap, the admitted tasks may take as long."""
     workers = Workers(own, clock)
 
     async def others() -> None:
@@ -126,7 +126,7 @@ async def test_the_rest_of_the_application_is_met_half_way(own: LoopBudget, cloc
 
 
 async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: LoopBudget, clock: Clock) -> None:
-    """How long the loop had it is not known."""
+    """The time it occupied the loop is not known."""
     worker = object()
     assert own.enter_nowait()
     own.begin_work(worker)
@@ -138,7 +138,7 @@ async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: LoopBudget, cl
 
 
 async def test_nor_does_work_that_begins_later(own: LoopBudget, clock: Clock) -> None:
-    """Who was let in may have waited for a connection, in laps that nobody counted."""
+    """An admitted task may have waited for a connection, in laps that were not counted."""
     assert own.enter_nowait()
     await asyncio.sleep(0)
     assert not own._lap_scheduled
@@ -156,14 +156,14 @@ async def test_who_is_cancelled_outside_leaves_its_room_to_others(own: LoopBudge
     loop.call_soon(tasks[0].cancel)  # while it waits
     assert own.enter_nowait()
     assert own.enter_nowait()
-    await asyncio.sleep(0)  # they come, the first goes, and a lap begins that has room for two
+    await asyncio.sleep(0)  # they arrive, the first leaves, and a lap begins that has room for two
     await asyncio.sleep(0)
     assert [task.done() for task in tasks] == [True, True, True]
     assert tasks[0].cancelled()
 
 
 async def test_it_says_how_long_it_took(own: LoopBudget, clock: Clock) -> None:
-    """For the deadline of the call."""
+    """The time counts towards the deadline of the call."""
 
     def later() -> None:
         clock.now += 3.0
@@ -176,7 +176,7 @@ async def test_it_says_how_long_it_took(own: LoopBudget, clock: Clock) -> None:
 
 
 async def test_it_begins_to_wait_in_a_later_lap(own: LoopBudget) -> None:
-    """Than the one that had no room: the end of a block goes on in a task of its own."""
+    """It waits in a later lap if the end of a block continues in another task."""
     while own.enter_nowait():
         pass
     entering = own.enter()
@@ -189,7 +189,7 @@ async def test_it_begins_to_wait_in_a_later_lap(own: LoopBudget) -> None:
 
 
 async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
-    """Nothing is called in laps in which nobody has asked."""
+    """Nothing is called in laps without a request."""
     assert own.enter_nowait()
     assert own._lap_scheduled
     await asyncio.sleep(0)
@@ -197,7 +197,7 @@ async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
 
 
 async def test_statistics(own: LoopBudget) -> None:
-    """How many come in yet, and how many wait outside: a frozen value."""
+    """They are a frozen value: how many are still admitted, and how many wait."""
     assert own.statistics() == LoopBudgetStatistics(2, 0, 1.0)
     tasks = [asyncio.create_task(enter(own)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -234,7 +234,7 @@ async def test_its_time_begins_anew_in_the_next_lap(own: LoopBudget, clock: Cloc
 
 
 async def test_each_task_has_its_own_time(own: LoopBudget, clock: Clock) -> None:
-    """Those of one lap follow one another; what came before does not count."""
+    """Tasks of one lap follow one another; earlier work does not count."""
     turns: list[str] = []
 
     async def use(name: str) -> None:
@@ -248,7 +248,7 @@ async def test_each_task_has_its_own_time(own: LoopBudget, clock: Clock) -> None
 
 
 async def test_a_pause_lets_all_others_go_on(own: LoopBudget, clock: Clock) -> None:
-    """Once each; a short one lets nobody."""
+    """Each runs once; a short pause lets no other task run."""
     others: list[int] = []
 
     async def other(number: int) -> None:

@@ -17,7 +17,7 @@ from sa_sqlite_pool.execution.mailbox import Mailbox
 async def test_one_wake_up_serves_all_that_finish_before_the_loop_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hundred reports while the loop is busy, one system call."""
+    """A hundred reports while the loop is busy need a single system call."""
     loop = asyncio.get_running_loop()
     box, heard = Mailbox(), list[int]()
     wake_ups = 0
@@ -52,7 +52,7 @@ def box_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
 
 
 class Counted(deque[Callable[[], None]]):
-    """Has a thread do something right after the loop has counted the reports."""
+    """Makes a thread act just after the loop has counted the reports."""
 
     then: Callable[[], None] | None = None
 
@@ -66,7 +66,7 @@ class Counted(deque[Callable[[], None]]):
 
 
 async def test_a_report_on_the_way_is_not_lost() -> None:
-    """One that comes after the loop has counted wakes it once more.
+    """A report that arrives after the loop has counted wakes it once more.
 
     Thread             | Loop
                        | announced = False
@@ -87,7 +87,7 @@ async def test_a_report_on_the_way_is_not_lost() -> None:
 
 
 async def test_what_a_report_leads_to_comes_in_the_next_lap() -> None:
-    """Reports that follow from reports do not keep the rest of the loop waiting."""
+    """Reports that result from reports do not keep the rest of the loop waiting."""
     box, order = Mailbox(), list[str]()
     box.post(lambda: box.post(lambda: order.append("next")))
     asyncio.get_running_loop().call_soon(order.append, "others")
@@ -98,7 +98,7 @@ async def test_what_a_report_leads_to_comes_in_the_next_lap() -> None:
 
 
 def test_a_loop_goes_before_its_mailbox() -> None:
-    """A thread may have the mailbox still."""
+    """A thread may still have the mailbox."""
     loop = asyncio.new_event_loop()
     box = box_of(loop)
     loop.close()
@@ -109,7 +109,7 @@ def test_a_loop_goes_before_its_mailbox() -> None:
 
 
 def test_reports_to_a_closed_loop_are_dropped() -> None:
-    """No task waits any more; the thread goes on."""
+    """No task waits any more, and the thread continues."""
     loop = asyncio.new_event_loop()
     box = box_of(loop)
     loop.close()

@@ -10,7 +10,7 @@ from sa_sqlite_pool.execution.one_at_a_time import OneAtATime, OneAtATimeStatist
 
 
 class Line:
-    """Tasks that pass the gate, and stay until they are told."""
+    """Tasks that pass the gate, and stay inside until the event is set."""
 
     def __init__(self) -> None:
         self.gate = OneAtATime()
@@ -36,7 +36,7 @@ class Line:
 
 
 async def test_in_order_of_arrival() -> None:
-    """One inside, all others wait; whoever comes when one leaves does not overtake."""
+    """One is inside and all others wait; a task that arrives when one leaves does not overtake."""
     line = Line()
     tasks = [await line.come(name) for name in "abc"]
     assert line.inside == ["a"]
@@ -48,7 +48,7 @@ async def test_in_order_of_arrival() -> None:
 
 
 async def test_the_gate_is_never_free_between_two() -> None:
-    """Ownership passes when one leaves: ``busy`` may be set directly where it is False."""
+    """Ownership is passed on directly: ``busy`` may be set without waiting where it is False."""
     gate = OneAtATime()
     gate.busy = True
     waiting = asyncio.create_task(gate.enter())
@@ -61,7 +61,7 @@ async def test_the_gate_is_never_free_between_two() -> None:
 
 
 async def test_who_is_cancelled_while_waiting_leaves_no_place() -> None:
-    """The others go on."""
+    """The others continue."""
     line = Line()
     tasks = [await line.come(name) for name in "abc"]
     tasks[1].cancel()
@@ -75,7 +75,7 @@ async def test_who_is_cancelled_while_waiting_leaves_no_place() -> None:
 
 
 async def test_who_is_cancelled_after_the_gate_was_handed_over_passes_it_on() -> None:
-    """Between leaving and waking up."""
+    """The cancellation falls between leaving and waking up."""
     # First      | Second               | Third
     # leave() →  | owns the gate        |
     #            | cancelled: leave() → | owns the gate
@@ -93,7 +93,7 @@ async def test_who_is_cancelled_after_the_gate_was_handed_over_passes_it_on() ->
 
 
 async def test_who_is_cancelled_before_the_gate_is_handed_over_is_passed_over() -> None:
-    """Its place is gone by the time it wakes up, and the cancellation is all that it hears."""
+    """Its place is gone by the time it wakes up, and only the cancellation is raised."""
     # First    | Second
     #          | cancelled, not yet awake
     # leave()  |
@@ -111,7 +111,7 @@ async def test_who_is_cancelled_before_the_gate_is_handed_over_is_passed_over() 
 
 
 def test_a_loop_that_has_ended_keeps_nobody_waiting() -> None:
-    """What waited there will never run again."""
+    """A task that waited there will never run again."""
     gate = OneAtATime()
     gate.busy = True
     loop = asyncio.new_event_loop()
@@ -130,7 +130,7 @@ def test_a_loop_that_has_ended_keeps_nobody_waiting() -> None:
 
 
 async def test_statistics() -> None:
-    """Who is inside, and how many wait: a frozen value."""
+    """They are a frozen value: whether a task is inside, and how many wait."""
     line = Line()
     before = line.gate.statistics()
     tasks = [await line.come(name) for name in "abc"]

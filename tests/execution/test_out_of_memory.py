@@ -1,4 +1,4 @@
-"""Threads that find no memory for a moment: what they have done is reported, and they go on."""
+"""Threads that run out of memory for a moment: their results are reported, and they continue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Fails:
 async def test_a_job_is_reported_when_there_is_memory_again(
     monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """Or its task would wait for ever, and a place in the mailbox would be taken for a wake-up."""
+    """Otherwise its task would wait for ever, its mailbox entry being mistaken for a wake-up."""
     worker = await open_worker()
     loop = asyncio.get_running_loop()
     wake = Fails(loop.call_soon_threadsafe, times)
@@ -47,7 +47,7 @@ async def test_a_job_is_reported_when_there_is_memory_again(
 
 
 async def test_a_job_that_cannot_begin_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not run, its task hears of it, and the next one runs."""
+    """It is not run, its task gets the error, and the next one runs."""
     worker, ran = await open_worker(), list[int]()
     begin = Fails(rest.begin)
     monkeypatch.setattr(rest, "begin", begin)
@@ -62,7 +62,7 @@ async def test_a_job_that_cannot_begin_fails(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_report_that_could_not_wake_the_loop_leaves_others_to_do_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The mailbox does not take the loop for woken: the next report wakes it, for both."""
+    """The mailbox does not consider the loop woken: the next report wakes it, for both."""
     box, heard, loop = of_running_loop(Mailbox), list[int](), asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_soon_threadsafe", Fails(loop.call_soon_threadsafe))
 
@@ -79,7 +79,7 @@ async def test_a_report_that_could_not_wake_the_loop_leaves_others_to_do_so(
 
 
 async def test_the_shared_thread_goes_on() -> None:
-    """What waits in its queue is run by it, and by nothing else."""
+    """Jobs waiting in its queue are run by it, and by nothing else."""
     clock = Fails(lambda: 0.0, 2)
     shared = SharedThread(clock=clock)
     workers = [await open_worker(shared) for _ in range(2)]

@@ -36,7 +36,7 @@ def shared_threads() -> set[threading.Thread]:
 
 @pytest.fixture
 async def shared() -> AsyncIterator[SharedThread]:
-    """No statement is long for it, however slow the machine: its clock stands still."""
+    """Yield a shared thread for which no statement is long, because its clock stands still."""
     before = shared_threads()
     shared = SharedThread(patience=0.01, clock=lambda: 0.0)
     yield shared
@@ -66,14 +66,14 @@ async def test_statements_of_all_connections_run_in_one_thread(
 async def test_what_is_no_statement_runs_in_the_connections_own_thread(
     workers: list[ConnectionThread],
 ) -> None:
-    """Fetching from a stream, opening, closing: nobody's to wait for."""
+    """Fetching from a stream, opening and closing delay no other connection."""
     threads = {await worker.run(thread_of) for worker in workers}
     assert len(threads) == 4
     assert await workers[0].run(thread_of, text="SELECT 1") not in threads
 
 
 async def test_statements_run_in_order_of_arrival(workers: list[ConnectionThread]) -> None:
-    """Fair to all connections."""
+    """All connections are treated fairly."""
     gate, order = Gate(), list[int]()
     first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))
     await gate.reached.wait()
@@ -93,7 +93,7 @@ async def test_statements_run_in_order_of_arrival(workers: list[ConnectionThread
 async def test_a_long_statement_holds_nobody_up(
     shared: SharedThread, workers: list[ConnectionThread]
 ) -> None:
-    """Others go on in another thread, and the text leaves the shared thread for good.
+    """Others continue in another thread, and the text leaves the shared thread for good.
 
     Its thread       | Another thread
     long …           | (short is queued)
@@ -115,11 +115,11 @@ async def test_a_long_statement_holds_nobody_up(
 
 
 async def test_a_long_queue_is_no_long_statement() -> None:
-    """Only what runs long is remembered, not what waits long behind many.
+    """Only texts that run long are remembered, not those that wait long behind many.
 
     Its thread        | Loop
     each takes 0.6 s  |
-                      | looks in the middle: none has taken 1 s
+                      | checks in the middle: none has taken 1 s
     """
     now = 0.0
     shared, loop = SharedThread(patience=1.0, clock=lambda: now), asyncio.get_running_loop()
@@ -145,12 +145,12 @@ async def test_a_long_queue_is_no_long_statement() -> None:
 
 
 async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
-    """On a busy machine it may take a while until a thread runs; what it ran last is not to blame.
+    """On a busy machine, a thread may start late; the text that it ran last is not to blame.
 
     Its thread    | Loop
     first         |
     (sleeps)      | second, third are queued
-                  | looks after 2 s
+                  | checks after 2 s
     second, third |
     """
     now = 0.0
@@ -174,7 +174,7 @@ async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
 async def test_a_cancelled_statement_in_the_queue_never_runs(
     workers: list[ConnectionThread],
 ) -> None:
-    """Clean cancellation."""
+    """Clean cancellation: the statement leaves the queue."""
     gate, ran = Gate(), threading.Event()
     first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))
     await gate.reached.wait()
@@ -190,7 +190,7 @@ async def test_a_cancelled_statement_in_the_queue_never_runs(
 
 
 async def test_giving_up_waits_for_the_shared_thread(shared: SharedThread) -> None:
-    """A connection is never closed while a thread works with it: it is interrupted first."""
+    """A connection is never closed while a thread uses it; the thread is interrupted first."""
     worker = await open_worker(shared)
     closed = threading.Event()
     started = threading.Event()
@@ -210,7 +210,7 @@ async def test_giving_up_waits_for_the_shared_thread(shared: SharedThread) -> No
 
 
 async def test_a_busy_thread_ends_when_it_comes_to_rest() -> None:
-    """Also one that was left behind with a long statement; and new ones begin at the next use."""
+    """This includes one left behind with a long statement; new ones start at the next use."""
     before = shared_threads()
     shared = SharedThread(patience=0.01)
     first, second = await open_worker(shared), await open_worker(shared)
@@ -231,7 +231,7 @@ async def test_a_busy_thread_ends_when_it_comes_to_rest() -> None:
 
 
 def test_a_shared_thread_goes_on_in_another_loop() -> None:
-    """The loop that watched is closed; the next one watches."""
+    """The loop that watched it is closed, and the next one watches it."""
     shared = SharedThread(patience=0.01)
 
     async def hold_up() -> None:
@@ -252,7 +252,7 @@ def test_a_shared_thread_goes_on_in_another_loop() -> None:
 
 
 async def test_the_threads_end_with_the_object() -> None:
-    """An engine that nobody disposes of leaves no thread behind."""
+    """An engine that is never disposed of leaves no thread behind."""
     before = shared_threads()
     shared = SharedThread()
     worker = await open_worker(shared)
@@ -275,7 +275,7 @@ async def test_texts_are_forgotten_in_the_end(shared: SharedThread) -> None:
 
 
 async def test_statistics(shared: SharedThread, workers: list[ConnectionThread]) -> None:
-    """What runs, what waits, what rests, and what is known to be slow: a frozen value."""
+    """They are a frozen value: running, waiting and idle threads, and texts known to be slow."""
     assert shared.statistics() == SharedThreadStatistics(False, 0, 0, 0)
     gate = Gate()
     first, second = workers[0].run(gate, text="1"), workers[1].run(thread_of, text="2")
@@ -314,7 +314,7 @@ async def test_a_single_connection_does_without(path: Path) -> None:
 async def test_where_no_thread_can_be_started(
     workers: list[ConnectionThread], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statements run in the threads that there are, and none is left over."""
+    """Statements run in the existing threads, and none is left over."""
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -329,7 +329,7 @@ async def test_where_no_thread_can_be_started(
 async def test_a_statement_that_cannot_be_sent(
     workers: list[ConnectionThread], shared: SharedThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing waits for it, and it does not run later."""
+    """No task waits for it, and it does not run later."""
     [worker, *_], ran = workers, list[str]()
 
     def interrupted(*_: object) -> bool:

@@ -1,4 +1,4 @@
-"""One connection, which two tasks use at once: one thread at a time."""
+"""One connection that two tasks use at the same time: one thread at a time."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.needs_thread
 def test_a_stream_and_a_statement_do_not_stop_eachother(path: Path) -> None:
     """The statement calls a function in Python, for which it needs the interpreter lock.
 
-    ``sqlite3`` waits for SQLite's mutex, which the statement has, while it holds that lock.
+    While it holds that lock, ``sqlite3`` waits for SQLite's mutex, which the statement holds.
     """
     with Child(streams_beside_a_statement, path) as child:
         assert child.hear() == [3, 1]
 
 
 async def test_what_waits_for_a_job_is_cancelled_at_once() -> None:
-    """And the connection is not at rest before that job is over."""
+    """The connection is not at rest before the running job is over."""
     shared = SharedThread()
     worker, other = await open_worker(shared), await open_worker(shared)
     gate = Gate()
@@ -59,7 +59,7 @@ async def test_what_waits_for_a_job_is_cancelled_at_once() -> None:
 
 
 async def test_what_could_not_be_queued_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next still waits for the job that runs in the other thread."""
+    """The next job still waits for the one that runs in the other thread."""
     shared = SharedThread()
     worker, other = await open_worker(shared), await open_worker(shared)
     gate = Gate()
@@ -85,7 +85,7 @@ async def test_what_could_not_be_queued_leaves_no_trace(monkeypatch: pytest.Monk
 
 
 async def test_a_job_that_is_stopped_is_the_one_that_runs() -> None:
-    """Not one that waits for it."""
+    """It is not one that waits for the running one."""
     shared = SharedThread()
     worker, other = await open_worker(shared), await open_worker(shared)
     gate = Gate()
@@ -105,7 +105,7 @@ async def test_a_job_that_is_stopped_is_the_one_that_runs() -> None:
 
 
 async def test_it_is_given_up_while_a_cancelled_job_waits() -> None:
-    """That job is over, too."""
+    """The cancelled job is over, too."""
     shared = SharedThread()
     worker, other = await open_worker(shared), await open_worker(shared)
     gate = Gate()
@@ -128,7 +128,7 @@ async def test_it_is_given_up_while_a_cancelled_job_waits() -> None:
 async def test_what_the_application_has_sent_does_not_run_beside_a_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not even when the connection is given up: that stops the job first."""
+    """This includes giving up the connection, which stops the job first."""
     shared = SharedThread()
     worker, other = await open_worker(shared), await open_worker(shared)
     gate = Gate()
@@ -156,7 +156,7 @@ async def test_what_the_application_has_sent_does_not_run_beside_a_job(
 
 
 async def test_closing_ends_both(path: Path) -> None:
-    """The one that runs, in whichever thread, and the one that waits for it."""
+    """Both the running one, in whichever thread, and the one that waits for it end."""
     db = SQLiteDatabase(path, readers=2)
     await db.open()
     async with db.reader_engine.connect(), db.reader_engine.connect() as connection:

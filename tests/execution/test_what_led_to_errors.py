@@ -20,7 +20,7 @@ def translate(connection: Connection) -> None:
 
 
 async def test_the_error_of_the_driver(make_engine: MakeEngine) -> None:
-    """What the caller handles does not take its place, where it was awaited, either."""
+    """An error that the caller handles where it awaits does not replace it, either."""
     async with make_engine(SQLitePool).connect() as connection:
         with pytest.raises(LookupError, match="translated") as caught:
             try:

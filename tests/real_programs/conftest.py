@@ -1,4 +1,4 @@
-"""The doors as fixtures, and an end for programs that hang."""
+"""The doors as fixtures, and a limit for programs that hang."""
 
 from __future__ import annotations
 

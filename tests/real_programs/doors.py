@@ -124,7 +124,7 @@ class Door:
     ) -> Application:
         """Create the engines and connect.
 
-        :param listen: called with each engine before it connects, to set up listeners
+        :param listen: called with each engine before it connects, to register listeners
         :param listen_to_writer: the same for the engine that writes
         :param on_connect: this package's option; on stock, a listener does the same
         :param own: additional options that only this package has

@@ -1,4 +1,4 @@
-"""Listeners ask what they were given: it is of SQLAlchemy's and aiosqlite's classes."""
+"""Listeners check the type of their arguments: SQLAlchemy's and aiosqlite's classes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _by_module(connection: Any) -> None:
 
 def _by_what_is_printed(connection: Any) -> None:
     if "aiosqlite" in str(type(connection)):
-        connection._connection._connection.execute(ON)  # of sqlite3, in whichever thread
+        connection._connection._connection.execute(ON)  # of sqlite3, in any thread
 
 
 def _by_name(connection: Any) -> None:
@@ -73,7 +73,7 @@ each = pytest.mark.parametrize("function", LISTENERS)
 
 @pytest.fixture(params=[Engine, Pool])
 def listen(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], None]], None]]:
-    """A listener for all engines or all pools of the process, taken away afterwards."""
+    """Add a listener to all engines or all pools of the process, and remove it afterwards."""
     kept: list[Any] = []
 
     def listen(function: Callable[[Any], None]) -> None:
@@ -90,7 +90,7 @@ def listen(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any],
 
 @each
 async def test_foreign_keys_are_on(door: Door, listen: Any, function: Any) -> None:
-    """A listener that looks before it sets the PRAGMA does set it."""
+    """A listener that checks the type before it sets the PRAGMA does set it."""
     listen(function)
     app = await door.open(
         own={} if door.kind == "swap-in" else {"pragmas": {"foreign_keys": False}}
@@ -101,7 +101,7 @@ async def test_foreign_keys_are_on(door: Door, listen: Any, function: Any) -> No
 
 
 async def test_the_raw_connection(door: Door) -> None:
-    """What get_raw_connection() leads to is of the same classes."""
+    """The objects reached through get_raw_connection() have the same classes."""
     app = await door.open()
     for engine in app.engines:
         async with engine.connect() as connection:
@@ -111,7 +111,7 @@ async def test_the_raw_connection(door: Door) -> None:
 
 
 async def test_the_cursor_in_events(door: Door) -> None:
-    """before_cursor_execute gives a cursor of the adapter's connection."""
+    """before_cursor_execute receives a cursor of the adapter's connection."""
     app = await door.open()
     seen: list[Any] = []
 

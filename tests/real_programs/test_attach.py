@@ -26,7 +26,7 @@ item = Table(
 
 @pytest.fixture
 def other(path: Path) -> Path:
-    """Another database, in WAL mode."""
+    """Create another database in WAL mode."""
     other = path.with_name("other.db")
     with outside(other) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -86,7 +86,7 @@ async def test_a_schema_by_translation(door: Door, other: Path, how: str) -> Non
 
 @ways
 async def test_one_transaction_over_both(door: Door, other: Path, how: str) -> None:
-    """Rollback undoes what was written in both files."""
+    """A rollback undoes the changes in both files."""
     app = await open_with(door, how, other)
     await app.write("CREATE TABLE t (x)")
     for end, count in (("rollback", 0), ("commit", 1)):
@@ -103,7 +103,7 @@ async def test_one_transaction_over_both(door: Door, other: Path, how: str) -> N
     "reading", [way for way in READERS if way[1] != "auto"], indirect=True, ids="-".join
 )
 async def test_a_reader_does_not_write_to_it(reading: Door, other: Path, how: str) -> None:
-    """What a reader executes changes no file, the attached one included."""
+    """Statements of a reader change no file, including the attached one."""
     app = await open_with(reading, how, other)
     for statement in (
         "INSERT INTO tenant.item (name) VALUES ('a')",
@@ -126,7 +126,7 @@ async def test_a_reader_does_not_write_to_it(reading: Door, other: Path, how: st
     ids="-".join,
 )
 async def test_in_a_session(changing: Door, other: Path) -> None:
-    """ATTACH, work in one transaction, DETACH; again by the next one, on one engine."""
+    """ATTACH, work in one transaction, and DETACH work, and again in the next session."""
     app = await changing.open()
     for count in range(2):
         async with app.enter() as connection:
@@ -143,7 +143,7 @@ async def test_in_a_session(changing: Door, other: Path) -> None:
     "reading", [way for way in READERS if way[1] != "auto"], indirect=True, ids="-".join
 )
 async def test_a_reader_that_attaches_in_a_session(reading: Door, other: Path) -> None:
-    """It reads there, or the refusal names the option that attaches for it."""
+    """It can read there, or the refusal names the option that attaches the file."""
     app = await reading.open()
     try:
         async with app.enter() as connection:
@@ -156,7 +156,7 @@ async def test_a_reader_that_attaches_in_a_session(reading: Door, other: Path) -
 
 @ways
 async def test_a_database_in_memory(door: Door, path: Path, how: str) -> None:
-    """A private one of the connection, as scratch space that takes no lock."""
+    """A private one of the connection serves as scratch space, without a lock."""
     app = await open_with(door, how, Path(":memory:"))
     async with app.writer.connect() as connection:
         await connection.execute(text("CREATE TABLE tenant.scratch (x)"))
@@ -184,7 +184,7 @@ async def test_read_only(door: Door, other: Path) -> None:
 
 @pytest.mark.parametrize("door", [ENGINES], indirect=True)
 async def test_a_listener_of_a_reader_that_would_write(door: Door, other: Path) -> None:
-    """A listener that writes to a file on a reader, too, is refused, and the error says so."""
+    """A listener that also writes to a file on a reader is refused, and the error says so."""
     insert = executing(attach(other), "INSERT INTO tenant.item (name) VALUES ('a')", commits=True)
     with pytest.raises(DBAPIError) as caught:
         app = await door.open(listen=insert)

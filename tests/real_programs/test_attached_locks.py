@@ -18,7 +18,7 @@ without_stock = pytest.mark.parametrize("door", OURS, indirect=True)
 
 
 async def both(door: Door) -> tuple[Application, Application]:
-    """An engine on main.db that attaches other.db, and one on other.db."""
+    """Return an engine on main.db that attaches other.db, and one on other.db."""
     other = door.path.with_name("other.db")
     writes_other = await door.open(path=other)
     await writes_other.write("CREATE TABLE o (x)")
@@ -28,7 +28,7 @@ async def both(door: Door) -> tuple[Application, Application]:
 
 
 async def test_beside_a_writer_of_the_attached_file(door: Door) -> None:
-    """The main file is written while another engine has the attached file's turn."""
+    """The main file is written while another engine holds the attached file's turn."""
     app, other = await both(door)
     async with other.writer.connect() as busy:
         await busy.execute(text("INSERT INTO o VALUES (1)"))
@@ -38,7 +38,7 @@ async def test_beside_a_writer_of_the_attached_file(door: Door) -> None:
 
 
 async def test_beside_another_program_on_the_attached_file(door: Door) -> None:
-    """The same where another program has its lock."""
+    """The same applies while another program holds its lock."""
     app, other = await both(door)
     with outside(other.path) as program:
         program.execute("BEGIN IMMEDIATE")
@@ -58,7 +58,7 @@ async def test_what_is_only_read_is_not_locked(door: Door) -> None:
 
 @without_stock
 async def test_the_turn_of_the_attached_file(door: Door) -> None:
-    """Who writes to the attached file waits for its turn, and is done then."""
+    """A task that writes to the attached file waits for its turn, and then succeeds."""
     app, other = await both(door)
     async with other.writer.connect() as busy:
         await busy.execute(text("INSERT INTO o VALUES (1)"))
@@ -72,7 +72,7 @@ async def test_the_turn_of_the_attached_file(door: Door) -> None:
 
 @without_stock
 async def test_many_writers_of_both(door: Door) -> None:
-    """Writers of the one, of the other and of both, one after the other: all are done."""
+    """Writers of one, the other and both run one after the other, and all succeed."""
     app, other = await both(door)
 
     async def work(number: int) -> None:
@@ -88,7 +88,7 @@ async def test_many_writers_of_both(door: Door) -> None:
 
 @without_stock
 async def test_two_files_that_attach_each_other(door: Door) -> None:
-    """Each writes to the other's file, one after the other."""
+    """Each engine writes to the other's file, one after the other."""
     main, other = door.path, door.path.with_name("other.db")
     with outside(main) as one, outside(other) as two:
         for connection in (one, two):
@@ -108,7 +108,7 @@ async def test_two_files_that_attach_each_other(door: Door) -> None:
 
 @pytest.mark.parametrize("where", ["listener", "session"])
 async def test_the_own_file_under_a_second_name(door: Door, where: str) -> None:
-    """It is no outsider: written by either name, or refused at once as SQLite does."""
+    """It is no outsider: it is written by either name, or refused at once, as by SQLite."""
     attach = f"ATTACH '{door.path}' AS again"
     listen = executing(attach) if where == "listener" else None
     app = await door.open(listen=listen)
@@ -132,7 +132,7 @@ async def test_the_own_file_under_a_second_name(door: Door, where: str) -> None:
 
 
 async def test_the_own_file_by_both_names_in_one_transaction(door: Door) -> None:
-    """SQLite cannot lock a file against itself: it says so at once, and nobody waits."""
+    """SQLite cannot lock a file against itself: the error is raised at once, without a wait."""
     app = await door.open()
 
     async def write() -> None:
@@ -143,7 +143,7 @@ async def test_the_own_file_by_both_names_in_one_transaction(door: Door) -> None
 
     await app.write("CREATE TABLE a (x)")
     if door.stock:
-        return  # it waits for itself, for as long as its busy time-out
+        return  # it waits for itself until its busy timeout has expired
     with pytest.raises(DBAPIError, match=r"locked|again"):
         await at_once(write())
     await at_once(app.write("INSERT INTO a VALUES (3)"))
@@ -151,7 +151,7 @@ async def test_the_own_file_by_both_names_in_one_transaction(door: Door) -> None
 
 @pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
 async def test_a_link_to_the_own_file(door: Door, path: Path) -> None:
-    """A symbolic link is the same file."""
+    """A symbolic link denotes the same file."""
     link = path.with_name("link.db")
     app = await door.open()
     await app.write("CREATE TABLE a (x)")

@@ -1,4 +1,4 @@
-"""Sessions that outlive their block or their task: said at once, and the turn passes on."""
+"""Sessions that outlive their block or their task: reported at once, and the turn passes on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Web:
             tasks.add_task(self.audit, session)
             return "ok"
 
-        # By hand: as strings, FastAPI would look for them in this module.
+        # Set directly: as strings, FastAPI would resolve them in this module.
         note.__annotations__.update(session=writer, tasks=BackgroundTasks)
         web.post("/note")(note)
         self.transport = httpx.ASGITransport(app=web)
@@ -75,7 +75,7 @@ class Web:
 
 @pytest.mark.parametrize("door", [STOCK, SWAP_IN], indirect=True)
 async def test_a_dependency_of_the_applications_own(door: Door) -> None:
-    """Where the session's block ends after the background tasks, both rows are there."""
+    """If the session's block ends after the background tasks, both rows are present."""
     app = await opened(door)
 
     async def session() -> Any:
@@ -92,7 +92,7 @@ async def test_a_dependency_of_the_applications_own(door: Door) -> None:
 @facade
 @pytest.mark.parametrize("commits", [False, True])
 async def test_a_session_that_has_ended(door: Door, commits: bool) -> None:
-    """write_session()'s has ended with the endpoint: its use says so, and the next is served."""
+    """write_session()'s ends with the endpoint: later use is an error, and the next is served."""
     app = await opened(door)
     web = Web(app, write_session(app.db))
     web.commits = commits
@@ -106,7 +106,7 @@ async def test_a_session_that_has_ended(door: Door, commits: bool) -> None:
 @facade
 @pytest.mark.parametrize("how", ["read", "write"])
 async def test_the_sessions_of_the_facade_end_with_their_block(door: Door, how: str) -> None:
-    """Whatever is tried afterwards says that it has ended, and takes nothing."""
+    """Any later use raises an error that says so, and acquires nothing."""
     app = await opened(door)
     async with getattr(app.db, how)() as session:
         await session.execute(text("SELECT 1"))
@@ -128,7 +128,7 @@ async def test_the_sessions_of_the_facade_end_with_their_block(door: Door, how: 
 
 @facade
 async def test_an_ended_reader_of_a_web_application(door: Door) -> None:
-    """read_session()'s as well."""
+    """The same applies to read_session()."""
     app = await opened(door)
     web = Web(app, read_session(app.db))
     seen: list[BaseException] = []
@@ -148,7 +148,7 @@ async def test_an_ended_reader_of_a_web_application(door: Door) -> None:
 
 
 async def test_a_session_goes_on_in_another_task(door: Door) -> None:
-    """As fixtures do, whose first and second half may be two tasks."""
+    """Fixtures are an example, whose first and second half may be two tasks."""
     app = await opened(door)
     session = app.session()
 
@@ -170,7 +170,7 @@ async def test_a_session_goes_on_in_another_task(door: Door) -> None:
 @pytest.mark.filterwarnings("ignore:The garbage collector", "ignore:Exception ignored")
 @pytest.mark.parametrize("door", OURS, indirect=True)
 async def test_the_turn_does_not_stay_with_a_task_that_has_ended(door: Door) -> None:
-    """A fire-and-forget task that wrote and forgot to commit keeps nobody from writing."""
+    """A background task that wrote and did not commit keeps no other task from writing."""
     app = await opened(door)
 
     async def forgets() -> None:

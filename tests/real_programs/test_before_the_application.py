@@ -23,7 +23,7 @@ async def opened(door: Door, listen: Any, options: dict[str, Any]) -> Any:
 
 @before
 async def test_vacuum_is_possible(door: Door, listen: Any, options: dict[str, Any]) -> None:
-    """VACUUM fails inside a transaction, so there is none."""
+    """VACUUM fails inside a transaction, so there must be none."""
     app = await opened(door, listen, options)
     async with app.writer.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -32,7 +32,7 @@ async def test_vacuum_is_possible(door: Door, listen: Any, options: dict[str, An
 
 @before
 async def test_autocommit_commits(door: Door, listen: Any, options: dict[str, Any]) -> None:
-    """What is written with AUTOCOMMIT stays without a commit, by option of the connection."""
+    """Writes with AUTOCOMMIT are kept without a commit, by option of the connection."""
     app = await opened(door, listen, options)
     async with app.writer.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -44,7 +44,7 @@ async def test_autocommit_commits(door: Door, listen: Any, options: dict[str, An
 async def test_an_autocommit_engine_commits(
     door: Door, listen: Any, options: dict[str, Any]
 ) -> None:
-    """The same by an option of the engine."""
+    """The same applies to an option of the engine."""
     app = await opened(door, listen, options)
     engine = app.writer.execution_options(isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
@@ -56,7 +56,7 @@ async def test_an_autocommit_engine_commits(
 async def test_foreign_keys_can_be_switched(
     door: Door, listen: Any, options: dict[str, Any]
 ) -> None:
-    """The PRAGMA does nothing inside a transaction, so as first statement it is outside one."""
+    """The PRAGMA has no effect inside a transaction, so as first statement it is outside one."""
     app = await opened(door, listen, options)
     for value in (1, 0):
         async with app.writer.connect() as connection:
@@ -67,7 +67,7 @@ async def test_foreign_keys_can_be_switched(
 
 @before
 async def test_no_lock_is_held(door: Door, listen: Any, options: dict[str, Any]) -> None:
-    """A connection that has executed nothing keeps nobody from writing."""
+    """A connection that has executed nothing blocks no writer."""
     app = await opened(door, listen, options)
     async with app.writer.connect():
         assert not is_locked(app.path)
@@ -76,7 +76,7 @@ async def test_no_lock_is_held(door: Door, listen: Any, options: dict[str, Any])
 
 @before
 async def test_the_application_works(door: Door, listen: Any, options: dict[str, Any]) -> None:
-    """It writes and reads as without listeners, again and again."""
+    """It writes and reads as without listeners, repeatedly."""
     app = await opened(door, listen, options)
     for number in range(3):
         async with app.transaction() as session:
@@ -101,7 +101,7 @@ async def test_the_turn_follows_the_application(
 
 @pytest.mark.parametrize("on", ["connect", "first_connect", "checkout"])
 async def test_what_a_listener_has_committed_stays(door: Door, on: str) -> None:
-    """A listener that notes each connection in a table finds its row."""
+    """A listener that records each connection in a table finds its row."""
     app = await door.open()
     await app.write("CREATE TABLE seen (x)")
     listening = await door.open(
@@ -115,7 +115,7 @@ async def test_what_a_listener_has_committed_stays(door: Door, on: str) -> None:
 
 
 async def test_a_table_that_a_listener_makes_is_there(door: Door) -> None:
-    """CREATE TABLE IF NOT EXISTS in a connect listener of the engine that writes."""
+    """The listener runs CREATE TABLE IF NOT EXISTS on connect, on the engine that writes."""
     create = executing("CREATE TABLE IF NOT EXISTS made (x)", commits=True)
     app = await door.open(listen_to_writer=create)
     async with app.transaction() as session:
@@ -126,7 +126,7 @@ async def test_a_table_that_a_listener_makes_is_there(door: Door) -> None:
 @pytest.mark.parametrize("on", ["connect", "checkout"])
 @without_stock
 async def test_a_write_that_is_not_committed_leaves_no_transaction(door: Door, on: str) -> None:
-    """A listener that forgets to commit takes neither the turn nor the lock along."""
+    """A listener that does not commit leaves neither the turn nor the lock acquired."""
     app = await door.open()
     await app.write("CREATE TABLE seen (x)")
     listening = await door.open(listen_to_writer=executing("INSERT INTO seen VALUES (1)", on=on))
@@ -135,7 +135,7 @@ async def test_a_write_that_is_not_committed_leaves_no_transaction(door: Door, o
 
 
 async def test_a_listener_may_begin_in_engine_connect(door: Door) -> None:
-    """A question to the schema in engine_connect, rolled back, precedes begin()."""
+    """A schema query in engine_connect, rolled back, may precede begin()."""
     listen = executing_in_engine_connect("SELECT count(*) FROM sqlite_master")
     app = await door.open(listen=listen)
     async with app.writer.begin() as connection:

@@ -30,7 +30,7 @@ class Log(Base):
 
 
 class Two:
-    """An application with a database of its own for the log; each has all tables."""
+    """An application with a separate database for the log; each has all tables."""
 
     def __init__(self, app: Application, logs: Application) -> None:
         self.app, self.logs = app, logs
@@ -46,7 +46,7 @@ class Two:
         return async_sessionmaker(app.writer, expire_on_commit=False, **options)
 
     def count(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows of item and log, in the main database and in the other."""
+        """Count the rows of item and log, in the main database and in the other."""
         return _count(self.app.path), _count(self.logs.path)
 
 
@@ -59,7 +59,7 @@ def _count(path: Path) -> tuple[int, int]:
 
 @pytest.fixture
 async def two(door: Door) -> Two:
-    """Both databases, with all tables in both."""
+    """Return both databases, with all tables in both."""
     app, logs = await door.open(), await door.open(path=door.path.with_name("log.db"))
     for engine in (app.writer, logs.writer):
         async with engine.begin() as connection:
@@ -76,7 +76,7 @@ async def test_binds_by_class(two: Two) -> None:
 
 
 async def test_binds_by_table_and_base(two: Two) -> None:
-    """By table, too, and by the base of all."""
+    """Binds by table and by the common base class work, too."""
     binds = {Log.__table__: two.log_engine}
     async with two.maker(binds=binds)() as session, session.begin():
         await session.execute(insert(Log).values(id=1))
@@ -88,7 +88,7 @@ async def test_binds_by_table_and_base(two: Two) -> None:
 
 
 async def test_binds_are_read_from(two: Two) -> None:
-    """What is read comes from where it is bound to, before and after a write."""
+    """Reads go to the bound database, before and after a write."""
     await two.logs.write("INSERT INTO log VALUES (7)")
     async with two.maker(binds={Log: two.log_engine})() as session, session.begin():
         assert (await session.scalars(select(Log.id))).all() == [7]
@@ -100,7 +100,7 @@ async def test_binds_are_read_from(two: Two) -> None:
 
 
 async def test_binds_given_to_one_session(two: Two) -> None:
-    """Session(binds=…) as well as the maker's."""
+    """Session(binds=…) works like the maker's option."""
     async with two.maker()(binds={Log: two.log_engine}) as session, session.begin():
         session.add(Item())
         session.add(Log())
@@ -108,7 +108,7 @@ async def test_binds_given_to_one_session(two: Two) -> None:
 
 
 async def test_bind_mapper_and_bind_table(two: Two) -> None:
-    """The synchronous session's own methods."""
+    """The synchronous session's own methods work."""
     async with two.maker()() as session, session.begin():
         session.sync_session.bind_mapper(Log, two.log_engine.sync_engine)
         session.add(Item())
@@ -121,7 +121,7 @@ async def test_bind_mapper_and_bind_table(two: Two) -> None:
 
 
 async def test_a_session_on_a_connection(two: Two) -> None:
-    """Tests bind a session to a connection and roll back: nothing goes elsewhere."""
+    """Test suites bind a session to a connection and roll back: no row is written elsewhere."""
     async with two.log_engine.connect() as connection:
         outer = await connection.begin()
         options: dict[str, Any] = {"join_transaction_mode": "create_savepoint"}
@@ -135,7 +135,7 @@ async def test_a_session_on_a_connection(two: Two) -> None:
 
 
 async def test_a_session_on_another_engine(two: Two) -> None:
-    """Session(bind=engine) goes there, reads and writes."""
+    """Session(bind=engine) reads and writes there."""
     async with two.maker()(bind=two.log_engine) as session, session.begin():
         session.add(Item())
         await session.flush()
@@ -144,7 +144,7 @@ async def test_a_session_on_another_engine(two: Two) -> None:
 
 
 async def test_bind_arguments_of_one_statement(two: Two) -> None:
-    """execute(…, bind_arguments={"bind": engine}) goes there."""
+    """execute(…, bind_arguments={"bind": engine}) is executed there."""
     to_logs = {"bind": two.log_engine.sync_engine}
     async with two.maker()() as session, session.begin():
         await session.execute(text("INSERT INTO log VALUES (5)"), bind_arguments=to_logs)
@@ -155,7 +155,7 @@ async def test_bind_arguments_of_one_statement(two: Two) -> None:
 
 
 async def test_rollback_undoes_both(two: Two) -> None:
-    """A transaction over two databases that is rolled back leaves nothing in either."""
+    """Rolling back a transaction over two databases leaves nothing in either."""
     async with two.maker(binds={Log: two.log_engine})() as session:
         session.add(Item())
         session.add(Log())
@@ -165,7 +165,7 @@ async def test_rollback_undoes_both(two: Two) -> None:
 
 
 async def test_the_roles_are_honoured_beside_binds(two: Two) -> None:
-    """role="writer" is about what is not bound elsewhere."""
+    """role="writer" applies to everything that is not bound elsewhere."""
     if two.app.kind not in {ENGINES, FACADE}:
         return
     maker = two.maker(binds={Log: two.log_engine})

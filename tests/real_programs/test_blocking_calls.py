@@ -73,7 +73,7 @@ def test_facade(tmp_path):
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_what_a_detector_finds(allowed: bool, tmp_path: Path) -> None:
-    """With the fixture, what the application itself does; without, ours as well."""
+    """With the fixture, it finds the application's own calls; without it, ours as well."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     fixture = next(block for block in blocks if "BlockBuster" in block)
     assert 'OWN = {"app", "tests", "conftest"}' in fixture

@@ -1,4 +1,4 @@
-"""PRAGMA busy_timeout of an application: it reads back, and the event loop waits for no lock."""
+"""An application's PRAGMA busy_timeout reads back, and the event loop waits for no lock."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TRIES = 10
 
 
 async def tried_again(work: Awaitable[Any], lock: sqlite3.Connection) -> bool:
-    """Return whether ``work`` asks for the lock again and again; then end the lock."""
+    """Return whether ``work`` requests the lock repeatedly; then release the lock."""
     task = asyncio.ensure_future(work)
     with pauses() as found:
         await until(lambda: found.count >= TRIES or task.done())
@@ -56,7 +56,7 @@ async def tried_again(work: Awaitable[Any], lock: sqlite3.Connection) -> bool:
 async def waits_in_a_thread(
     app: Application, work: Awaitable[Any], lock: sqlite3.Connection
 ) -> bool:
-    """Return whether the loop goes on while SQLite waits for the lock; then end the lock."""
+    """Return whether the loop runs while SQLite waits for the lock; then release the lock."""
     sent = asyncio.Event()
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -78,7 +78,7 @@ async def _ended(task: asyncio.Future[Any], lock: sqlite3.Connection) -> bool:
 
 
 async def waits(app: Application, work: Awaitable[Any], lock: sqlite3.Connection) -> bool:
-    """Return whether the loop goes on while ``work`` waits for the lock; then end the lock."""
+    """Return whether the loop runs while ``work`` waits for the lock; then release the lock."""
     if app.kind == STOCK:
         return await waits_in_a_thread(app, work, lock)
     return await tried_again(work, lock)
@@ -86,7 +86,7 @@ async def waits(app: Application, work: Awaitable[Any], lock: sqlite3.Connection
 
 @ways
 async def test_it_reads_back(door: Door, listen: Listen) -> None:
-    """The application finds what it has set."""
+    """The application reads the value that it has set."""
     app = await door.open(listen=listen)
     async with app.writer.connect() as connection:
         for ask in ("PRAGMA busy_timeout", "pragma main.busy_timeout"):
@@ -107,7 +107,7 @@ async def test_the_loop_goes_on_while_another_program_writes(door: Door, listen:
 
 
 async def test_it_is_set_in_a_session(door: Door) -> None:
-    """The same where it is set in the middle of the work."""
+    """The same applies if it is set in the middle of the work."""
     app = await door.open(own={"write_timeout": 2.0})
     await app.write("CREATE TABLE t (x)")
     for _ in range(20):
@@ -128,7 +128,7 @@ async def test_it_is_set_in_a_session(door: Door) -> None:
 
 
 async def test_it_is_set_on_the_raw_connection(door: Door) -> None:
-    """The same by SQLAlchemy's way to the driver."""
+    """The same applies through SQLAlchemy's access to the driver."""
     app = await door.open(own={"write_timeout": 2.0})
     await app.write("CREATE TABLE t (x)")
     for _ in range(20):
@@ -149,7 +149,7 @@ async def test_it_is_set_on_the_raw_connection(door: Door) -> None:
 
 @pytest.mark.parametrize("door", OURS, indirect=True)
 async def test_a_reader_without_wal(door: Door) -> None:
-    """A rollback journal locks readers out while it is applied; the loop goes on."""
+    """A rollback journal locks readers out while it is applied, and the loop runs meanwhile."""
     app = await door.open(
         listen=executing(SPELLINGS[0]),
         own={"read_timeout": 2.0, "pragmas": {"journal_mode": "TRUNCATE"}},

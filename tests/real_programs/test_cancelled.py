@@ -21,19 +21,19 @@ STEPS = [*range(1, 9), 12, 20]
 
 @pytest.fixture(autouse=True)
 def what_stock_leaves(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Free what a cancelled stock engine leaves, whose warnings would be the next test's."""
+    """Free the remains of a cancelled stock engine, whose warnings would occur in the next test."""
     yield
     if request.node.callspec.params["door"] == STOCK:
         gc.collect()  # aiosqlite ends the threads of connections that are garbage
         for thread in threading.enumerate():
             if "_connection_worker_thread" in thread.name:
                 thread.join(1)
-        gc.collect()  # what these have opened
+        gc.collect()  # what these threads have opened
 
 
 @asynccontextmanager
 async def fresh(door: Door) -> AsyncIterator[Application]:
-    """An application that has not connected yet."""
+    """Return an application that has not connected yet."""
     app = door.make()
     try:
         yield app
@@ -48,12 +48,12 @@ def prepare(door: Door) -> None:
 
 
 async def cancel_after(work: Coroutine[Any, Any, Any], steps: int, pause: float) -> bool:
-    """Cancel after so many steps of the loop and a computation; whether it was too late."""
+    """Cancel after this many steps of the loop and a computation; return if it was too late."""
     task = asyncio.ensure_future(work)
     for _ in range(steps):
         await asyncio.sleep(0)
-    # The application computes, while threads may finish what they were asked. Nothing is
-    # expected of the moment: what holds has to hold at each.
+    # The application computes, while threads may finish their jobs. Nothing is
+    # expected of the moment: the promise must hold at each.
     time.sleep(pause)
     if not task.cancel():
         await task
@@ -92,9 +92,9 @@ PROGRAMS = [write, read, in_a_session]
 async def test_at_the_first_connection(
     door: Door, program: Callable[[Application], Coroutine[Any, Any, None]], pause: float
 ) -> None:
-    """Cancelled while the first connection is opened: no row is written.
+    """If cancelled while the first connection is opened, no row is written.
 
-    A cancellation after that may come together with the COMMIT.
+    A later cancellation may coincide with the COMMIT.
     """
     prepare(door)
     for steps in STEPS:
@@ -110,7 +110,7 @@ async def test_at_the_first_connection(
             if not late and not any(sql.startswith("INSERT") for sql in sent):
                 with outside(door.path) as plain:
                     assert plain.execute("SELECT count(*) FROM t").fetchone() == (0,)
-        # A thread may still roll back what was cancelled.
+        # A thread may still be rolling back the cancelled work.
         with closing(sqlite3.connect(door.path, timeout=10, isolation_level=None)) as plain:
             plain.execute("DELETE FROM t")
 
@@ -120,7 +120,7 @@ async def test_at_the_first_connection(
 async def test_on_a_connection_that_is_open(
     door: Door, program: Callable[[Application], Coroutine[Any, Any, None]], pause: float
 ) -> None:
-    """Cancelled anywhere in its work, it is cancelled, and the next works."""
+    """A task that is cancelled anywhere in its work ends so, and the next one works."""
     prepare(door)
     app = await door.open()
     await program(app)
@@ -130,7 +130,7 @@ async def test_on_a_connection_that_is_open(
 
 
 async def test_a_time_out_of_the_applications(door: Door) -> None:
-    """wait_for() around a long statement ends in TimeoutError, and the connection goes on."""
+    """wait_for() around a long statement raises TimeoutError, and the connection stays usable."""
     app = await door.open()
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000000) "
     with pytest.raises(asyncio.TimeoutError):

@@ -1,4 +1,4 @@
-"""Commit in the middle of a block, and go on: refresh, the next chunk, the next attempt."""
+"""Commit in the middle of a block, and continue: refresh, the next chunk, the next attempt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def opened(door: Door) -> Application:
 
 
 def block(app: Application) -> AbstractAsyncContextManager[AsyncSession]:
-    """What a dependency of a web application gives the endpoint."""
+    """The session that a web application's dependency passes to the endpoint."""
     return app.session() if app.database is None else app.db.write()
 
 
@@ -54,7 +54,7 @@ async def test_commit_and_refresh(door: Door) -> None:
 
 
 async def test_others_write_between_chunks(door: Door) -> None:
-    """Each commit gives the lock and the turn back; the next chunk takes them again."""
+    """Each commit releases the lock and the turn; the next chunk acquires them again."""
     app = await opened(door)
     async with block(app) as session:
         for chunk in ("a", "b"):
@@ -66,7 +66,7 @@ async def test_others_write_between_chunks(door: Door) -> None:
 
 
 async def test_a_transaction_by_begin_within_the_block(door: Door) -> None:
-    """Before the first statement, as in any session."""
+    """It may begin before the first statement, as in any session."""
     app = await opened(door)
     async with block(app) as session:
         for body in ("a", "b"):
@@ -76,7 +76,7 @@ async def test_a_transaction_by_begin_within_the_block(door: Door) -> None:
 
 
 async def test_rollback_and_another_attempt(door: Door) -> None:
-    """What comes after the rollback is kept, what came before is not."""
+    """Changes after the rollback are kept, changes before it are not."""
     app = await opened(door)
     async with block(app) as session:
         session.add_all([Note(body="taken"), Note(body="taken")])
@@ -101,7 +101,7 @@ async def stored(db: SQLiteDatabase) -> list[str]:
 
 
 async def test_the_end_of_the_block_commits_what_came_last(items: SQLiteDatabase) -> None:
-    """After a commit, a rollback and a close alike."""
+    """This applies after a commit, a rollback and a close."""
     for end in ("commit", "rollback", "close"):
         async with items.write() as session:
             await getattr(session, end)()
@@ -110,7 +110,7 @@ async def test_the_end_of_the_block_commits_what_came_last(items: SQLiteDatabase
 
 
 async def test_a_block_that_raises_keeps_what_was_committed(items: SQLiteDatabase) -> None:
-    """And no more."""
+    """Nothing else is kept."""
     for error in (ZeroDivisionError(), asyncio.CancelledError()):
         with pytest.raises(type(error)):
             async with items.write() as session:
@@ -123,7 +123,7 @@ async def test_a_block_that_raises_keeps_what_was_committed(items: SQLiteDatabas
 
 
 async def test_a_failed_flush_that_was_caught_ends_without_an_error(items: SQLiteDatabase) -> None:
-    """As a block of ``session.begin()``: an endpoint answers 409, and nothing is kept."""
+    """It ends like ``session.begin()``: an endpoint answers 409, and nothing is kept."""
     async with items.write() as session:
         session.add_all([Note(body="taken"), Note(body="taken")])
         with pytest.raises(IntegrityError):

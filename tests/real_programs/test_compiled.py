@@ -1,4 +1,4 @@
-"""A program that Nuitka has compiled to C, with the package: as people ship bots and tools."""
+"""A program that Nuitka has compiled to C, with the package, as bots and tools are shipped."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_a_compiled_program(tmp_path: Path, path: Path) -> None:
-    """Each door works; messages name the program's file."""
+    """Each door works, and messages name the program's file."""
     (tmp_path / "program.py").write_text(PROGRAM)
     compiling = [sys.executable, "-m", "nuitka", "--follow-import-to=sa_sqlite_pool", "--lto=no"]
     subprocess.run(

@@ -1,7 +1,7 @@
 """coverage.py, profilers and debuggers keep a stack of the calls in a thread.
 
 A greenlet that is left in the middle of its calls puts such a stack out of step. On a stock engine
-it is right again when the greenlet has ended, so coverage.py needs no setting.
+it is correct again when the greenlet has ended, so coverage.py needs no setting.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Begin = Callable[[], AbstractAsyncContextManager[stock.AsyncSession]]
 
 
 class Tracer:
-    """What coverage.py does: a line is counted for the file of the last call that has not ended."""
+    """Acts as coverage.py: counts a line for the file of the last call that has not ended."""
 
     def __init__(self) -> None:
         self.executed: set[tuple[str, int]] = set()
@@ -81,7 +81,7 @@ def count(session: Any) -> int:
 
 
 async def use(begin: Begin) -> None:
-    """An application: each line of its functions is executed."""
+    """Run an application in which each line of its functions is executed."""
     async with begin() as session:
         await session.execute(text("CREATE TABLE t (x)"))
         await asyncio.sleep(0)
@@ -103,8 +103,8 @@ async def add(begin: Begin, number: int) -> None:
 @pytest.mark.parametrize("placement", ["auto", "thread"])
 @pytest.mark.parametrize("program", [use_stock, use_pool, use_names, use_facade])
 def test_no_line_of_the_application_is_missed(path: Path, program: Any, placement: str) -> None:
-    """Those after a statement neither, whatever has been awaited for it."""
-    end_idle(Spawned)  # those that begin while it traces are at issue
+    """This includes lines after a statement, whatever has been awaited for it."""
+    end_idle(Spawned)  # the test is about greenlets that start under the tracer
     tracer = Tracer()
     before = sys.gettrace()
     sys.settrace(tracer.call)

@@ -21,7 +21,7 @@ async def opened(door: Door) -> Application:
 
 
 async def test_children_before_their_parents(changing: Door) -> None:
-    """The PRAGMA counts for the writes that follow it, also as the first statement."""
+    """The PRAGMA applies to the writes after it, even as the first statement."""
     app = await opened(changing)
     async with app.enter() as connection:
         await connection.execute(text(DEFER))
@@ -32,7 +32,7 @@ async def test_children_before_their_parents(changing: Door) -> None:
 
 
 async def test_it_is_in_force_until_the_end(changing: Door) -> None:
-    """COMMIT checks, and the next transaction is checked at once again."""
+    """COMMIT checks them, and the next transaction's are checked immediately again."""
     app = await opened(changing)
     async with app.enter() as connection:
         await connection.execute(text(DEFER))
@@ -48,7 +48,7 @@ async def test_it_is_in_force_until_the_end(changing: Door) -> None:
 
 
 async def test_within_a_savepoint(changing: Door) -> None:
-    """The same where a savepoint was set before; stock has no transaction around that."""
+    """The same applies after a savepoint; stock has no transaction around that."""
     app = await opened(changing)
     if changing.stock:
         return
@@ -62,7 +62,7 @@ async def test_within_a_savepoint(changing: Door) -> None:
 
 
 async def test_asking_takes_no_turn(door: Door) -> None:
-    """Whether they are deferred is a question: nothing is locked by it."""
+    """Whether they are deferred is only a query, which locks nothing."""
     app = await opened(door)
     async with app.reader.connect() as connection:
         await connection.execute(text("PRAGMA defer_foreign_keys"))

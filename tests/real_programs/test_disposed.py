@@ -1,4 +1,4 @@
-"""What is left of an engine that is disposed of, and still referred to."""
+"""The remains of an engine that is disposed of and still referenced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not _DESCRIPTORS.exists(), reason="open files ar
 
 
 def open_logs(path: Path) -> list[str]:
-    """The descriptors of this process that lead to the log of a database, there or deleted."""
+    """Return this process's descriptors of a database's log, existing or deleted."""
     return _open_files(f"{path}-wal")
 
 
@@ -26,7 +26,7 @@ def _open_files(beginning: str) -> list[str]:
 
 
 async def test_no_log_stays_open(door: Door) -> None:
-    """The last connection removes the log: a descriptor of it would keep its space for nothing."""
+    """The last connection removes the log; a descriptor of it would waste its space."""
     app = await door.open()
     await app.write("CREATE TABLE items (id INTEGER)")
     assert await app.rows("SELECT * FROM items") == []
@@ -39,9 +39,9 @@ async def test_no_log_stays_open(door: Door) -> None:
 
 @pytest.mark.parametrize("sql", ["SELECT * FROM items", "INSERT INTO items VALUES (1)"])
 async def test_no_file_stays_open_after_a_late_return(door: Door, sql: str) -> None:
-    """The same where the last connection is checked out while its engine is disposed of.
+    """The same applies if the last connection is checked out while its engine is disposed of.
 
-    Nor does that of the turn between processes, which such a connection may need still.
+    No file of the turn between processes stays open, either, which it may still need.
     """
     if door.stock:
         pytest.skip("stock leaves such a connection to the garbage collector")
@@ -56,7 +56,7 @@ async def test_no_file_stays_open_after_a_late_return(door: Door, sql: str) -> N
 
 
 async def test_another_engine_keeps_the_log(door: Door) -> None:
-    """The log of a file that another engine has open stays, and what was committed is read."""
+    """The log of a file that another engine has open is kept, and its commits are read."""
     if door.kind == STOCK:
         pytest.skip("its log is nobody's business")
     first, second = await door.open(), await door.open()

@@ -1,4 +1,4 @@
-"""What applications say about transactions to the driver, and SQLAlchemy's recipes for BEGIN."""
+"""Transaction settings of applications for the driver, and SQLAlchemy's recipes for BEGIN."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def write_without_commit(app: Application) -> None:
     ],
 )
 async def test_autocommit_of_the_driver(door: Door, arguments: dict[str, Any]) -> None:
-    """What is written stays without commit(); or it is refused, with the way to say it."""
+    """Writes are kept without commit(), or the option is refused, naming the alternative."""
     try:
         app = await door.open(connect_args=arguments)
         await write_without_commit(app)
@@ -53,14 +53,14 @@ async def test_autocommit_of_the_engine(door: Door) -> None:
 
 @pytest.mark.parametrize("level", ["SERIALIZABLE", "READ UNCOMMITTED"])
 async def test_isolation_levels_of_the_engine(door: Door, level: str) -> None:
-    """Others are accepted, and transactions are transactions."""
+    """Other levels are accepted, and transactions work normally."""
     app = await door.open(isolation_level=level)
     await check_transactions(app)
 
 
 @pytest.mark.parametrize("level", ["", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"])
 async def test_isolation_levels_of_the_driver(door: Door, level: str) -> None:
-    """sqlite3's other levels are kinds of BEGIN: commit() and rollback() do what they say."""
+    """sqlite3's other levels are kinds of BEGIN; commit() and rollback() work normally."""
     app = await door.open(connect_args={"isolation_level": level})
     await check_transactions(app)
 
@@ -68,7 +68,7 @@ async def test_isolation_levels_of_the_driver(door: Door, level: str) -> None:
 @needs_autocommit
 @pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
 async def test_transactions_by_the_standard(door: Door) -> None:
-    """autocommit=False, the way of PEP 249, which SQLAlchemy recommends from Python 3.12 on."""
+    """autocommit=False is PEP 249's way, which SQLAlchemy recommends from Python 3.12 on."""
     app = await door.open(connect_args={"autocommit": False})
     await check_transactions(app)
 
@@ -92,7 +92,7 @@ async def check_transactions(app: Application) -> None:
 
 
 def recipe(begin: str) -> Listen:
-    """No BEGIN by the driver; one by SQLAlchemy's event instead."""
+    """Disable the driver's BEGIN, and send one in SQLAlchemy's event instead."""
 
     def listen(engine: AsyncEngine) -> None:
         @event.listens_for(engine.sync_engine, "connect")
@@ -124,19 +124,19 @@ async def check_recipe(app: Application) -> None:
 
 
 async def test_the_recipe_for_savepoints(door: Door) -> None:
-    """BEGIN by event, on all engines."""
+    """BEGIN is sent in an event, on all engines."""
     await check_recipe(await door.open(listen=recipe("BEGIN")))
 
 
 @pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 async def test_the_recipe_for_writers(door: Door, begin: str) -> None:
-    """BEGIN IMMEDIATE by event, on the engine that writes."""
+    """BEGIN IMMEDIATE is sent in an event, on the engine that writes."""
     await check_recipe(await door.open(listen_to_writer=recipe(begin)))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit attribute")
 async def test_the_recipe_by_attribute(door: Door) -> None:
-    """The same where a listener sets autocommit on the driver's connection itself."""
+    """The same applies if a listener sets autocommit on the driver's connection itself."""
 
     def listen(engine: AsyncEngine) -> None:
         @event.listens_for(engine.sync_engine, "connect")

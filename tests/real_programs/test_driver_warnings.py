@@ -1,4 +1,4 @@
-"""Warnings of ``sqlite3``, which applications filter by the module that calls it: aiosqlite's."""
+"""Warnings of ``sqlite3``, which applications filter by the calling module, aiosqlite's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def adapt(_: Old) -> int:
 
 @pytest.fixture
 def only_of_aiosqlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The filters of such an application: all are errors but those of one module."""
+    """Set the filters of such an application: all are errors except those of one module."""
     adapters: dict[Any, Any] = sqlite3.adapters
     monkeypatch.setitem(adapters, (Old, sqlite3.PrepareProtocol), adapt)
     with warnings.catch_warnings():
@@ -56,7 +56,7 @@ async def use(engine: AsyncEngine) -> int:
 @pytest.mark.parametrize("pool", [None, SQLitePool])
 @pytest.mark.parametrize("placement", ["auto", "inline"])
 async def test_statements(pool: Any, placement: str, make_engine: MakeEngine) -> None:
-    """One, several at once, and a stream; wherever they run."""
+    """This applies to one statement, executemany and a stream, wherever they run."""
     engine = make_engine(pool, placement=placement) if pool else make_engine(None)
     assert await use(engine) == 3
 
@@ -64,7 +64,7 @@ async def test_statements(pool: Any, placement: str, make_engine: MakeEngine) ->
 @pytest.mark.usefixtures("only_of_aiosqlite")
 @pytest.mark.parametrize("named", [False, True])
 async def test_temp_tables(named: bool, make_engine: MakeEngine) -> None:
-    """SQLite is asked beforehand what they write, without their values: that is no write."""
+    """SQLite is asked what they write in advance, without their values, which is no write."""
     values: Any = {"name": Old()} if named else (Old(),)
     sql = f"INSERT INTO staged VALUES ({':name' if named else '?'})"
     engine = make_engine(SQLitePool)
@@ -77,7 +77,7 @@ async def test_temp_tables(named: bool, make_engine: MakeEngine) -> None:
 
 @pytest.mark.usefixtures("only_of_aiosqlite")
 async def test_the_facade(path: Path) -> None:
-    """With its prepared reads, which fetch as many rows as they need."""
+    """This includes its prepared reads, which fetch as many rows as they need."""
     async with SQLiteDatabase(path) as db:
         await use(db.writer_engine)
         by_name = db.prepare(select(ITEMS.c.id).where(ITEMS.c.name == bindparam("name")))
@@ -87,7 +87,7 @@ async def test_the_facade(path: Path) -> None:
 
 
 def test_the_application_s_own(only_of_aiosqlite: None) -> None:
-    """Those that come from elsewhere are errors here still."""
+    """Warnings from elsewhere are still errors here."""
     memory = closing(sqlite3.connect(":memory:"))
     with memory as connection, pytest.raises(DeprecationWarning):
         connection.execute("SELECT ?", (Old(),))

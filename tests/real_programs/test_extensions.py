@@ -1,4 +1,4 @@
-"""An extension that is loaded when connecting: its functions and virtual tables."""
+"""An extension that is loaded on connect: its functions and virtual tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEAREST = "SELECT rowid FROM vectors WHERE embedding MATCH '[2.1, 0]' AND k = 2 
 
 
 async def test_its_functions(reading: Door) -> None:
-    """They are called on all connections."""
+    """They can be called on all connections."""
     app = await reading.open(listen=in_the_driver(load))
     async with app.enter() as connection:
         asked = await connection.execute(text("SELECT vec_length('[1, 2]')"))
@@ -53,7 +53,7 @@ async def test_its_functions(reading: Door) -> None:
 
 
 async def test_its_virtual_tables(reading: Door) -> None:
-    """The nearest neighbours are read, also while another task writes."""
+    """The nearest neighbours are read, even while another task writes."""
     app = await opened(reading)
 
     async def read() -> list[int]:
@@ -79,7 +79,7 @@ async def test_readers_do_not_write_to_them(reading: Door) -> None:
 
 
 async def test_loaded_by_a_statement(door: Door) -> None:
-    """SELECT load_extension(…) where the application has enabled it."""
+    """SELECT load_extension(…) works if the application has enabled it."""
     app = await door.open(listen=in_the_driver(enable))
     path = {"path": sqlite_vec.loadable_path()}
     async with app.writer.connect() as connection:
@@ -88,7 +88,7 @@ async def test_loaded_by_a_statement(door: Door) -> None:
 
 
 async def test_a_reader_loads_one_by_a_statement(reading: Door) -> None:
-    """So on a reader, as on a stock engine: its file stays read-only, whatever is loaded."""
+    """It works on a reader, as on a stock engine; the file stays read-only, whatever is loaded."""
     app = await reading.open(listen=in_the_driver(enable))
     path = {"path": sqlite_vec.loadable_path()}
     async with app.enter() as connection:

@@ -11,7 +11,7 @@ from .doors import Application, Door
 
 
 class SimulatedError(Exception):
-    """What the test lets the COMMIT fail with."""
+    """The error with which the test makes the COMMIT fail."""
 
 
 def _fail(*_: Any) -> None:
@@ -23,7 +23,7 @@ def _replace_the_dialects(app: Application, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _listen(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise before the COMMIT is sent; the listener goes with its engine."""
+    """Raise before the COMMIT is sent; the listener is removed with its engine."""
     event.listen(app.writer.sync_engine, "commit", _fail)
 
 
@@ -31,7 +31,7 @@ def _listen(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_commit_that_is_made_to_fail(
     door: Door, simulate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is committed, and the next writer has its turn."""
+    """Nothing is committed, and the next writer acquires its turn."""
     app = await door.open()
     await app.write("CREATE TABLE notes (id INTEGER)")
     with monkeypatch.context() as patch:

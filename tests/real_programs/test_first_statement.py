@@ -1,4 +1,4 @@
-"""A writer has the turn and SQLite's lock with its first statement, whatever that is."""
+"""A writer acquires the turn and SQLite's lock with its first statement, whatever that is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST = [
     "-- a remark\nSELECT 1",
 ]
 
-# They do nothing, or fail, inside a transaction.
+# They have no effect, or fail, inside a transaction.
 OUTSIDE = [
     "PRAGMA foreign_keys = OFF",
     "PRAGMA synchronous = FULL",
@@ -50,7 +50,7 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("sql", first(9, FIRST))
 async def test_the_lock_is_held_from_the_first_statement(writing: Door, sql: str) -> None:
-    """Another program cannot begin to write after it, so what was read stays true."""
+    """Another program cannot begin to write after it, so earlier reads stay true."""
     app = await writing.open()
     await app.write("CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER)")
     async with app.enter() as connection:
@@ -62,7 +62,7 @@ async def test_the_lock_is_held_from_the_first_statement(writing: Door, sql: str
 
 @pytest.mark.parametrize("sql", first(4, OUTSIDE))
 async def test_what_must_be_outside_a_transaction_begins_none(writing: Door, sql: str) -> None:
-    """These run as first statement as on stock, and leave no lock."""
+    """They run as the first statement, as on stock, and leave no lock."""
     app = await writing.open()
     await app.write("CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER)")
     async with app.enter() as connection:
@@ -71,7 +71,7 @@ async def test_what_must_be_outside_a_transaction_begins_none(writing: Door, sql
 
 
 async def test_a_pragma_first_reads_inside_the_turn(writing: Door) -> None:
-    """Two starters that look at user_version, migrate and set it: one of them finds it done."""
+    """Tasks that start up read user_version, migrate and set it: a later one finds it done."""
     app = await writing.open()
     await app.write(
         "CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER)",
@@ -81,7 +81,7 @@ async def test_a_pragma_first_reads_inside_the_turn(writing: Door) -> None:
     async def migrate() -> None:
         async with app.enter() as connection:
             version = (await connection.execute(text("PRAGMA user_version"))).scalar_one()
-            for _ in range(20):  # looks for its scripts, say
+            for _ in range(20):  # such as looking for its scripts
                 await asyncio.sleep(0)
             if version < 1:
                 await connection.execute(text("UPDATE account SET amount = amount * 100"))

@@ -28,7 +28,7 @@ CREATE = "CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER)"
 
 
 def executes(*statements: str) -> Any:
-    """A function that executes these."""
+    """Return a function that executes the statements."""
 
     def function(connection: Connection) -> list[tuple[Any, ...]]:
         for statement in statements:
@@ -41,7 +41,7 @@ def executes(*statements: str) -> Any:
 
 @pytest.mark.parametrize("sql", first(9, FIRST))
 async def test_the_lock_is_held_from_the_first_statement(door: Door, sql: str) -> None:
-    """A function that writes has SQLite's lock with its first statement, whatever it is."""
+    """A function that writes has SQLite's lock from its first statement on, whatever it is."""
     if sql.startswith("BEGIN"):
         return  # a transaction of its own is refused there
     app = await door.open()
@@ -56,7 +56,7 @@ async def test_the_lock_is_held_from_the_first_statement(door: Door, sql: str) -
 
 
 async def test_migrating_by_user_version(door: Door) -> None:
-    """Functions that look at user_version, migrate and set it: the second finds it done."""
+    """Functions read user_version, migrate and set it: the second one finds it done."""
     app = await door.open()
     await app.write(CREATE, "INSERT INTO account VALUES (1, 100)")
 
@@ -70,7 +70,7 @@ async def test_migrating_by_user_version(door: Door) -> None:
 
 
 async def test_virtual_tables(door: Door, expected: Expected, subtests: pytest.Subtests) -> None:
-    """They are read as by plain sqlite3, also while another task writes."""
+    """They are read as by plain sqlite3, even while another task writes."""
     app = await door.open()
     for name, rows in expected.items():
         with subtests.test(name):
@@ -82,7 +82,7 @@ async def test_virtual_tables(door: Door, expected: Expected, subtests: pytest.S
 
 
 async def test_temp_tables(door: Door) -> None:
-    """They are scratch space of functions that only read."""
+    """They are scratch space for functions that only read."""
     app = await door.open()
     await app.write("CREATE TABLE t (id INTEGER PRIMARY KEY, x)", "INSERT INTO t (x) VALUES (1)")
     for _ in range(2):
@@ -92,7 +92,7 @@ async def test_temp_tables(door: Door) -> None:
 
 @pytest.mark.parametrize("function", ["init_meta", "note"])
 async def test_a_reader_says_that_it_cannot_write(door: Door, function: str) -> None:
-    """A SELECT of a function that writes is refused by name, though it swallows errors."""
+    """A SELECT of a function that writes is refused by name, even if it ignores errors."""
     app = await door.open(listen=with_functions)
     await app.write("CREATE TABLE meta (k, v)")
     with pytest.raises(DBAPIError) as caught:
@@ -103,7 +103,7 @@ async def test_a_reader_says_that_it_cannot_write(door: Door, function: str) -> 
 
 
 async def test_rows_of_returning_that_are_not_read(door: Door) -> None:
-    """What is left unread of INSERT … RETURNING is no hindrance, or is named at once."""
+    """Unread rows of INSERT … RETURNING are no obstacle, or are reported at once."""
     app = await door.open(own={"write_timeout": 30.0})
     await app.write(CREATE)
 
@@ -123,7 +123,7 @@ async def test_rows_of_returning_that_are_not_read(door: Door) -> None:
 
 
 async def test_get_or_create_in_a_savepoint(door: Door) -> None:
-    """The application's own IntegrityError, and what was written before stays."""
+    """The application's own IntegrityError is raised, and earlier writes are kept."""
     app = await door.open()
     await app.write("CREATE TABLE tags (name UNIQUE)", "INSERT INTO tags VALUES ('red')")
 
@@ -139,7 +139,7 @@ async def test_get_or_create_in_a_savepoint(door: Door) -> None:
 
 @pytest.mark.parametrize(("listen", "options"), first(5, BEFORE.values(), BEFORE))
 async def test_after_pings_and_listeners(door: Door, listen: Any, options: dict[str, Any]) -> None:
-    """Functions write and read where something runs before them on the connection."""
+    """Functions write and read if something runs before them on the connection."""
     app = await door.open(listen=listen, **options)
     await app.write(CREATE)
     for count in (1, 2):
@@ -148,7 +148,7 @@ async def test_after_pings_and_listeners(door: Door, listen: Any, options: dict[
 
 
 async def test_the_loop_goes_on_while_another_program_writes(door: Door) -> None:
-    """PRAGMA busy_timeout of a listener does not stop it here either."""
+    """A listener's PRAGMA busy_timeout does not block the loop here, either."""
     listen = executing("PRAGMA busy_timeout = 1500")
     app = await door.open(listen=listen, own={"write_timeout": 2.0})
     await app.write(CREATE)
@@ -161,7 +161,7 @@ async def test_the_loop_goes_on_while_another_program_writes(door: Door) -> None
 
 
 async def test_many_at_the_same_time(door: Door) -> None:
-    """Functions, sessions and engines side by side: each is done once."""
+    """Functions, sessions and engines run side by side, and each is executed once."""
     app = await door.open()
     await app.write(CREATE)
     insert = "INSERT INTO account (amount) VALUES (1)"

@@ -1,4 +1,4 @@
-"""A SELECT of a function that writes, as extensions have them, some of which swallow errors."""
+"""A SELECT of a function that writes, as in extensions, some of which ignore errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .listeners import in_the_driver
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
-    """Two functions that write; one returns 0 where it cannot, the other raises."""
+    """Add two functions that write; on failure, one returns 0 and the other raises."""
 
     def note() -> int:
         connection.execute("INSERT INTO meta VALUES ('key', 1)")
@@ -38,7 +38,7 @@ with_functions = in_the_driver(lambda driver: driver._execute(add_functions, dri
 
 
 async def test_it_writes(changing: Door) -> None:
-    """The row is there after commit(), or the caller hears why not."""
+    """The row is present after commit(), or the caller gets the reason."""
     app = await changing.open(listen=with_functions)
     try:
         async with app.enter() as connection:
@@ -54,7 +54,7 @@ async def test_it_writes(changing: Door) -> None:
 
 
 async def test_rollback_undoes_it(changing: Door) -> None:
-    """What the function wrote belongs to the transaction."""
+    """The function's write belongs to the transaction."""
     app = await changing.open(listen=with_functions)
     await app.write("CREATE TABLE meta (k, v)")
     try:
@@ -83,7 +83,7 @@ async def test_the_lock_is_held_until_the_end(changing: Door) -> None:
 
 
 async def test_a_statement_that_the_function_has_prepared_before(door: Door) -> None:
-    """SQLite does not ask again about what is compiled; it is in the transaction all the same."""
+    """SQLite does not ask again about compiled SQL; it is in the transaction nevertheless."""
     app = await door.open(listen=with_functions)
     await app.write("CREATE TABLE meta (k, v)")
     await app.write(
@@ -105,7 +105,7 @@ async def test_a_statement_that_the_function_has_prepared_before(door: Door) -> 
 @pytest.mark.parametrize("reading", READERS, indirect=True, ids="-".join)
 @pytest.mark.parametrize("function", ["init_meta", "note"])
 async def test_a_reader_says_that_it_cannot(reading: Door, function: str) -> None:
-    """The error names the write, also where the function returns 0 and raises nothing."""
+    """The error names the write, even if the function returns 0 and raises nothing."""
     app = await reading.open(listen=with_functions)
     await app.write("CREATE TABLE meta (k, v)")
     with pytest.raises(OperationalError) as caught:
@@ -160,7 +160,7 @@ async def test_a_full_text_table_is_optimized_by_select(door: Door) -> None:
 
 @pytest.mark.parametrize("reading", READERS, indirect=True, ids="-".join)
 async def test_a_reader_does_not_optimize(reading: Door) -> None:
-    """It says so, and the segments stay."""
+    """The error says so, and the segments are unchanged."""
     app = await reading.open()
     for statement in FTS4:
         await app.write(statement)

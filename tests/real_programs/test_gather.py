@@ -1,4 +1,4 @@
-"""asyncio.gather() over one connection or session: as on stock, or refused with the reason."""
+"""asyncio.gather() over one connection or session: as on stock, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def opened(door: Door) -> Application:
 
 
 def check(results: Sequence[Any], *, stock: bool) -> int:
-    """How many were done; the others were refused with a sentence that says why."""
+    """Return how many succeeded; the others were refused with a message that states why."""
     errors = [result for result in results if isinstance(result, BaseException)]
     for error in errors:
         assert isinstance(error, SQLAlchemyError), error
@@ -38,7 +38,7 @@ async def together(executor: Any, sql: str) -> Sequence[Any]:
 
 
 async def test_reads_on_a_connection(door: Door) -> None:
-    """Each gets its own answer."""
+    """Each gets its own result."""
     app = await opened(door)
     async with app.reader.connect() as connection:
         results = await together(connection, "SELECT :x + count(*) FROM t")
@@ -50,7 +50,7 @@ async def test_reads_on_a_connection(door: Door) -> None:
 
 
 async def test_writes_on_a_connection(door: Door) -> None:
-    """What was done is there after the commit, once."""
+    """Successful writes are present after the commit, once."""
     app = await opened(door)
     async with app.writer.begin() as connection:
         results = await together(connection, "INSERT INTO t (x) VALUES (:x)")
@@ -60,7 +60,7 @@ async def test_writes_on_a_connection(door: Door) -> None:
 
 
 async def test_writes_on_a_connection_that_has_begun(door: Door) -> None:
-    """The same after a first statement."""
+    """The same applies after a first statement."""
     app = await opened(door)
     async with app.writer.begin() as connection:
         await connection.execute(text("INSERT INTO t (x) VALUES (-1)"))
@@ -69,7 +69,7 @@ async def test_writes_on_a_connection_that_has_begun(door: Door) -> None:
 
 
 async def test_reads_in_a_session(door: Door) -> None:
-    """In a session that has a connection."""
+    """The session has a connection."""
     app = await opened(door)
     async with app.session() as session:
         await session.execute(text("SELECT count(*) FROM t"))
@@ -78,7 +78,7 @@ async def test_reads_in_a_session(door: Door) -> None:
 
 
 async def test_writes_in_a_session(door: Door) -> None:
-    """The same for writes; what was done is committed, and the next session writes."""
+    """The same applies to writes, which are committed, and the next session writes."""
     app = await opened(door)
     async with app.session() as session:
         await session.execute(text("INSERT INTO t (x) VALUES (-1)"))
@@ -89,7 +89,7 @@ async def test_writes_in_a_session(door: Door) -> None:
 
 
 async def test_reads_and_writes_in_a_session(door: Door) -> None:
-    """A session that has read, then reads and writes at the same time, stays whole."""
+    """A session that has read, then reads and writes at the same time, stays consistent."""
     app = await opened(door)
     async with app.session() as session:
         await session.execute(text("SELECT count(*) FROM t"))
@@ -107,7 +107,7 @@ async def test_reads_and_writes_in_a_session(door: Door) -> None:
 
 
 async def test_sessions_side_by_side(door: Door) -> None:
-    """A session for each task is what SQLAlchemy asks for, and works."""
+    """A session for each task is what SQLAlchemy requires, and works."""
     app = await opened(door)
 
     async def work(number: int) -> None:

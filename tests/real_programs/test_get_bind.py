@@ -1,4 +1,4 @@
-"""Libraries ask a session for its dialect; the question changes nothing."""
+"""Libraries ask a session for its dialect; the query changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def opened(door: Door) -> Application:
 
 
 async def test_the_dialect_is_found(door: Door) -> None:
-    """By each way that libraries have."""
+    """It is found by each method that libraries use."""
     app = await opened(door)
     async with app.session() as session:
         assert session.get_bind().dialect.name == "sqlite"
@@ -41,7 +41,7 @@ async def test_the_dialect_is_found(door: Door) -> None:
 
 
 async def test_a_session_that_was_asked_reads_beside_a_writer(door: Door) -> None:
-    """It goes on reading while another task writes."""
+    """It continues to read while another task writes."""
     app = await opened(door)
 
     async def read() -> int:
@@ -58,7 +58,7 @@ async def test_a_session_that_was_asked_reads_beside_a_writer(door: Door) -> Non
 
 
 async def test_asked_first(door: Door) -> None:
-    """The same where the question comes before everything else."""
+    """The same applies if the query comes before everything else."""
     app = await opened(door)
 
     async def read() -> int:
@@ -72,7 +72,7 @@ async def test_asked_first(door: Door) -> None:
 
 
 async def test_the_snapshot_stays(door: Door) -> None:
-    """The question ends no read transaction, and begins none."""
+    """The query neither ends nor begins a read transaction."""
     app = await opened(door)
     async with app.session() as session:
         await session.scalars(select(Author))
@@ -81,7 +81,7 @@ async def test_the_snapshot_stays(door: Door) -> None:
 
 
 async def test_a_session_that_was_asked_writes(door: Door) -> None:
-    """Reads, a question, and a write: as without the question."""
+    """Reads, a query and a write work as without the query."""
     app = await opened(door)
     async with app.transaction() as session:
         author = await session.get_one(Author, 1)

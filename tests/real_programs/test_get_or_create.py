@@ -1,4 +1,4 @@
-"""Read, and if it is not there add it in a savepoint, in one session."""
+"""Read a row, and add it in a savepoint if it is missing, in one session."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_it_is_created_once(door: Door) -> None:
 
 
 async def test_several_tasks_create_one(door: Door) -> None:
-    """Tasks that want the same tag at the same time get the same row, or try again."""
+    """Tasks that want the same tag at the same time get the same row, or retry."""
     app = await opened(door)
 
     async def work() -> int:
@@ -75,7 +75,7 @@ async def test_several_tasks_create_one(door: Door) -> None:
 
 
 async def test_a_duplicate_rolls_back_the_savepoint_alone(door: Door) -> None:
-    """The IntegrityError is the application's own, and what it wrote before stays."""
+    """The application's own IntegrityError is raised, and its earlier writes are kept."""
     app = await opened(door)
     await app.write("INSERT INTO tags (name) VALUES ('red')")
     async with app.transaction() as session:
@@ -91,7 +91,7 @@ async def test_a_duplicate_rolls_back_the_savepoint_alone(door: Door) -> None:
 
 
 async def test_a_duplicate_as_the_first_write(door: Door) -> None:
-    """The same where nothing was written before."""
+    """The same applies if nothing was written before."""
     app = await opened(door)
     await app.write("INSERT INTO tags (name) VALUES ('red')")
     async with app.transaction() as session:
@@ -115,7 +115,7 @@ async def test_a_savepoint_that_reads_and_then_writes(door: Door) -> None:
 
 
 async def test_savepoints_in_savepoints(door: Door) -> None:
-    """Reads on the way in, one write in the deepest, reads on the way out."""
+    """There are reads on the way in, one write in the deepest, and reads on the way out."""
     app = await opened(door)
     async with app.transaction() as session:
         await session.scalars(select(Tag))
@@ -130,7 +130,7 @@ async def test_savepoints_in_savepoints(door: Door) -> None:
 
 
 async def test_an_outer_savepoint_takes_the_inner_along(door: Door) -> None:
-    """What was released inside is rolled back with what is around it."""
+    """A released inner savepoint is rolled back with the outer one."""
     app = await opened(door)
     async with app.transaction() as session:
         await session.scalars(select(Tag))
@@ -144,7 +144,7 @@ async def test_an_outer_savepoint_takes_the_inner_along(door: Door) -> None:
 
 
 async def test_a_savepoint_that_only_reads(door: Door) -> None:
-    """It is released, and the session goes on reading and then writes."""
+    """It is released, and the session continues to read and then writes."""
     app = await opened(door)
     async with app.transaction() as session:
         async with session.begin_nested():
@@ -155,7 +155,7 @@ async def test_a_savepoint_that_only_reads(door: Door) -> None:
 
 
 async def test_an_error_of_the_application_passes_through(door: Door) -> None:
-    """What is raised inside a savepoint is what the caller gets."""
+    """An error raised inside a savepoint reaches the caller."""
     app = await opened(door)
     async with app.transaction() as session:
         await session.scalars(select(Tag))
@@ -169,14 +169,14 @@ async def test_an_error_of_the_application_passes_through(door: Door) -> None:
 
 
 async def test_rollback_of_the_whole_after_a_savepoint(door: Door) -> None:
-    """Nothing is left, and the session begins anew."""
+    """Nothing is left, and the session begins again."""
     app = await opened(door)
     async with app.session() as session:
         await session.scalars(select(Tag))
         async with session.begin_nested():
             session.add(Tag(name="gone"))
         await session.rollback()
-        if not door.stock:  # where RELEASE commits, since nothing has sent BEGIN
+        if not door.stock:  # where RELEASE commits, since no BEGIN was sent
             assert (await session.scalars(select(Tag))).all() == []
         async with session.begin_nested():
             session.add(Tag(name="kept"))
@@ -185,7 +185,7 @@ async def test_rollback_of_the_whole_after_a_savepoint(door: Door) -> None:
 
 
 async def test_savepoints_on_a_connection(door: Door) -> None:
-    """The same with Core."""
+    """The same applies to Core."""
     app = await opened(door)
     async with app.writer.begin() as connection:
         await connection.execute(select(Tag))
@@ -201,7 +201,7 @@ async def test_savepoints_on_a_connection(door: Door) -> None:
     "sql", ["SAVEPOINT", "SAVEPOINT a b", "SAVEPOINT 1", "SAVEPOINT a; SELECT 1"]
 )
 async def test_a_savepoint_with_a_mistake_fails_at_once(changing: Door, sql: str) -> None:
-    """By SQLite's own error, and not with the first write after it, which is innocent."""
+    """SQLite's own error is raised there, and not with the first write after it, which is valid."""
     app = await changing.open()
     await app.write("CREATE TABLE t (x)")
     async with app.enter() as session:

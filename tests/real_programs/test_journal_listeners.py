@@ -14,7 +14,7 @@ from .parameters import first
 
 TASKS = 6
 
-# What keeps others out is refused, with what to do instead; or it works for all tasks.
+# A setting that excludes others is refused, naming the alternative; or it works for all tasks.
 DOUBTFUL = [
     "PRAGMA journal_mode = DELETE",
     "PRAGMA journal_mode = MEMORY",
@@ -25,7 +25,7 @@ DOUBTFUL = [
     "PRAGMA main.journal_mode = delete",
     "PRAGMA journal_mode(DELETE)",
 ]
-# These harm nobody, and work.
+# These are harmless, and work.
 INNOCENT = [
     "PRAGMA journal_mode = WAL",
     "PRAGMA locking_mode = NORMAL",
@@ -58,7 +58,7 @@ INNOCENT = [
 
 
 async def busy(app: Application) -> list[BaseException]:
-    """Tasks that write and read at the same time; what went wrong."""
+    """Run tasks that write and read at the same time; return the errors."""
 
     async def work(number: int) -> None:
         async with app.transaction() as session:
@@ -83,9 +83,9 @@ async def test_what_harms_nobody_works(door: Door, statement: str) -> None:
 
 @pytest.mark.parametrize("statement", first(3, DOUBTFUL))
 async def test_respected_or_refused(door: Door, statement: str) -> None:
-    """Either all goes well, or the first error names the PRAGMA: no task blames another's lock."""
+    """Either all succeed, or the first error names the PRAGMA: no task blames another's lock."""
     if door.stock:
-        return  # stock gives "database is locked" where tasks are many
+        return  # stock raises "database is locked" if there are many tasks
     name = (
         "query_only" if "query" in statement else "ing_mode" if "locking" in statement else "mode"
     )
@@ -98,7 +98,7 @@ async def test_respected_or_refused(door: Door, statement: str) -> None:
         return
     assert await busy(app) == []
     assert await app.value("SELECT count(*) FROM t") == TASKS
-    # Respected, and not ignored in silence.
+    # It is respected, not silently ignored.
     async with app.writer.connect() as connection:
         pragma, wanted = _asked_for(statement)
         asked = await connection.execute(text(f"PRAGMA {pragma}"))

@@ -1,4 +1,4 @@
-"""What a connection has written, asked for after the commit."""
+"""Queries about a connection's own writes, made after the commit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .doors import Door
     "question", [text("SELECT last_insert_rowid()"), select(func.last_insert_rowid())], ids=str
 )
 async def test_the_last_row(door: Door, question: object) -> None:
-    """The connection that has inserted it answers, before the commit and after it."""
+    """The connection that has inserted it returns it before and after the commit."""
     app = await door.open()
     await app.write("CREATE TABLE t (id INTEGER PRIMARY KEY, x)", "INSERT INTO t VALUES (6, 0)")
     async with app.session() as session:

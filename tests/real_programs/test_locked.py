@@ -1,4 +1,4 @@
-"""Programs that look for "database is locked", and try the transaction again."""
+"""Programs that detect "database is locked", and retry the transaction."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def try_again(
     locked: Callable[[OperationalError], bool],
     between: Callable[[], Awaitable[None]],
 ) -> int:
-    """How often it took, as in the decorators that people write."""
+    """Return the number of tries, as typical decorators do."""
     for attempt in range(1, 4):
         try:
             await work()
@@ -75,7 +75,7 @@ async def try_again(
 async def test_another_program_has_the_lock(
     changing: Door, locked: Callable[[OperationalError], bool]
 ) -> None:
-    """The first try finds the lock taken, and the second one writes."""
+    """The first try finds the lock held, and the second one writes."""
     app = await opened(changing)
     with outside(app.path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -91,7 +91,7 @@ async def test_another_program_has_the_lock(
 async def test_another_task_has_the_turn(
     changing: Door, locked: Callable[[OperationalError], bool]
 ) -> None:
-    """The same where the lock is that of another task of the program."""
+    """The same applies if another task of the program holds the lock."""
     app = await opened(changing)
     began, end = asyncio.Event(), asyncio.Event()
 
@@ -116,7 +116,7 @@ async def test_another_task_has_the_turn(
 async def test_the_same_task_has_the_turn(
     changing: Door, locked: Callable[[OperationalError], bool]
 ) -> None:
-    """A helper writes by a connection of its own, in the middle of another transaction."""
+    """A helper writes on a separate connection, in the middle of another transaction."""
     app = await opened(changing)
     async with app.session() as session:
         await session.execute(text("INSERT INTO item VALUES (0)"))
@@ -125,7 +125,7 @@ async def test_the_same_task_has_the_turn(
 
 
 def test_a_refusal_says_what_to_do_first() -> None:
-    """That a lock is not free comes after it; who catches misuse catches it, too."""
+    """The lock comes second in the message; handlers of misuse catch the error, too."""
     error = TurnAlreadyHeldError("write through the session that is open")
     assert isinstance(error, InvalidRequestError)
     assert str(error) == "write through the session that is open (database is locked)"
@@ -135,7 +135,7 @@ def test_a_refusal_says_what_to_do_first() -> None:
 
 @pytest.mark.parametrize("cls", [WriteTimeout, ReadLockTimeout])
 def test_both_families(cls: type[WriteTimeout] | type[ReadLockTimeout]) -> None:
-    """It is a time-out as well, its message comes first, and another process can raise it again."""
+    """It is also a time-out, its message comes first, and another process can raise it again."""
     error = cls("waited 1.00 s")
     assert isinstance(error, SATimeoutError)
     assert isinstance(error, OperationalError)
@@ -146,7 +146,7 @@ def test_both_families(cls: type[WriteTimeout] | type[ReadLockTimeout]) -> None:
 
 
 def test_no_free_reader_is_no_lock() -> None:
-    """Stock raises TimeoutError alone where a pool is exhausted, and so does this package."""
+    """Stock raises only TimeoutError if a pool is exhausted, and so does this package."""
     assert issubclass(ReadLockTimeout, ReadTimeout)
     assert issubclass(ReadTimeout, PoolTimeout)
     assert not issubclass(ReadTimeout, OperationalError)

@@ -1,4 +1,4 @@
-"""Statements of megabytes: the event loop goes on while they are judged and run."""
+"""Statements of megabytes: the event loop continues while they are classified and run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INSERTS = {
 
 
 async def work_of_the_loop(work: Coroutine[Any, Any, object]) -> float:
-    """Seconds of the processor that the loop's thread needs until ``work`` is done."""
+    """Return the CPU seconds that the loop's thread needs until ``work`` is done."""
     before = time.thread_time()
     await work
     return time.thread_time() - before
@@ -53,12 +53,12 @@ async def opened(door: Door) -> Application:
 
 
 async def compare(door: Door, sql: str) -> None:
-    """SQLAlchemy itself looks through a text; the package may add as much again, no more."""
+    """SQLAlchemy itself scans a text; the package may add as much again, but no more."""
     stock = Door(STOCK, door.path.with_name("stock.db"), door.enter_by)
     control, app = await opened(stock), await opened(door)
     try:
         for number in range(3):
-            # Another text each time: the first sight of a statement is what counts.
+            # The text differs each time: only the first encounter with a statement counts.
             text = f"{sql} -- {number}"
             allowed = 2 * await work_of_the_loop(session_executes(control, text)) + 0.03
             if (needed := await work_of_the_loop(session_executes(app, text))) < allowed:
@@ -71,24 +71,24 @@ async def compare(door: Door, sql: str) -> None:
 @without_stock
 @pytest.mark.parametrize("sql", SELECTS.values(), ids=SELECTS)
 async def test_the_loop_is_free_beside_a_long_select(door: Door, sql: str) -> None:
-    """What is read is known in bounded time, in a routed session too, and runs in a thread."""
+    """Reads are recognized in bounded time, in a routed session, too, and run in a thread."""
     await compare(door, sql)
 
 
 @without_stock
 @pytest.mark.parametrize("sql", INSERTS.values(), ids=INSERTS)
 async def test_the_loop_is_free_beside_a_long_insert(door: Door, sql: str) -> None:
-    """So is what is written."""
+    """The same applies to writes."""
     await compare(door, sql)
 
 
 @pytest.mark.parametrize("sql", INSERTS.values(), ids=INSERTS)
 async def test_what_is_long_is_still_judged_rightly(door: Door, sql: str) -> None:
-    """It takes the lock, and rollback undoes it."""
+    """It acquires the lock, and rollback undoes it."""
     app = await opened(door)
     async with app.session() as session:
         await session.execute(text(sql))
-        if not door.stock:  # which sends BEGIN only where the first word is INSERT
+        if not door.stock:  # which sends BEGIN only if the first word is INSERT
             assert is_locked(app.path)
         await session.rollback()
     if not door.stock:

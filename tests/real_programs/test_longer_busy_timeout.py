@@ -1,4 +1,4 @@
-"""A busy timeout of the application that is longer than this package's wait: it counts."""
+"""A busy timeout of the application that is longer than this package's wait is respected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .doors import outside
 
 MakeEngine = Callable[..., AsyncEngine]
 
-# The engine itself waits for nothing, so that each wait is the application's.
+# The engine itself waits for nothing, so each wait is due to the application.
 NO_WAIT = 0.0
 LONG = 60
 
@@ -80,7 +80,7 @@ async def write(engine: AsyncEngine) -> None:
 
 
 async def waits(work: Awaitable[None]) -> bool:
-    """Return whether ``work`` tries for a lock again and again; it goes on in a task."""
+    """Return whether ``work`` requests a lock repeatedly; it continues in a task."""
     task = asyncio.ensure_future(work)
     with pauses() as found:
         await until(lambda: found.count >= TRIES or task.done())
@@ -98,7 +98,7 @@ async def created(engine: AsyncEngine) -> AsyncEngine:
 
 @ways
 async def test_another_program_writes(make_engine: MakeEngine, path: Path, way: Any) -> None:
-    """The write waits for SQLite's lock as long as the application says."""
+    """The write waits for SQLite's lock for the application's time."""
     engine = await created(way(make_engine, LONG))
     with outside(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -132,7 +132,7 @@ async def test_it_is_read_back(make_engine: MakeEngine, way: Any) -> None:
 async def test_what_sqlite3_takes_is_taken(
     make_engine: MakeEngine, seconds: Any, read_back: int
 ) -> None:
-    """Any number; less than none is none, and there is a longest."""
+    """Any number is accepted; a negative one means zero, and there is a maximum."""
     engine = make_engine(SQLitePool, connect_args={"timeout": seconds})
     async with engine.connect() as connection:
         assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == read_back
@@ -154,7 +154,7 @@ async def test_what_is_given_to_the_engine_counts_alone(
 async def test_a_shorter_one_does_not(
     make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
-    """No task waits shorter than it would without it."""
+    """No task waits for less time than without it."""
     monkeypatch.setattr("sa_sqlite_pool.pools.base.DEFAULT_TIMEOUT", float(LONG))
     engine = await created(way(make_engine, NO_WAIT))
     with outside(path) as other:

@@ -1,4 +1,4 @@
-"""VACUUM, ANALYZE and their like, beside reads and after writes."""
+"""VACUUM, ANALYZE and similar statements, beside reads and after writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .parameters import first
 
 @pytest.mark.parametrize("sql", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
 async def test_maintenance_after_a_write_is_refused_by_name(writing: Door, sql: str) -> None:
-    """What is in its way is the transaction, and no result that is still to be read."""
+    """The obstacle is the transaction, not a result that is still to be read."""
     app = await writing.open()
     async with app.enter() as connection:
         await connection.execute(text("CREATE TABLE item (i)"))
@@ -37,7 +37,7 @@ _OTHERS = [
 
 @pytest.mark.parametrize("sql", first(3, _OTHERS))
 async def test_others_work_after_a_read(changing: Door, sql: str) -> None:
-    """What SQLite refuses within a transaction runs as on stock after a read, and what follows."""
+    """Statements that SQLite refuses within a transaction run as on stock after a read."""
     app = await changing.open()
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -51,7 +51,7 @@ async def test_others_work_after_a_read(changing: Door, sql: str) -> None:
 
 @pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
 async def test_attached_files_are_not_locked(writing: Door, sql: str) -> None:
-    """The transaction that follows locks its own file, and none of another engine's."""
+    """The next transaction locks its own file, and none of another engine's."""
     app = await writing.open()
     await app.write(*TABLES)
     other = app.path.with_name("other.db")
@@ -69,7 +69,7 @@ async def test_attached_files_are_not_locked(writing: Door, sql: str) -> None:
 @pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
 @pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
 async def test_no_lock_without_the_turn(door: Door, sql: str) -> None:
-    """A transaction that the application begins to read in stays one that reads."""
+    """A transaction in which the application begins to read remains a reading one."""
     app = await door.open(listen=begin_of_sqlite)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -81,7 +81,7 @@ async def test_no_lock_without_the_turn(door: Door, sql: str) -> None:
 
 @pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
 async def test_the_turn_is_kept(writing: Door, sql: str) -> None:
-    """A writer that has read still has SQLite's lock after it, as before."""
+    """A writer that has read still holds SQLite's lock afterwards."""
     app = await writing.open()
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -94,7 +94,7 @@ async def test_the_turn_is_kept(writing: Door, sql: str) -> None:
 
 
 async def test_what_asks_ends_nothing(writing: Door) -> None:
-    """A question about a setting leaves the transaction alone."""
+    """A query about a setting does not affect the transaction."""
     app = await writing.open()
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -106,7 +106,7 @@ async def test_what_asks_ends_nothing(writing: Door) -> None:
 
 
 async def test_a_vacuum_that_fails_leaves_the_connection_usable(writing: Door) -> None:
-    """What is read and written after it is not taken for a transaction that SQLite has ended."""
+    """Later reads and writes are not taken for a transaction that SQLite has ended."""
     app = await writing.open()
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -119,7 +119,7 @@ async def test_a_vacuum_that_fails_leaves_the_connection_usable(writing: Door) -
 
 
 async def test_it_fails_beside_a_stream_and_works_after_it(changing: Door) -> None:
-    """What has failed has written nothing, and is tried again in the same block."""
+    """The failed statement has written nothing, and is retried in the same block."""
     app = await changing.open()
     await app.write(*TABLES, *["INSERT INTO child VALUES (1)"] * 3)
     async with app.enter() as connection:
@@ -134,7 +134,7 @@ async def test_it_fails_beside_a_stream_and_works_after_it(changing: Door) -> No
 
 
 async def test_leaving_wal_fails_at_once(changing: Door) -> None:
-    """Other connections of the pools are open, which no waiting ends: said as SQLite does."""
+    """Other connections of the pools are open, which no wait can end: SQLite's error is raised."""
     app = await changing.open()
     await app.write(*TABLES)
     async with app.reader.connect() as other:
@@ -147,7 +147,7 @@ async def test_leaving_wal_fails_at_once(changing: Door) -> None:
 
 
 async def test_query_only_reads(changing: Door) -> None:
-    """A writer that the application has made read-only reads, and is refused what it writes."""
+    """A writer that the application has made read-only reads, and its writes are refused."""
     app = await changing.open()
     await app.write(*TABLES)
     async with app.writer.connect() as connection:

@@ -56,7 +56,7 @@ async def test_child_rows_are_kept(
 async def test_a_transaction_of_a_listener_loses_no_row(
     door: Door, scripts: Scripts, on: str
 ) -> None:
-    """Where a listener has begun a transaction, the migration keeps the rows, or refuses."""
+    """If a listener has begun a transaction, the migration keeps the rows, or is refused."""
     app = await door.open()
     target: Any = app.database or app.writer
     await upgrade(target, "0002", config=scripts.config)
@@ -80,7 +80,7 @@ def _beginning(on: str) -> Listen:
 
 @both
 async def test_foreign_keys_that_a_listener_switches_on(door: Door, scripts: Scripts) -> None:
-    """A checkout listener that switches foreign keys on does so before the migration, not in it."""
+    """A checkout listener that enables foreign keys does so before the migration, not within it."""
     app = await door.open(listen=executing("PRAGMA foreign_keys = ON", on="checkout"))
     target: Any = app.database or app.writer
     await upgrade(target, "head", config=scripts.config)

@@ -1,6 +1,6 @@
 """Database access where nothing can be awaited: an expired attribute, a lazy load, a plain call.
 
-All programs meet it once. It is an error, and nothing must have run.
+Every program encounters it once. It is an error, and nothing must have run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Book(Base):
     author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
 
 
-# Stock wraps it where the driver's cursor cannot be opened (SQLAlchemy 2.1).
+# Stock wraps it if the driver's cursor cannot be opened (SQLAlchemy 2.1).
 ERRORS = (MissingGreenlet, StatementError)
 
 
@@ -74,7 +74,7 @@ def books(author: Author) -> list[Book]:
 
 @pytest.mark.parametrize("attribute", [name, books])
 async def test_what_is_not_loaded(app: Application, attribute: Callable[[Author], Any]) -> None:
-    """The session reads and writes after it, with nothing in its way."""
+    """The session reads and writes afterwards, without obstacles."""
     async with app.session(expire_on_commit=True) as session:
         author = (await session.scalars(select(Author))).one()
         await session.commit()
@@ -90,7 +90,7 @@ async def test_what_is_not_loaded(app: Application, attribute: Callable[[Author]
 
 
 async def test_what_was_refused_is_not_written(app: Application) -> None:
-    """Neither by itself nor with the next commit."""
+    """It is written neither by itself nor with the next commit."""
     async with app.session() as session:
         await session.execute(text("UPDATE author SET name = 'Grace'"))
         with pytest.raises(ERRORS):
@@ -103,7 +103,7 @@ async def test_what_was_refused_is_not_written(app: Application) -> None:
 
 @pytest.mark.parametrize("own", OURS, ids=["", "thread"])
 def test_where_no_loop_runs(door_without_loop: Door, own: dict[str, Any]) -> None:
-    """Tables created while a module is imported: SQLAlchemy's error, and the engines go on."""
+    """Tables created during an import: SQLAlchemy's error is raised; the engines stay usable."""
     app = door_without_loop.make(own=None if door_without_loop.stock else own)
     for engine in app.engines:
         with pytest.raises(ERRORS):
@@ -117,7 +117,7 @@ def test_where_no_loop_runs(door_without_loop: Door, own: dict[str, Any]) -> Non
 def test_where_another_library_runs_the_coroutine(
     door_without_loop: Door, own: dict[str, Any]
 ) -> None:
-    """Trio, for example: an error at once, which says what is needed."""
+    """Under Trio, for example, an error is raised at once, and states what is needed."""
     if door_without_loop.stock:
         pytest.skip("it depends on Python whether the driver makes a loop of its own")
     app = door_without_loop.make(own=own)
@@ -128,7 +128,7 @@ def test_where_another_library_runs_the_coroutine(
 
 
 def test_a_restore_where_another_library_runs_the_coroutine(tmp_path: Path) -> None:
-    """It has no engine, which would say so."""
+    """It has no engine that would report it."""
     with pytest.raises(RuntimeError, match="let asyncio run the program"):
         restore(tmp_path / "copy.db", tmp_path / "app.db").send(None)
 
@@ -140,7 +140,7 @@ async def _works(app: Application) -> None:
 
 
 async def test_in_a_thread_without_a_loop(app: Application) -> None:
-    """A session of the loop that is used in a thread, and an engine there: both go on here."""
+    """A session of the loop used in a thread, and an engine there: both stay usable here."""
     if app.kind == STOCK:
         pytest.skip("the same error, and coroutines that outlive the test")
     async with app.session() as session:

@@ -1,4 +1,4 @@
-"""Programs that put this package's names in the place of SQLAlchemy's, for their libraries."""
+"""Programs that replace SQLAlchemy's names by this package's, for their libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = [
 
 @pytest.fixture
 def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All names, as a program does it before it imports its libraries."""
+    """Replace all names, as a program does before it imports its libraries."""
     for name in NAMES:
         monkeypatch.setattr(theirs, name, getattr(sa_sqlite_pool, name))
     for name in ("async_engine_from_config", "create_async_engine"):
@@ -45,7 +45,7 @@ def _create(url: str, **kw: Any) -> theirs.AsyncEngine:
 @pytest.mark.usefixtures("replaced")
 @pytest.mark.parametrize("create", [_create, _from_config])
 async def test_engines(path: Path, create: Callable[..., theirs.AsyncEngine]) -> None:
-    """They are this package's, with the pool that is its default, or another that is given."""
+    """They are this package's, with its default pool or a given one."""
     url = f"sqlite+aiosqlite:///{path}"
     engine = create(url)
     assert (type(engine), type(engine.pool)) == (AsyncEngine, SQLitePool)
@@ -62,7 +62,7 @@ async def test_the_facade(path: Path) -> None:
 
 
 async def test_a_function_around_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the program's that calls this package's; engines made elsewhere come by it, too."""
+    """A wrapper of the program calls this package's; engines created elsewhere pass it, too."""
     urls: list[str] = []
 
     def create(url: Any, **kw: Any) -> theirs.AsyncEngine:
@@ -101,7 +101,7 @@ print(type(theirs.create_async_engine(sys.argv[1]).pool).__name__)
 
 
 def test_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is put there later is called, although a call failed before."""
+    """A replacement that is set later is called, although an earlier call failed."""
     monkeypatch.setattr(theirs, "create_async_engine", sa_sqlite_pool.create_async_engine)
     with pytest.raises(TypeError, match="no_such_option"):
         theirs.create_async_engine("sqlite+aiosqlite://", no_such_option=1)
@@ -113,7 +113,7 @@ def test_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("replaced")
 async def test_sessions_of_a_class_derived_before(path: Path) -> None:
-    """As SQLModel's are, where it was imported first."""
+    """SQLModel's are an example, if it was imported first."""
     engine = theirs.create_async_engine(f"sqlite+aiosqlite:///{path}")
     for session_class in (_Session, theirs.AsyncSession):
         async with theirs.async_sessionmaker(engine, class_=session_class)() as session:
@@ -123,4 +123,4 @@ async def test_sessions_of_a_class_derived_before(path: Path) -> None:
 
 
 class _Session(theirs.AsyncSession):
-    """A library's."""
+    """A session class of a library."""

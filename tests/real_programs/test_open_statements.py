@@ -1,4 +1,4 @@
-"""One's own statement that is still open is in the way: said at once, as on stock."""
+"""A task's own open statement is an obstacle, which is reported at once, as on stock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def opened(door: Door, **options: object) -> Application:
 
 
 async def test_rows_of_returning_that_are_not_read(changing: Door) -> None:
-    """COMMIT is refused while INSERT … RETURNING has rows to give, and says so."""
+    """COMMIT is refused while INSERT … RETURNING still has rows, and the error says so."""
     app = await opened(changing)
 
     async def work() -> None:
@@ -47,7 +47,7 @@ async def test_rows_of_returning_that_are_not_read(changing: Door) -> None:
 
 
 async def test_rows_of_returning_that_are_read(changing: Door) -> None:
-    """Read to the end, it commits."""
+    """If they are read to the end, it commits."""
     app = await opened(changing)
     async with app.enter() as connection:
         result = await connection.stream(text(INSERT))
@@ -57,7 +57,7 @@ async def test_rows_of_returning_that_are_read(changing: Door) -> None:
 
 
 async def test_a_result_that_is_closed_is_not_in_the_way(changing: Door) -> None:
-    """close() ends the statement; then it commits."""
+    """close() ends the statement, which can then be committed."""
     app = await opened(changing)
     async with app.enter() as connection:
         result = await connection.stream(text(INSERT))
@@ -69,7 +69,7 @@ async def test_a_result_that_is_closed_is_not_in_the_way(changing: Door) -> None
 
 
 async def test_a_buffered_result_is_not_in_the_way(changing: Door) -> None:
-    """execute() fetches all, so what is left unread does not matter."""
+    """execute() fetches all rows, so unread ones do not matter."""
     app = await opened(changing)
     async with app.enter() as connection:
         result = await connection.execute(text(INSERT))
@@ -79,7 +79,7 @@ async def test_a_buffered_result_is_not_in_the_way(changing: Door) -> None:
 
 
 async def test_dropping_a_table_that_is_read(changing: Door) -> None:
-    """DROP TABLE under an open stream of the same connection is refused at once."""
+    """DROP TABLE during an open stream of the same connection is refused at once."""
     app = await opened(changing)
     await app.write("CREATE TABLE other (x)")
 
@@ -101,7 +101,7 @@ async def test_dropping_a_table_that_is_read(changing: Door) -> None:
 
 @without_stock
 async def test_the_own_write_transaction_on_another_connection(door: Door) -> None:
-    """A task that has the turn and asks for it on a second connection is told at once."""
+    """A task that holds the turn and requests it on a second connection gets an error at once."""
     app = await opened(door)
 
     async def work() -> None:
@@ -117,7 +117,7 @@ async def test_the_own_write_transaction_on_another_connection(door: Door) -> No
 
 @pytest.mark.parametrize("door", [SWAP_IN, ENGINES, FACADE], indirect=True)
 async def test_the_own_reader_keeps_a_commit_waiting_without_wal(door: Door) -> None:
-    """Without WAL a COMMIT waits for readers; for one's own it would wait for ever."""
+    """Without WAL a COMMIT waits for readers; for the task's own one it would wait for ever."""
     app = await opened(door, pragmas={"journal_mode": "TRUNCATE"})
 
     async def work() -> None:
@@ -136,7 +136,7 @@ async def test_the_own_reader_keeps_a_commit_waiting_without_wal(door: Door) -> 
 
 @without_stock
 async def test_a_reader_of_another_task_is_waited_for_without_wal(door: Door) -> None:
-    """It will end, so the COMMIT waits, and is done then."""
+    """That reader will end, so the COMMIT waits and then succeeds."""
     app = await opened(door, pragmas={"journal_mode": "TRUNCATE"})
     reading, stop = asyncio.Event(), asyncio.Event()
 

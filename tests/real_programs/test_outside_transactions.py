@@ -25,7 +25,7 @@ from .parameters import first
 
 
 async def test_foreign_keys_go_off_after_a_read(changing: Door) -> None:
-    """A migration looks at a table, switches them off, and rebuilds it: no child is lost."""
+    """A migration inspects a table, disables them, and rebuilds it: no child row is lost."""
     app = await changing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -37,7 +37,7 @@ async def test_foreign_keys_go_off_after_a_read(changing: Door) -> None:
 
 
 async def test_they_are_on_for_the_next(writing: Door) -> None:
-    """A migration switches them on again after its last DDL, which has begun a transaction here."""
+    """A migration enables them after its last DDL, which has begun a transaction here."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -56,7 +56,7 @@ async def test_they_are_on_for_the_next(writing: Door) -> None:
 async def test_migrations_switch_them_within_transactions_of_their_own(
     door: Door, begin: str
 ) -> None:
-    """SQLite ignores that: they stay off for the next migration, and no child is lost."""
+    """SQLite ignores that: they stay off for the next migration, and no child row is lost."""
     app = await door.open(listen=executing("PRAGMA foreign_keys = ON"))
     await app.write(*TABLES)
     async with app.writer.connect() as connection:
@@ -77,26 +77,26 @@ async def test_migrations_switch_them_within_transactions_of_their_own(
 
 @pytest.mark.parametrize("before", ["UPDATE parent SET id = id", "CREATE TABLE other (i)"])
 async def test_they_are_not_left_on_in_silence(writing: Door, before: str) -> None:
-    """Where the transaction has written, SQLite would ignore it: refused, and nothing is lost."""
+    """If the transaction has written, SQLite would ignore it: refused, and nothing is lost."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text(before))
         with pytest.raises(OperationalError, match=r"stay on: .* commit or roll back first"):
             await connection.execute(text("PRAGMA foreign_keys = OFF"))
-        await connection.execute(text("PRAGMA foreign_keys = ON"))  # as they are
+        await connection.execute(text("PRAGMA foreign_keys = ON"))  # unchanged
         with pytest.raises(IntegrityError):
             await connection.execute(text("INSERT INTO child VALUES (99)"))
         await connection.rollback()
     async with app.enter() as connection:
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
         await connection.execute(text(before))
-        await connection.execute(text("PRAGMA foreign_keys = OFF"))  # as they are
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))  # unchanged
         await connection.commit()
 
 
 async def test_foreign_keys_go_off_after_a_look_at_the_raw_connection(changing: Door) -> None:
-    """A program has asked for it, to register a function or for no reason at all."""
+    """A program has requested it, to register a function or for no reason at all."""
     app = await changing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -134,7 +134,7 @@ async def test_what_the_raw_connection_wrote_is_not_committed(writing: Door, sql
 
 @pytest.mark.parametrize("sql", ["INSERT INTO child VALUES (1)", "CREATE TABLE other (i)"])
 async def test_what_a_function_wrote_is_not_committed(writing: Door, sql: str) -> None:
-    """A SELECT of it writes, and is rolled back with the transaction."""
+    """Its SELECT writes, and is rolled back with the transaction."""
 
     def register(connection: sqlite3.Connection) -> None:
         connection.create_function("writes", 0, lambda: connection.execute(sql).rowcount)
@@ -154,20 +154,20 @@ async def test_what_a_function_wrote_is_not_committed(writing: Door, sql: str) -
 async def test_on_the_raw_connection_it_is_not_ignored(
     writing: Door, before: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQLite ignores it in silence there, and child rows would be lost."""
+    """SQLite silently ignores it there, and child rows would be lost."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.writer.connect() as connection:
         await connection.execution_options(sqlite_role="writer")
         raw = await raw_connection(connection)
         await connection.execute(text(before))
-        await raw.execute("PRAGMA foreign_keys = ON")  # as they are
+        await raw.execute("PRAGMA foreign_keys = ON")  # unchanged
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
             await raw.execute("PRAGMA main.foreign_keys(off)")
         await connection.rollback()
         await raw.execute("PRAGMA foreign_keys = OFF")
         await connection.execute(text(before))
-        await raw.execute("PRAGMA foreign_keys = 0")  # as they are
+        await raw.execute("PRAGMA foreign_keys = 0")  # unchanged
         await raw.execute("DELETE FROM parent")
         await connection.commit()
     assert "send it by connection.execute(), or after commit()" in caplog.text
@@ -175,7 +175,7 @@ async def test_on_the_raw_connection_it_is_not_ignored(
 
 
 async def test_the_raw_connection_begins_one_after_sqlalchemys(writing: Door) -> None:
-    """In that SQLite ignores it, as on stock: it was committed there, and another begun."""
+    """SQLite ignores it in that one, as on stock: it was committed there, and another begun."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.writer.connect() as connection:
@@ -190,7 +190,7 @@ async def test_the_raw_connection_begins_one_after_sqlalchemys(writing: Door) ->
 
 
 async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Door) -> None:
-    """Within what sqlite3 has begun by itself SQLite ignores them, here as on stock."""
+    """Within a transaction that sqlite3 has begun, SQLite ignores them, here as on stock."""
     app = await changing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -208,13 +208,13 @@ async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Doo
 @pytest.mark.parametrize("door", [FACADE], indirect=True)
 @pytest.mark.parametrize("before", ["SELECT * FROM parent", "DELETE FROM child"])
 async def test_a_function_in_one_hop_cannot_switch_them_off(door: Door, before: str) -> None:
-    """Its transaction is begun before it, so that SQLite would ignore it: no child is lost."""
+    """Its transaction begins before it, so SQLite would ignore the PRAGMA: no child row is lost."""
     app = await door.open()
     await app.write(*TABLES)
 
     def rebuild(connection: Connection) -> None:
         connection.execute(text(before))
-        connection.execute(text("PRAGMA foreign_keys = ON"))  # as they are
+        connection.execute(text("PRAGMA foreign_keys = ON"))  # unchanged
         connection.execute(text("PRAGMA foreign_keys = OFF"))
         connection.execute(text("DELETE FROM parent"))
 
@@ -224,7 +224,7 @@ async def test_a_function_in_one_hop_cannot_switch_them_off(door: Door, before: 
 
 
 async def test_a_program_starts(changing: Door) -> None:
-    """It creates its tables, and says then how it wants the connection: so it is, afterwards."""
+    """It creates its tables and then configures the connection, and the settings take effect."""
     app = await changing.open()
     async with app.enter() as connection:
         await connection.execute(text("CREATE TABLE item (i)"))
@@ -241,7 +241,7 @@ async def test_a_program_starts(changing: Door) -> None:
 
 
 async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
-    """Settings are no part of a transaction; the last one counts."""
+    """Settings are not part of a transaction; the last one counts."""
     app = await changing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -258,7 +258,7 @@ async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
 
 
 async def test_what_it_wants_survives_a_loss(writing: Door) -> None:
-    """Where SQLite ends the transaction by itself, the next one has them as the engine does."""
+    """If SQLite ends the transaction itself, the next one has them like the engine."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.writer.connect() as connection:
@@ -274,7 +274,7 @@ async def test_what_it_wants_survives_a_loss(writing: Door) -> None:
 
 @pytest.mark.parametrize("begin", first(2, ["BEGIN IMMEDIATE", "BEGIN", "BEGIN EXCLUSIVE"]))
 async def test_a_begin_of_the_application(changing: Door, begin: str) -> None:
-    """After reads it begins, and once: another one is an error."""
+    """It begins after reads, and once; a second one is an error."""
     app = await changing.open()
     await app.write(*TABLES)
     async with app.enter() as connection:
@@ -293,7 +293,7 @@ async def test_a_begin_of_the_application(changing: Door, begin: str) -> None:
 
 
 async def test_a_savepoint_is_not_ended(writing: Door) -> None:
-    """What would be rolled back to it is not committed by a PRAGMA."""
+    """A PRAGMA does not commit changes that would be rolled back to it."""
     app = await writing.open(listen=enforce_on_connect)
     await app.write(*TABLES)
     async with app.enter() as connection, connection.begin_nested() as savepoint:

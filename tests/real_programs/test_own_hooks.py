@@ -20,7 +20,7 @@ from .listeners import in_the_driver
 def authorizer(
     action: int, first: str | None, _second: str | None, _database: str | None, _source: str | None
 ) -> int:
-    """Rows of the audit trail stay."""
+    """Keep the rows of the audit trail."""
     if action == sqlite3.SQLITE_DELETE and first == "audit":
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK
@@ -29,7 +29,7 @@ def authorizer(
 def hide(
     action: int, _first: str | None, second: str | None, _database: str | None, _source: str | None
 ) -> int:
-    """A column reads as NULL."""
+    """Make a column read as NULL."""
     hidden = action == sqlite3.SQLITE_READ and second == "what"
     return sqlite3.SQLITE_IGNORE if hidden else sqlite3.SQLITE_OK
 
@@ -83,7 +83,7 @@ async def must_not_delete(app: Application) -> None:
 
 @ways
 async def test_what_it_denies_is_denied(door: Door, way: Way) -> None:
-    """As on stock, the first time and after the connection was used for other things."""
+    """It is denied as on stock, the first time and after other uses of the connection."""
     app = await with_audit(await door.open(**way(authorizer)))
     await must_not_delete(app)
     await app.write("INSERT INTO audit VALUES (3, 'c')", "UPDATE audit SET what = 'd' WHERE id = 3")
@@ -104,7 +104,7 @@ async def test_what_it_ignores_is_null(door: Door, way: Way) -> None:
 
 @ways
 async def test_the_turn_is_taken_all_the_same(door: Door, way: Way) -> None:
-    """What it allows is written in the turn and under the lock."""
+    """Permitted writes happen in the turn and under the lock."""
     app = await with_audit(await door.open(**way(authorizer)))
     async with app.writer.connect() as connection:
         await connection.execute(text("INSERT INTO audit (what) VALUES ('c')"))
@@ -115,7 +115,7 @@ async def test_the_turn_is_taken_all_the_same(door: Door, way: Way) -> None:
 
 @ways
 async def test_a_statement_hidden_in_a_select(door: Door, way: Way) -> None:
-    """A CTE that inserts is judged by both, and takes the lock."""
+    """A CTE that inserts is judged by both, and acquires the lock."""
     app = await with_audit(await door.open(**way(authorizer)))
     async with app.writer.connect() as connection:
         sql = "WITH a(b) AS (SELECT 'x') INSERT INTO audit (what) SELECT b FROM a"
@@ -140,7 +140,7 @@ needs_none = pytest.mark.skipif(not _takes_none(), reason="Python 3.11 can take 
 
 @needs_none
 async def test_set_later_and_taken_away(door: Door) -> None:
-    """Set on the raw connection in the middle; None takes it away again."""
+    """It is set on the raw connection in the middle, and None removes it."""
     app = await with_audit(await door.open())
     async with app.writer.connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
@@ -161,7 +161,7 @@ async def test_set_later_and_taken_away(door: Door) -> None:
 
 @needs_none
 async def test_taking_away_ones_own_leaves_the_rules(door: Door) -> None:
-    """After set_authorizer(None), a write is still in the turn, and a reader still cannot write."""
+    """After set_authorizer(None), writes are still in the turn, and a reader still cannot write."""
     take_away = in_the_driver(lambda driver: driver.set_authorizer(None))
     app = await with_audit(await door.open(listen=take_away))
     async with app.writer.connect() as connection:
@@ -176,7 +176,7 @@ async def test_taking_away_ones_own_leaves_the_rules(door: Door) -> None:
 
 
 async def test_an_error_in_it_is_raised(door: Door) -> None:
-    """An authorizer that raises denies, and the application can go on."""
+    """An authorizer that raises denies the action, and the application can continue."""
 
     def fails(action: int, *_: Any) -> int:
         if action == sqlite3.SQLITE_DELETE:
@@ -190,7 +190,7 @@ async def test_an_error_in_it_is_raised(door: Door) -> None:
 
 
 async def test_a_progress_handler_is_called(door: Door) -> None:
-    """It counts while statements run, before and after they are stopped by others."""
+    """It is called while statements run, before and after others have stopped them."""
     calls: list[int] = []
 
     def count() -> int:
@@ -216,7 +216,7 @@ async def test_a_progress_handler_is_called(door: Door) -> None:
 
 
 async def test_a_progress_handler_stops_a_statement(door: Door) -> None:
-    """What it stops is interrupted, and the connection works afterwards."""
+    """The statement is interrupted, and the connection works afterwards."""
     stop = [False]
     app = await door.open(
         listen=in_the_driver(lambda driver: driver.set_progress_handler(lambda: stop[0], 100))
@@ -230,7 +230,7 @@ async def test_a_progress_handler_stops_a_statement(door: Door) -> None:
 
 
 async def test_a_trace_callback_is_called(door: Door) -> None:
-    """It sees the application's statements."""
+    """It receives the application's statements."""
     seen: list[str] = []
     app = await door.open(
         listen=in_the_driver(lambda driver: driver.set_trace_callback(seen.append))

@@ -1,4 +1,4 @@
-"""pool_timeout: None waits as long as it takes, a number that long."""
+"""pool_timeout: None waits without a limit, and a number for that time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def opened(door: Door, pool_timeout: float | None, **own: Any) -> Applicat
 
 
 async def hold(app: Application, *, writes: bool) -> tuple[asyncio.Task[None], asyncio.Event]:
-    """A task that has the only connection until the event."""
+    """Hold the only connection in a task until the event."""
     held, release = asyncio.Event(), asyncio.Event()
     engine = app.writer if writes else app.reader
 
@@ -42,7 +42,7 @@ async def hold(app: Application, *, writes: bool) -> tuple[asyncio.Task[None], a
 
 @pytest.mark.parametrize("writes", [False, True], ids=["reader", "writer"])
 async def test_none_waits_as_long_as_it_takes(door: Door, writes: bool) -> None:
-    """It is served when the connection comes back, however long the other time-outs are."""
+    """It is served when the connection is returned, whatever the other time-outs are."""
     app = await opened(door, None, read_timeout=1.0, write_timeout=1.0)
     holder, release = await hold(app, writes=writes)
     waiter = asyncio.create_task((await_read, await_write)[writes](app))
@@ -67,7 +67,7 @@ async def await_write(app: Application) -> None:
 
 @pytest.mark.parametrize("writes", [False, True], ids=["reader", "writer"])
 async def test_a_number_is_a_limit(door: Door, writes: bool) -> None:
-    """After that many seconds it is SQLAlchemy's TimeoutError."""
+    """After that many seconds, SQLAlchemy's TimeoutError is raised."""
     app = await opened(door, 0.1)
     holder, release = await hold(app, writes=writes)
     with pytest.raises(PoolTimeoutError):

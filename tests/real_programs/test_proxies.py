@@ -1,4 +1,4 @@
-"""A tracer wraps sqlite3.connect(), so a connection is anything that behaves as one."""
+"""A tracer wraps sqlite3.connect(), so a connection may be anything that acts like one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _wrapt(connection: sqlite3.Connection) -> Any:
 
 @pytest.fixture(params=["bare", "wrapt", "opentelemetry"])
 def traced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """``sqlite3.connect`` wrapped, for as long as the test runs."""
+    """Wrap ``sqlite3.connect`` while the test runs."""
     if request.param == "opentelemetry":
         module = pytest.importorskip("opentelemetry.instrumentation.sqlite3")
         instrumentor = module.SQLite3Instrumentor()
@@ -65,7 +65,7 @@ def traced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 async def use(app: Application) -> None:
-    """What an application does with a database."""
+    """Perform an application's usual operations on a database."""
     await app.write("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
     for number in range(5):
         async with app.transaction() as session:
@@ -82,7 +82,7 @@ async def use(app: Application) -> None:
 
 
 async def test_an_application_is_traced(door: Door, traced: None) -> None:
-    """It opens, writes, reads, streams and closes as without."""
+    """It opens, writes, reads, streams and closes as without a tracer."""
     app = await door.open()
     await use(app)
     await app.close()
@@ -104,7 +104,7 @@ async def test_functions_and_listeners_are_traced(door: Door, traced: None) -> N
 
 @pytest.mark.parametrize("door", [FACADE], indirect=True)
 async def test_functions_backups_and_checkpoints_are_traced(door: Door, traced: None) -> None:
-    """What the facade does beside sessions, too."""
+    """Operations of the facade besides sessions are included."""
     app = await door.open()
     await use(app)
     insert = "INSERT INTO t (x) VALUES (9)"
@@ -121,7 +121,7 @@ async def test_functions_backups_and_checkpoints_are_traced(door: Door, traced: 
 
 
 async def test_a_class_of_the_applications_own(door: Door) -> None:
-    """connect_args={"factory": …} is SQLite's own way to a class of one's own."""
+    """connect_args={"factory": …} is sqlite3's own option for a custom class."""
     Counting.count = 0
     app = await door.open(connect_args={"factory": Counting})
     await use(app)

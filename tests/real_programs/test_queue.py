@@ -1,7 +1,7 @@
 """Workers that take jobs from a table, as APScheduler's data store does.
 
-They read which jobs are free with ``with_for_update(skip_locked=True)``, which SQLAlchemy leaves
-out on SQLite, and write who has them.
+They query free jobs with ``with_for_update(skip_locked=True)``, which SQLAlchemy leaves
+out on SQLite, and write which worker has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .doors import ENGINES, FACADE, STOCK, SWAP_IN, WRITERS, Application, Door, 
 JOBS = table("jobs", column("id", Integer), column("worker", Integer))
 FREE = select(JOBS.c.id).where(JOBS.c.worker.is_(None)).order_by(JOBS.c.id).limit(2)
 
-# A routed session has the turn from the FOR UPDATE on.
+# A routed session holds the turn from the FOR UPDATE on.
 _TAKING = {**WRITERS, (ENGINES, "auto"): _session, (FACADE, "auto"): _session}
 
 
@@ -54,14 +54,14 @@ async def each_is_taken_once(app: Application) -> None:
 
 @pytest.mark.parametrize("way", [pytest.param(way, id="-".join(way)) for way in _TAKING])
 async def test_with_the_turn(way: tuple[str, str], path: Path) -> None:
-    """Each job is taken once where the turn is taken before it is read what is free."""
+    """Each job is taken once if the turn is acquired before free jobs are read."""
     door = Door(way[0], path, _TAKING[way])
     await each_is_taken_once(await opened(door))
     await door.close()
 
 
 async def test_an_engine_that_is_handed_over(path: Path) -> None:
-    """A library that takes an engine has the turn by the engine's option."""
+    """A library that is given an engine acquires the turn by the engine's option."""
     door = Door(SWAP_IN, path, _session)
     await each_is_taken_once(await opened(door, execution_options={"sqlite_role": "writer"}))
     await door.close()
@@ -69,7 +69,7 @@ async def test_an_engine_that_is_handed_over(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [STOCK, SWAP_IN])
 async def test_without(kind: str, path: Path) -> None:
-    """Two workers take the same jobs, on a swap-in engine without the option as on stock."""
+    """Two workers take the same jobs on a swap-in engine without the option, as on stock."""
     door = Door(kind, path, _session)
     app = await opened(door)
     async with app.session() as first, app.session() as second:

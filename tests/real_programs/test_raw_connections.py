@@ -1,4 +1,4 @@
-"""What an application does with aiosqlite's connection itself."""
+"""Operations of an application on aiosqlite's connection itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def raw_of(connection: Any) -> Any:
 
 
 async def close(raw: Any) -> None:
-    """It returns, whatever it says."""
+    """Close it; the call must return, even with an error."""
     with suppress(ValueError, sqlite3.Error):
         await raw.close()
 
@@ -42,7 +42,7 @@ async def test_closed_after_invalidate(door: Door) -> None:
 
 
 async def test_closed_after_a_soft_invalidation(door: Door) -> None:
-    """The same where the pool was asked to replace it at the next checkout."""
+    """The same applies if the pool was told to replace it at the next checkout."""
     app = await door.open()
     async with app.writer.connect() as connection:
         proxied = await connection.get_raw_connection()
@@ -55,7 +55,7 @@ async def test_closed_after_a_soft_invalidation(door: Door) -> None:
 
 
 async def test_closed_after_dispose(door: Door) -> None:
-    """The same after engine.dispose()."""
+    """The same applies after engine.dispose()."""
     app = await door.open()
     async with app.reader.connect() as connection:
         await connection.execute(text("SELECT 1"))
@@ -67,7 +67,7 @@ async def test_closed_after_dispose(door: Door) -> None:
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_closed_after_the_garbage_collector(door: Door) -> None:
-    """The same where the connection was lost and collected."""
+    """The same applies if the connection was lost and collected."""
     if door.kind == "stock":  # a race there: aiosqlite's close() may find its thread gone, and wait
         return
     app = await door.open()
@@ -81,7 +81,7 @@ async def test_closed_after_the_garbage_collector(door: Door) -> None:
 
 
 async def test_closed_after_detach(door: Door) -> None:
-    """A detached connection is the application's own, to be closed by it."""
+    """A detached connection belongs to the application, which has to close it."""
     app = await door.open()
     if door.kind not in {"stock", "swap-in"}:
         return
@@ -108,7 +108,7 @@ async def _both(raw: Any) -> None:
 
 
 async def test_its_own_methods(door: Door) -> None:
-    """Statements, backup and iterdump of aiosqlite's connection, beside SQLAlchemy's."""
+    """Statements, backup and iterdump of aiosqlite's connection work beside SQLAlchemy's."""
     app = await door.open()
     await works(app)
     async with app.writer.connect() as connection:
@@ -118,7 +118,7 @@ async def test_its_own_methods(door: Door) -> None:
         await cursor.close()
         async with raw.execute("SELECT x FROM t") as rows:
             assert [tuple(row) async for row in rows] == [(1,)]
-        if hasattr(raw._conn, "iterdump"):  # not of every module that has another SQLite
+        if hasattr(raw._conn, "iterdump"):  # not in every module with another SQLite
             lines = [line async for line in raw.iterdump()]
             assert any("INSERT INTO" in line for line in lines)
         with closing(sqlite3.connect(":memory:", check_same_thread=False)) as target:
@@ -131,7 +131,7 @@ async def test_its_own_methods(door: Door) -> None:
 
 @pytest.mark.skipif(not hasattr(sqlite3.Connection, "serialize"), reason="Python 3.11 has it")
 async def test_serialize(reading: Door) -> None:
-    """The database as bytes."""
+    """It returns the database as bytes."""
     app = await reading.open()
     await works(app)
     async with app.reader.connect() as connection:
@@ -143,7 +143,7 @@ async def test_serialize(reading: Door) -> None:
 
 @pytest.mark.skipif(not hasattr(sqlite3.Connection, "serialize"), reason="Python 3.11 has it")
 async def test_deserialize_is_as_on_stock_or_refused(door: Door) -> None:
-    """A connection whose database was replaced by one in memory serves nobody else."""
+    """A connection whose database was replaced by one in memory is not lent again."""
     with closing(sqlite3.connect(":memory:")) as source:
         source.execute("CREATE TABLE loaded (x)")
         source.execute("INSERT INTO loaded VALUES (1)")

@@ -40,7 +40,7 @@ async def test_rolled_back_there(door: Door) -> None:
 
 
 async def test_a_block_that_fails_rolls_all_rows_back(door: Door) -> None:
-    """Many rows are one transaction, and its end is SQLAlchemy's."""
+    """Many rows are one transaction, which SQLAlchemy ends."""
     app = await opened(door)
 
     async def insert() -> None:
@@ -54,7 +54,7 @@ async def test_a_block_that_fails_rolls_all_rows_back(door: Door) -> None:
 
 
 async def test_a_block_commits_all_rows(door: Door) -> None:
-    """Beside what SQLAlchemy executes on the same connection, before and after."""
+    """This holds beside SQLAlchemy's statements on the same connection, before and after."""
     app = await opened(door)
     async with app.writer.begin() as connection:
         raw = await raw_of(connection)
@@ -71,7 +71,7 @@ async def test_a_block_commits_all_rows(door: Door) -> None:
 
 
 async def test_what_is_not_committed_is_not_kept(door: Door) -> None:
-    """The next that has the connection finds no transaction of it."""
+    """The next checkout of the connection finds no transaction of it."""
     app = await opened(door)
     async with app.writer.connect() as connection:
         await (await raw_of(connection)).execute(ONE)
@@ -83,7 +83,7 @@ async def test_what_is_not_committed_is_not_kept(door: Door) -> None:
 
 @pytest.mark.parametrize("raw_first", [False, True])
 async def test_autocommit(door: Door, raw_first: bool) -> None:
-    """SQLAlchemy's isolation level is that of the raw connection, whichever was asked for first."""
+    """SQLAlchemy's isolation level applies to the raw connection, whichever was requested first."""
     app = await opened(door)
     async with app.writer.connect() as connection:
         raw = await raw_of(connection) if raw_first else None
@@ -96,7 +96,7 @@ async def test_autocommit(door: Door, raw_first: bool) -> None:
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_within_a_savepoint(door: Door, end: str) -> None:
-    """Which is the first that the connection was asked for: the raw connection's rows are in it."""
+    """Even as the connection's first statement, it contains the raw connection's rows."""
     app = await opened(door)
     async with app.writer.connect() as connection:
         savepoint = await connection.begin_nested()
@@ -109,7 +109,7 @@ async def test_within_a_savepoint(door: Door, end: str) -> None:
 
 @pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE", "SAVEPOINT a"])
 async def test_an_open_transaction_of_autocommit_stays_open(door: Door, begin: str) -> None:
-    """``sqlite3`` commits when ``isolation_level`` is set to None, also if it was None before."""
+    """``sqlite3`` commits when ``isolation_level`` is set to None, even if it was None before."""
     app = await opened(door)
     async with app.writer.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -123,7 +123,7 @@ async def test_an_open_transaction_of_autocommit_stays_open(door: Door, begin: s
 
 
 async def test_its_own_isolation_level(door: Door) -> None:
-    """What the application sets on the raw connection holds; on stock for ever."""
+    """A level that the application sets on the raw connection applies; on stock for ever."""
     app = await opened(door)
     async with app.writer.connect() as connection:
         raw = await raw_of(connection)
@@ -143,7 +143,7 @@ async def test_its_own_isolation_level(door: Door) -> None:
 
 @pytest.mark.parametrize("commits", [False, True])
 async def test_closed_without_a_greenlet(door: Door, commits: bool) -> None:
-    """close() of ``engine.raw_connection()`` raises nothing, and the engine goes on."""
+    """close() of ``engine.raw_connection()`` raises nothing, and the engine stays usable."""
     app = await opened(door)
     proxied = await app.writer.raw_connection()
     raw: Any = proxied.driver_connection
@@ -158,7 +158,7 @@ async def test_closed_without_a_greenlet(door: Door, commits: bool) -> None:
 
 @pytest.mark.parametrize("before", [None, COUNT, "SAVEPOINT a"])
 async def test_its_lock_is_not_waited_for_with_the_turn(door: Door, before: str | None) -> None:
-    """One task has SQLite's lock, by the raw connection; another has the turn, and waits for it."""
+    """One task has SQLite's lock by the raw connection; another holds the turn and waits for it."""
     app = await opened(door)
     locked = asyncio.Event()
 
@@ -188,7 +188,7 @@ async def test_its_lock_is_not_waited_for_with_the_turn(door: Door, before: str 
 
 
 async def test_what_a_function_sets_does_not_stay(door: Door) -> None:
-    """AUTOCOMMIT is that of the engine again after a function had the raw connection."""
+    """AUTOCOMMIT is the engine's again after a function had the raw connection."""
     if door.kind != FACADE:
         return
     app = await opened(door)

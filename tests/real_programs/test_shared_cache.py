@@ -1,6 +1,6 @@
-"""A named database in memory, as test suites have it, and ``cache=shared`` on a file.
+"""A named in-memory database, as in test suites, and ``cache=shared`` on a file.
 
-Its connections lock tables for one another: nobody reads beside a writer without waiting.
+Its connections lock tables against one another: no task reads beside a writer without waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(params=["memory", "file"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of its own for each test."""
+    """Return a separate database for each test."""
     if request.param == "memory":
         return f"sqlite+aiosqlite:///file:shared{next(_numbers)}?mode=memory&cache=shared&uri=true"
     return f"sqlite+aiosqlite:///file:{tmp_path / 'app.db'}?cache=shared&uri=true"
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @asynccontextmanager
 async def engines(door: str, url: str) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
-    """One that writes and one that reads, with a table."""
+    """Yield an engine that writes and one that reads, with a table."""
     if door == "facade":
         async with SQLiteDatabase(url) as db:
             await _create(db.writer_engine)
@@ -62,7 +62,7 @@ DOORS = ["stock", "swap-in", "engines", "facade"]
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_a_task_does_not_wait_for_its_own_write(door: str, url: str) -> None:
-    """It is told at once, as on stock, and by name."""
+    """The error is raised at once, as on stock, and by name."""
     async with engines(door, url) as (writer, reader), writer.begin() as connection:
         await connection.execute(text("INSERT INTO item VALUES (1)"))
         async with async_sessionmaker(reader)() as session:
@@ -100,7 +100,7 @@ async def test_other_tasks_wait(door: str, url: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS[1:])
 async def test_a_task_does_not_wait_for_its_own_reading(door: str, url: str) -> None:
-    """A result that is still to be read locks its table; then it may be written."""
+    """A result that is still to be read locks its table, which can be written afterwards."""
     async with engines(door, url) as (writer, reader):
         async with writer.begin() as connection:
             await connection.execute(text("INSERT INTO item VALUES (1), (2)"))
@@ -118,7 +118,7 @@ async def test_a_task_does_not_wait_for_its_own_reading(door: str, url: str) -> 
 
 @pytest.mark.parametrize("door", DOORS[1:])
 async def test_its_own_reading_is_not_to_blame_for_the_lock_of_others(door: str, url: str) -> None:
-    """Another table, which another task writes, is waited for as ever."""
+    """Another table that another task writes is waited for as usual."""
     wrote, go_on = asyncio.Event(), asyncio.Event()
     async with engines(door, url) as (writer, reader):
         async with writer.begin() as connection:

@@ -1,4 +1,4 @@
-"""SQLModel's asynchronous session, with exec(), on every door."""
+"""SQLModel's asynchronous session, with exec(), through every door."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_it_adds_and_executes(door: Door) -> None:
 
 
 async def test_it_reads_and_then_writes(door: Door) -> None:
-    """get() and exec() first, then a change."""
+    """get() and exec() come first, then a change."""
     app = await opened(door)
     await app.write("INSERT INTO hero (name) VALUES ('a')")
     async with session_of(app) as session, session.begin():
@@ -63,7 +63,7 @@ async def test_it_reads_and_then_writes(door: Door) -> None:
 
 
 async def test_it_refreshes(door: Door) -> None:
-    """add(), commit(), refresh(): what its tutorial does."""
+    """Its tutorial uses add(), commit() and refresh()."""
     app = await opened(door)
     async with session_of(app) as session:
         hero = Hero(name="a")
@@ -75,7 +75,7 @@ async def test_it_refreshes(door: Door) -> None:
 
 @pytest.mark.parametrize("door", [FACADE], indirect=True)
 async def test_the_facade_gives_it(door: Door) -> None:
-    """db.read(), db.write() and db.sessionmaker give sessions of the application's class."""
+    """db.read(), db.write() and db.sessionmaker return sessions of the application's class."""
     app = await door.open(own={"session_class": AsyncSession})
     async with app.writer.begin() as connection:
         await connection.run_sync(sqlmodel.SQLModel.metadata.create_all)

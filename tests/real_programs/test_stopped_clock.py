@@ -1,4 +1,4 @@
-"""Tests of an application that stop its clock, as freezegun does: waits go by the real one."""
+"""Tests of an application that stop its clock, as freezegun does: waits use the real one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def insert(app: Application) -> None:
 
 
 async def laps(number: int = 20) -> None:
-    """Let the loop find what is overdue by its clock."""
+    """Let the loop find timers that are overdue by its clock."""
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -59,7 +59,7 @@ async def test_everything_meanwhile(app: Application) -> None:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("entered", ["before", "meanwhile"])
 async def test_a_lock_of_another_program(app: Application, entered: str) -> None:
-    """It is waited for as long as it takes, and no longer."""
+    """The task waits until the lock is free, and no longer."""
     with outside(app.path) as other, ExitStack() as stack:
         other.execute("BEGIN IMMEDIATE")
         if entered == "before":
@@ -89,7 +89,7 @@ async def _waits(door: Door) -> None:
 
 @pytest.mark.usefixtures("quiet")
 async def test_a_turn_that_is_waited_for(app: Application, door: Door) -> None:
-    """Whether the clock stops while the task waits, or goes on again."""
+    """This holds whether the clock stops during the wait or resumes."""
     async with _held(app):
         writing = asyncio.ensure_future(insert(app))
         await _waits(door)
@@ -123,7 +123,7 @@ async def test_an_open_transaction(app: Application) -> None:
 
 
 async def test_a_statement_that_is_cancelled(app: Application, door: Door) -> None:
-    """It is interrupted until it ends, again and again."""
+    """It is interrupted repeatedly until it ends."""
     if door.stock:
         pytest.skip("stock lets it run")
     running = threading.Event()

@@ -47,7 +47,7 @@ async def test_a_stream_over_a_second_connection(door: Door) -> None:
 
 
 async def test_writing_without_a_commit_in_between(door: Door) -> None:
-    """Stream and updates in one transaction of one connection."""
+    """Stream and updates share one transaction of one connection."""
     app = await opened(door)
     async with app.writer.begin() as connection:
         async for batch in batches(connection):
@@ -56,7 +56,7 @@ async def test_writing_without_a_commit_in_between(door: Door) -> None:
 
 
 async def until_refused(work: Any) -> bool:
-    """False where it was refused with a sentence about the stream."""
+    """Return False if it was refused with a message about the stream."""
     try:
         await work
     except SQLAlchemyError as error:
@@ -69,7 +69,7 @@ async def until_refused(work: Any) -> bool:
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_a_stream_of_a_connection_that_goes_on(door: Door, end: str) -> None:
-    """After the end of the transaction it goes on, as on stock, or says why it cannot."""
+    """It continues after the end of the transaction, as on stock, or the error states why not."""
     app = await opened(door)
 
     async def work() -> None:
@@ -87,7 +87,7 @@ async def test_a_stream_of_a_connection_that_goes_on(door: Door, end: str) -> No
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_a_stream_of_a_session_that_goes_on(door: Door, end: str) -> None:
-    """The same for a session, which may read on one connection and write on another."""
+    """The same applies to a session, which may read on one connection and write on another."""
     app = await opened(door)
 
     async def work() -> None:
@@ -104,7 +104,7 @@ async def test_a_stream_of_a_session_that_goes_on(door: Door, end: str) -> None:
 
 
 async def test_the_first_write_of_a_session_that_streams(door: Door) -> None:
-    """An auto session that streams and then writes for the first time reads on, or says why not."""
+    """An auto session that streams and then writes first reads on, or the error states why not."""
     app = await opened(door)
 
     async def work() -> None:
@@ -121,7 +121,7 @@ async def test_the_first_write_of_a_session_that_streams(door: Door) -> None:
 
 
 async def test_a_reader_streams_over_its_own_end(reading: Door) -> None:
-    """A stream that only reads goes on after rollback, or says why not."""
+    """A stream that only reads continues after rollback, or the error states why not."""
     app = await opened(reading)
 
     async def work() -> None:

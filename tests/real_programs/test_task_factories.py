@@ -49,7 +49,7 @@ def _own_factory(main: Main) -> None:
 
 @pytest.fixture(params=[_eager, _uvloop, _debug, _own_factory])
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
-    """Ways to run a program."""
+    """The ways to run a program."""
     return request.param  # type: ignore[no-any-return]
 
 
@@ -102,7 +102,7 @@ def test_an_application_works(run: Callable[[Main], None], kind: str, path: Path
 
 
 def test_functions_work(run: Callable[[Main], None], path: Path) -> None:
-    """run_write() and its like return, alone and together."""
+    """run_write() and similar functions return, alone and together."""
 
     async def main() -> None:
         door = Door(FACADE, path, _session)
@@ -117,7 +117,7 @@ def test_functions_work(run: Callable[[Main], None], path: Path) -> None:
 
 
 def test_one_application_over_two_runs(run: Callable[[Main], None], path: Path) -> None:
-    """asyncio.run() twice, as command line tools do, with engines of their own each time."""
+    """asyncio.run() is called twice, as by command-line tools, with separate engines each time."""
 
     async def main() -> None:
         door = Door(SWAP_IN, path, _session)
@@ -135,7 +135,7 @@ def test_one_application_over_two_runs(run: Callable[[Main], None], path: Path) 
 def test_debug_mode_names_the_task_that_is_slow(
     kind: str, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """asyncio's warning of a step that took long is about the task, also after a statement."""
+    """asyncio's warning of a slow step is about the task, even after a statement."""
 
     async def slow(app: Application) -> None:
         await app.write("CREATE TABLE t (x)")
@@ -143,7 +143,7 @@ def test_debug_mode_names_the_task_that_is_slow(
             await session.execute(text("INSERT INTO t VALUES (1)"))
             ahead[0] += 0.3
 
-    ahead = [0.0]  # seconds, by which the clock of the loop has been put forward
+    ahead = [0.0]  # seconds by which the clock of the loop has been advanced
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

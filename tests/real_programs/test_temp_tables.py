@@ -1,4 +1,4 @@
-"""Temp tables are a connection's own: no turn, no lock, on readers too."""
+"""Temp tables belong to a connection: no turn, no lock, on readers, too."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def scratch(connection: Executor) -> None:
 
 
 async def test_they_are_scratch_space(reading: Door) -> None:
-    """Created, filled, joined and dropped in one transaction, again and again."""
+    """They are created, filled, joined and dropped in one transaction, repeatedly."""
     app = await opened(reading)
     for _ in range(3):
         async with app.enter() as connection:
@@ -85,7 +85,7 @@ async def test_they_take_no_lock(reading: Door) -> None:
 
 
 async def test_they_do_not_wait_for_a_writer(reading: Door) -> None:
-    """While another task has the turn, they are used all the same."""
+    """While another task holds the turn, they can be used nevertheless."""
     app = await opened(reading)
 
     async def work() -> None:
@@ -122,7 +122,7 @@ async def test_a_writer_does_not_wait_for_them(reading: Door) -> None:
 
 
 async def test_what_only_lives_in_a_transaction_is_rolled_back(reading: Door) -> None:
-    """A temp table that was made and not committed is gone after rollback."""
+    """A temp table that was created and not committed is gone after rollback."""
     app = await opened(reading)
     async with app.enter() as connection:
         await connection.execute(text("SELECT 1"))
@@ -153,7 +153,7 @@ triggers = pytest.mark.parametrize("statements", TRIGGERS.values(), ids=TRIGGERS
 async def test_a_temp_trigger_that_writes_a_table_is_a_write(
     changing: Door, statements: list[str]
 ) -> None:
-    """It has SQLite's lock, and rollback undoes it; or a reader refuses it."""
+    """It acquires SQLite's lock, and rollback undoes it; or a reader refuses it."""
     app = await opened(changing)
     try:
         async with app.enter() as connection:
@@ -163,7 +163,7 @@ async def test_a_temp_trigger_that_writes_a_table_is_a_write(
             await connection.execute(text("INSERT INTO inbox VALUES (4)"))
             assert is_locked(app.path)
             await connection.rollback()
-    except DBAPIError as error:  # an auto session takes what is temporary for a read
+    except DBAPIError as error:  # an auto session takes temporary objects for reads
         assert changing.kind in {ENGINES, FACADE}
         assert isinstance(error.orig, ForbiddenWriteError)  # noqa: PT017
     assert await app.value("SELECT count(*) FROM t") == 3
@@ -205,7 +205,7 @@ async def _fire(
 )
 @triggers
 async def test_a_reader_refuses_it(reading: Door, statements: list[str]) -> None:
-    """A reader may make the trigger, and what fires it is refused by name."""
+    """A reader may create the trigger, but the statement that fires it is refused by name."""
     app = await opened(reading)
     with pytest.raises(DBAPIError) as caught:
         async with app.enter() as connection:
@@ -218,7 +218,7 @@ async def test_a_reader_refuses_it(reading: Door, statements: list[str]) -> None
 
 
 async def test_a_temp_table_that_hides_another(door: Door) -> None:
-    """The same text writes the temp table while it is there, and the other one afterwards."""
+    """The same text writes the temp table while it exists, and the other one afterwards."""
     app = await opened(door)
     insert = text("INSERT INTO t (x) VALUES (9)")
     async with app.writer.connect() as connection:

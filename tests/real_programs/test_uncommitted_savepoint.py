@@ -23,7 +23,7 @@ async def opened(door: Door) -> Application:
 
 @pytest.mark.parametrize("undo", [True, False])
 async def test_without_a_commit(door: Door, undo: bool) -> None:
-    """Nobody else sees it, and it is undone with its transaction."""
+    """The write is not visible to others, and is undone with its transaction."""
     app = await opened(door)
     async with app.session() as session:
         async with session.begin_nested():

@@ -28,7 +28,7 @@ _UNDOES = {
 
 @pytest.mark.parametrize("sql", first(2, _UNDOES))
 async def test_it_is_told(changing: Door, sql: str, caplog: pytest.LogCaptureFixture) -> None:
-    """By name and with the way out, once for an engine; where it is kept, nothing is said."""
+    """A warning names it and the way out, once per engine; if it is kept, there is none."""
     app = await changing.open()
     await app.write("CREATE TABLE old (i)")
     async with app.writer.connect() as connection:
@@ -50,7 +50,7 @@ async def test_it_is_told(changing: Door, sql: str, caplog: pytest.LogCaptureFix
 async def test_where_stock_rolls_it_back_too(
     changing: Door, before: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is in a transaction there as well: nothing is said until it would not be."""
+    """It is in a transaction there as well, so there is no warning until it would not be."""
     app = await changing.open()
     await app.write("CREATE TABLE old (i)")
     sql = "CREATE TABLE item (i)"
@@ -73,7 +73,7 @@ def _begin_nothing(connection: Any, _record: object) -> None:
 async def test_the_recipe_of_sqlalchemy_begins(
     changing: Door, whole: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Tables of tests, in a transaction of SQLAlchemy's recipe that is never committed."""
+    """Tables of tests are in a transaction of SQLAlchemy's recipe that is never committed."""
 
     def listen(engine: AsyncEngine) -> None:
         begin_of_sqlite(engine)
@@ -97,7 +97,7 @@ async def test_the_recipe_of_sqlalchemy_begins(
 async def test_the_table_is_named(
     door: Door, verb: str, columns: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And not what SQLite makes for it: the indexes of its keys, and its sequences."""
+    """SQLite's implicit objects are not: the indexes of its keys, and its sequences."""
     app = await door.open()
     if verb == "DROP":
         await app.write(f"CREATE TABLE item ({columns})")
@@ -123,7 +123,7 @@ async def test_the_table_is_named(
 async def test_what_changes_no_schema(
     changing: Door, sql: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is said of it."""
+    """There is no warning."""
     app = await changing.open()
     await app.write("CREATE TABLE old (i)")
     async with app.writer.connect() as connection:
@@ -136,7 +136,7 @@ async def test_what_changes_no_schema(
 
 
 async def test_a_commit_that_is_refused(changing: Door, caplog: pytest.LogCaptureFixture) -> None:
-    """Its error says enough."""
+    """Its error is sufficient."""
     app = await changing.open()
     await app.write(
         "CREATE TABLE parent (id INTEGER PRIMARY KEY)",
@@ -156,7 +156,7 @@ async def test_a_commit_that_is_refused(changing: Door, caplog: pytest.LogCaptur
 async def test_others_write_meanwhile(door: Door, sql: str) -> None:
     """A fixture creates the tables and yields within its block, and the tests write.
 
-    On the stock driver that is no transaction. Here the time-out says so; not where it is one.
+    On the stock driver that is no transaction. Here the time-out says so, unless it is one.
     """
     options: dict[str, Any] = {"connect_args": {"timeout": 0.05}} if door.stock else {}
     app = await door.open(own={"write_timeout": 0.05}, **options)

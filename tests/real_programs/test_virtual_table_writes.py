@@ -23,7 +23,7 @@ changes = pytest.mark.parametrize("sql", first(4, CHANGES.values(), CHANGES))
 
 @changes
 async def test_it_takes_the_lock(door: Door, expected: Expected, sql: str) -> None:
-    """A transaction that writes to it has SQLite's lock; rollback undoes it."""
+    """A transaction that writes to it acquires SQLite's lock; rollback undoes it."""
     app = await door.open()
     before = _content(app.path)
     async with app.writer.connect() as connection:
@@ -37,7 +37,7 @@ async def test_it_takes_the_lock(door: Door, expected: Expected, sql: str) -> No
 
 @changes
 async def test_it_waits_for_its_turn(door: Door, expected: Expected, sql: str) -> None:
-    """While another task writes, it waits, and is done then."""
+    """While another task writes, it waits, and then succeeds."""
     if door.stock:
         return  # no turn
     app = await door.open()

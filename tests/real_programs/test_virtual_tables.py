@@ -1,4 +1,4 @@
-"""Reading virtual tables: table-valued functions, full-text, R-tree, SQLite's own, is reading."""
+"""Reading virtual tables (table-valued functions, full-text, R-tree, SQLite's own) is reading."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ Expected = dict[str, list[tuple[object, ...]]]
 
 @pytest.fixture
 def expected(path: Path) -> Expected:
-    """What plain ``sqlite3`` reads, for all that this SQLite was built with."""
+    """Return the result of plain ``sqlite3``, for everything that this SQLite was built with."""
     with outside(path) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         for statement in SETUP:
@@ -117,7 +117,7 @@ async def read(app: Application, name: str) -> list[tuple[object, ...]]:
 
 
 async def test_all_kinds(reading: Door, expected: Expected, subtests: pytest.Subtests) -> None:
-    """Each reads as plain sqlite3 does, the first time and again, in one connection."""
+    """Each reads like plain sqlite3, the first time and again, in one connection."""
     app = await reading.open()
     for name, rows in expected.items():
         with subtests.test(name):
@@ -128,7 +128,7 @@ async def test_all_kinds(reading: Door, expected: Expected, subtests: pytest.Sub
 async def test_as_first_statement(
     reading: Door, expected: Expected, subtests: pytest.Subtests
 ) -> None:
-    """Each as the first statement of a connection, when SQLite connects the virtual table."""
+    """Each is the first statement of a connection, upon which SQLite connects the virtual table."""
     for name, rows in expected.items():
         with subtests.test(name):
             app = await reading.open()
@@ -137,7 +137,7 @@ async def test_as_first_statement(
 
 
 async def test_beside_a_writer(reading: Door, expected: Expected) -> None:
-    """Each waits for nobody while another task has the turn, and for no lock outside."""
+    """Each waits neither while another task holds the turn, nor for an outside lock."""
     app = await reading.open()
     async with app.writer.connect() as writer:
         await writer.execute(text("INSERT INTO busy VALUES (1)"))
@@ -146,7 +146,7 @@ async def test_beside_a_writer(reading: Door, expected: Expected) -> None:
 
 
 async def test_by_sqlalchemys_constructs(reading: Door) -> None:
-    """table_valued() and its like are reads, too."""
+    """table_valued() and similar constructs are reads, too."""
     app = await reading.open()
     each = func.json_each("[3]").table_valued("value")
     async with app.enter() as connection:

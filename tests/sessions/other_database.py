@@ -22,7 +22,7 @@ def in_thread(function: Any, *args: Any) -> Any:
 
 
 class Cursor:
-    """A cursor that awaits what it executes."""
+    """A cursor that awaits its statements."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor

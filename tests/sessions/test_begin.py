@@ -41,7 +41,7 @@ async def db(path: Path, sleeping: SleepingFunction) -> AsyncIterator[SQLiteData
 
 @pytest.fixture(params=[own, sqlalchemys])
 def engine(request: pytest.FixtureRequest, db: SQLiteDatabase) -> AsyncEngine:
-    """The facade's, and SQLAlchemy's over the same: each test holds for both."""
+    """Return the facade's engine, or SQLAlchemy's on top of it: each test holds for both."""
     engine: AsyncEngine = request.param(db.writer_engine)
     return engine
 
@@ -61,7 +61,7 @@ async def test_it_commits(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -
 async def test_an_error_rolls_back(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path, error: BaseException
 ) -> None:
-    """And is raised as it is, whatever it is."""
+    """The error is raised unchanged, whatever it is."""
     with pytest.raises(type(error)) as caught:
         async with engine.begin() as connection:
             await connection.execute(UPDATE_FIRST)
@@ -72,7 +72,7 @@ async def test_an_error_rolls_back(
 
 
 async def test_an_error_of_commit(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -> None:
-    """Is raised, and the connection goes back all the same."""
+    """The error is raised, and the connection is returned nevertheless."""
 
     def refuse(_: Connection) -> None:
         raise ValueError("not now")
@@ -106,7 +106,7 @@ async def test_leaving_commits(
 async def test_a_generator_that_is_closed_rolls_back(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path
 ) -> None:
-    """In the middle of the block: GeneratorExit is an error like any other."""
+    """In the middle of the block, GeneratorExit is an error like any other."""
 
     async def generate() -> AsyncGenerator[int, None]:
         async with engine.begin() as connection:
@@ -127,7 +127,7 @@ async def test_a_generator_that_is_closed_rolls_back(
 async def test_a_listener_that_raises(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path, error: BaseException
 ) -> None:
-    """Whatever it raises, nothing stays checked out, and for nobody to collect."""
+    """Whatever it raises, no connection stays checked out or is left to the garbage collector."""
 
     def refuse(_: Connection) -> None:
         raise error
@@ -137,14 +137,14 @@ async def test_a_listener_that_raises(
         async with engine.begin():
             pytest.fail("it has not begun")
     end()
-    assert caught.value is error  # it leads to all that there was
+    assert caught.value is error  # it leads to all that existed
     await nothing_held(db, path)
 
 
 async def test_a_listener_that_executes(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path
 ) -> None:
-    """Its statement is a part of the transaction."""
+    """Its statement is part of the transaction."""
     end = on_begin(engine, lambda connection: connection.execute(UPDATE_FIRST))
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -159,7 +159,7 @@ async def test_a_listener_that_executes(
 async def test_the_turn_is_held_already(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path
 ) -> None:
-    """A task that would wait for itself is told so; its own goes on."""
+    """A task that would wait for itself gets an error, and its first transaction continues."""
     async with engine.begin() as connection:
         with pytest.raises(TurnAlreadyHeldError):
             async with engine.begin():
@@ -173,7 +173,7 @@ async def test_the_turn_is_held_already(
 
 
 async def test_the_transaction_inside(engine: AsyncEngine, db: SQLiteDatabase) -> None:
-    """It is known as the connection's, and may have parts."""
+    """It is known as the connection's transaction, and may have savepoints."""
     async with engine.begin() as connection:
         transaction = connection.get_transaction()
         assert transaction is not None
@@ -195,7 +195,7 @@ async def test_the_transaction_inside(engine: AsyncEngine, db: SQLiteDatabase) -
 
 
 async def test_the_transaction_ends_by_hand(engine: AsyncEngine, db: SQLiteDatabase) -> None:
-    """By its own methods as by the connection's."""
+    """Its own methods work like those of the connection."""
     for end in ("commit", "rollback", "close"):
         async with engine.begin() as connection:
             await connection.execute(UPDATE_FIRST)
@@ -246,7 +246,7 @@ async def test_after_the_block_it_is_closed(engine: AsyncEngine) -> None:
 
 
 async def test_what_sqlalchemy_looks_up_is_the_same(engine: AsyncEngine) -> None:
-    """The asyncio object of a connection is found from SQLAlchemy's, from the first event on."""
+    """SQLAlchemy's connection leads to its asyncio object, from the first event on."""
     found: list[AsyncConnection | None] = []
 
     def look_up(connection: Connection) -> None:
@@ -269,7 +269,7 @@ async def test_options_of_the_engine_hold(engine: AsyncEngine) -> None:
 
 
 async def test_a_block_is_entered_once(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -> None:
-    """Neither inside nor after itself; what it has is given back all the same."""
+    """It can be entered again neither inside nor after itself, and its connection is returned."""
     block = engine.begin()
     async with block as connection:
         with pytest.raises((InvalidRequestError, AttributeError)):
@@ -290,7 +290,7 @@ async def test_entering_again_says_what_to_do(db: SQLiteDatabase) -> None:
 
 
 async def test_it_decorates(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -> None:
-    """Each call of the function has a transaction of its own."""
+    """Each call of the function has its own transaction."""
     seen: list[object] = []
 
     @engine.begin()
@@ -335,7 +335,7 @@ async def test_cancelled_in_line(engine: AsyncEngine, db: SQLiteDatabase, path: 
 async def test_cancelled_while_it_begins(
     engine: AsyncEngine, db: SQLiteDatabase, path: Path, sleeping: SleepingFunction, times: int
 ) -> None:
-    """A listener's statement runs; again and again, also while it is rolled back."""
+    """A listener's statement is cancelled repeatedly, even while it is rolled back."""
 
     async def work() -> None:
         async with engine.begin():

@@ -1,4 +1,4 @@
-"""``engine.begin()`` is cancelled anywhere."""
+"""``engine.begin()`` may be cancelled anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sessions.begin import amount, nothing_held, on_begin, own, sqlalchemy
 async def test_cancelled_anywhere(
     path: Path, of: Callable[[AsyncEngine], AsyncEngine], stubborn: bool
 ) -> None:
-    """At each moment where the task waits, with a listener that writes as it begins.
+    """The cancellation comes at each await, with a listener that writes at the beginning.
 
     The connection is the same afterwards.
     """

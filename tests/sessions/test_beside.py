@@ -1,4 +1,4 @@
-"""The reader's connection of an auto session: when it is taken, left, and given back."""
+"""The reader's connection of an auto session: when it is acquired, left, and released."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.sessions.reading_beside import committed, read, until_free_of, write
 async def test_it_is_taken_by_the_first_read_and_left_by_the_first_write(
     maker: Maker, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """And given back at once, for others to read while this one waits for its turn."""
+    """It is released at once, so that others can read while this session waits for its turn."""
     async with maker() as session:
         assert checked_out(reader) == 0
         await read(session)
@@ -48,7 +48,7 @@ async def test_it_is_taken_by_the_first_read_and_left_by_the_first_write(
 async def test_who_waits_for_the_turn_keeps_nobody_from_reading(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """Free readers: four sessions that read and wait to write hold none of four readers."""
+    """Free readers: four sessions that read and then wait to write hold none of four readers."""
     writer = make_engine(WriterPool)
     reader = make_engine(ReaderPool, pool_size=4, read_timeout=5.0)
     await create_items(writer)
@@ -73,7 +73,7 @@ async def test_who_waits_for_the_turn_keeps_nobody_from_reading(
 
 
 async def test_reads_of_one_transaction_see_one_snapshot(maker: Maker) -> None:
-    """Isolated reads, in an auto session, with savepoints around them."""
+    """Isolated reads: this applies to an auto session, even with savepoints around them."""
     async with maker() as session:
         assert await read(session) == 0
         await committed(maker)
@@ -85,7 +85,7 @@ async def test_reads_of_one_transaction_see_one_snapshot(maker: Maker) -> None:
 
 
 async def test_a_result_that_is_unread_survives_the_first_write(maker: Maker) -> None:
-    """Its rows are there, as those of a stock session after a commit."""
+    """Its rows are still available, like those of a stock session after a commit."""
     async with maker() as session:
         rows = await session.execute(select(Item.id))
         items = await session.scalars(select(Item))
@@ -98,7 +98,7 @@ async def test_a_result_that_is_unread_survives_the_first_write(maker: Maker) ->
 async def test_several_transactions_of_a_session(
     maker: Maker, heard: Heard, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """Each begins on the reader, however the last has ended."""
+    """Each begins on the reader, however the last one ended."""
     async with maker() as session:
         ends: list[Callable[[], Awaitable[None]]] = [
             session.commit,
@@ -122,7 +122,7 @@ async def test_several_transactions_of_a_session(
 
 
 async def test_a_read_begins_the_transaction(maker: Maker) -> None:
-    """``in_transaction()``, ``begin()`` and ``autobegin=False`` say what a stock session's say."""
+    """``in_transaction()``, ``begin()`` and ``autobegin=False`` act as in a stock session."""
     async with maker() as session:
         await read(session)
         assert session.in_transaction()
@@ -139,7 +139,7 @@ async def test_a_read_begins_the_transaction(maker: Maker) -> None:
 async def test_a_block_that_was_ended_inside_is_not_read_on(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """As on stock: what follows would be another transaction."""
+    """It is refused as on stock, because a statement would belong to another transaction."""
     async with maker() as session, session.begin():
         await read(session)
         await session.commit()
@@ -149,7 +149,7 @@ async def test_a_block_that_was_ended_inside_is_not_read_on(
 
 
 async def test_a_session_that_closes_for_good(maker: Maker, reader: AsyncEngine) -> None:
-    """``close_resets_only=False`` is SQLAlchemy's, and stays."""
+    """``close_resets_only=False`` is SQLAlchemy's, and keeps its meaning."""
     async with maker(close_resets_only=False) as session:
         await read(session)
     assert checked_out(reader) == 0
@@ -160,7 +160,7 @@ async def test_a_session_that_closes_for_good(maker: Maker, reader: AsyncEngine)
 async def test_after_a_flush_that_failed_reads_are_refused(
     maker: Maker, heard: Heard, reader: AsyncEngine
 ) -> None:
-    """As on stock, until ``rollback()``; and no reader is taken for that."""
+    """As on stock, they are refused until ``rollback()``, and acquire no reader."""
     async with maker() as session:
         await read(session)
         session.add(Item(id=1))
@@ -174,7 +174,7 @@ async def test_after_a_flush_that_failed_reads_are_refused(
 
 
 async def test_after_a_flush_that_failed_in_a_savepoint_reads_are_refused(maker: Maker) -> None:
-    """Until the savepoint is rolled back, although the transaction around it goes on."""
+    """They are refused until the savepoint is rolled back, although the transaction continues."""
     async with maker() as session:
         nested = await session.begin_nested()
         session.add(Item(id=1))
@@ -188,7 +188,7 @@ async def test_after_a_flush_that_failed_in_a_savepoint_reads_are_refused(maker:
 
 
 async def test_a_savepoint_that_was_ended_inside_its_block_is_not_read_on(maker: Maker) -> None:
-    """As on stock, before the first write, too."""
+    """Reads are refused as on stock, and also before the first write."""
     async with maker() as session:
         async with session.begin_nested() as nested:
             await nested.rollback()
@@ -202,7 +202,7 @@ async def test_a_savepoint_that_was_ended_inside_its_block_is_not_read_on(maker:
 async def test_invalidating_throws_the_readers_connection_away(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """As those of any transaction; ``close()`` gives it back as it is."""
+    """It does so like in any transaction; ``close()`` returns the connection unchanged."""
 
     async def adapter(session: AsyncSession) -> SQLiteConnection:
         await read(session)
@@ -225,7 +225,7 @@ async def test_invalidating_throws_the_readers_connection_away(
 async def test_a_write_that_timed_out_does_not_send_reads_elsewhere(
     make_engine: MakeEngine, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """It reads nothing newer in the same transaction: it stays with the writer until its end."""
+    """Nothing newer is read in the same transaction, which stays with the writer to its end."""
     await create_items(writer)
     impatient = make_engine(WriterPool, write_timeout=0.05)
     maker = routing_sessionmaker(writer=impatient, reader=reader)
@@ -249,7 +249,7 @@ async def test_a_write_that_timed_out_does_not_send_reads_elsewhere(
 async def test_the_reader_takes_options_of_the_connection(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """``connection(execution_options=…)`` with the reader's bind; a second time it warns."""
+    """``connection(execution_options=…)`` accepts the reader's bind; a second call warns."""
     arguments = {"bind": reader.sync_engine}
     async with maker() as session:
         options = {"statement_timeout": 3.0}

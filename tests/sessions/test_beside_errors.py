@@ -31,7 +31,7 @@ from tests.sessions.reading_beside import TOTAL, read, stream, until_free_of, wr
 
 
 async def test_after_begin_tells_of_each_connection(maker: Maker) -> None:
-    """Once for the reader's, once for the writer's, with the root transaction."""
+    """It fires once for the reader's and once for the writer's, with the root transaction."""
     begun: list[tuple[str, bool]] = []
 
     def after_begin(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
@@ -52,7 +52,7 @@ async def test_after_begin_tells_of_each_connection(maker: Maker) -> None:
 async def test_a_listener_that_raises_leaves_nothing_checked_out(
     maker: Maker, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """In ``after_begin`` of the reader."""
+    """The listener is to ``after_begin`` of the reader."""
 
     def refuse(*_: object) -> None:
         raise ZeroDivisionError
@@ -67,7 +67,7 @@ async def test_a_listener_that_raises_leaves_nothing_checked_out(
 async def test_a_listener_to_the_engine_that_raises_leaves_nothing_checked_out(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """In ``begin`` of the reader engine."""
+    """The listener is to ``begin`` of the reader engine."""
 
     def refuse(_: Connection) -> None:
         raise ZeroDivisionError
@@ -85,7 +85,7 @@ async def test_a_listener_to_the_engine_that_raises_leaves_nothing_checked_out(
 async def test_when_the_transaction_has_ended_so_has_the_read(
     make_engine: MakeEngine, writer: AsyncEngine
 ) -> None:
-    """A listener to its end may read in the next one, with the only reader there is."""
+    """A listener to its end may read in the next one, with the only reader that exists."""
     reader = make_engine(ReaderPool, pool_size=1, read_timeout=1.0)
     await create_items(writer)
     maker = routing_sessionmaker(writer=writer, reader=reader)
@@ -109,7 +109,7 @@ async def test_when_the_transaction_has_ended_so_has_the_read(
 async def test_two_tasks_at_once_are_refused_as_on_stock(
     make_engine: MakeEngine, writer: AsyncEngine
 ) -> None:
-    """While one takes the reader, the other is told so; nothing is taken twice, or lost."""
+    """While one acquires the reader, the other gets an error; nothing is acquired twice or lost."""
     reader = make_engine(ReaderPool, pool_size=1)
     await create_items(writer)
     maker = routing_sessionmaker(writer=writer, reader=reader)
@@ -127,7 +127,7 @@ async def test_two_tasks_at_once_are_refused_as_on_stock(
 
 
 async def whole(maker: Maker) -> None:
-    """All stages of an auto session, one after the other."""
+    """Run all stages of an auto session, one after the other."""
     async with maker() as session:
         async with session.begin():
             await read(session)
@@ -151,12 +151,12 @@ async def whole(maker: Maker) -> None:
 async def test_cancelled_at_every_await(
     make_engine: MakeEngine, path: Path, stubborn: bool, mode: str
 ) -> None:
-    """Nothing stays checked out, the turn is free, and what was not committed is not there."""
+    """No connection stays checked out, the turn is free, and nothing uncommitted is kept."""
     options: dict[str, Any] = {"placement": "thread", "pragmas": {"journal_mode": mode}}
     writer, reader = make_engine(WriterPool, **options), make_engine(ReaderPool, **options)
     await create_items(writer)
     maker = routing_sessionmaker(writer=writer, reader=reader)
-    await whole(maker)  # so that later on no connection has to be opened first
+    await whole(maker)  # so that later no connection has to be opened first
     number, before = 1, 2
     while await cancelled_at(whole(maker), number, stubborn):
         await until_free_of(writer, reader)
@@ -170,10 +170,10 @@ async def test_cancelled_at_every_await(
     assert checked_out(writer, reader) == 0
 
 
-@pytest.mark.sqlite  # on another engine the writer goes on, whatever became of the reader
+@pytest.mark.sqlite  # on another engine the writer continues, whatever the reader's state
 @pytest.mark.needs_thread
 async def test_a_cancelled_read_ends_the_transaction(maker: Maker, reader: AsyncEngine) -> None:
-    """As on stock: neither a read nor a write goes on in it until ``rollback()``."""
+    """As on stock, neither reads nor writes continue in it until ``rollback()``."""
     async with maker() as session:
         reading = asyncio.create_task(session.scalar(ENDLESS))
         await until(lambda: any(permit.last_sql for permit in permits(reader)))
@@ -193,7 +193,7 @@ async def test_a_cancelled_read_ends_the_transaction(maker: Maker, reader: Async
 async def test_an_error_gives_everything_back(
     maker: Maker, writer: AsyncEngine, reader: AsyncEngine, error: type[BaseException]
 ) -> None:
-    """Before and after the first write, in a savepoint, with a stream."""
+    """This holds before and after the first write, in a savepoint, and with a stream."""
 
     async def fail(stage: int) -> None:
         async with maker() as session, session.begin():

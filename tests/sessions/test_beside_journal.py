@@ -27,7 +27,7 @@ pytestmark = pytest.mark.sqlite
 
 @pytest.fixture
 async def journal(make_engine: MakeEngine) -> Maker:
-    """Auto sessions over a rollback journal."""
+    """Return a maker of auto sessions over a rollback journal."""
     options: dict[str, Any] = {"pragmas": {"journal_mode": "TRUNCATE"}}
     writer = make_engine(WriterPool, **options)
     await create_items(writer)
@@ -39,7 +39,7 @@ async def journal(make_engine: MakeEngine) -> Maker:
 async def test_without_wal_a_stream_in_the_way_of_its_commit_is_named_at_once(
     journal: Maker, earlier: bool, pending: bool
 ) -> None:
-    """It would wait for itself. When the stream is closed, the same COMMIT goes on."""
+    """It would wait for itself; once the stream is closed, the same COMMIT can continue."""
     async with journal() as session:
         result = await stream(session)
         if earlier:
@@ -59,7 +59,7 @@ async def test_without_wal_a_stream_in_the_way_of_its_commit_is_named_at_once(
 async def test_without_wal_a_block_with_a_stream_in_the_way_is_rolled_back(
     journal: Maker, reader: AsyncEngine
 ) -> None:
-    """As after any error of a COMMIT."""
+    """It is rolled back as after any error of a COMMIT."""
     async with journal() as session:
         with pytest.raises(OpenReadError):
             async with session.begin():
@@ -69,7 +69,7 @@ async def test_without_wal_a_block_with_a_stream_in_the_way_is_rolled_back(
 
 
 async def test_without_wal_a_stream_does_not_wait_for_a_turn(journal: Maker) -> None:
-    """Its holder would wait for the stream, and the stream's session for the holder: both named."""
+    """The holder would wait for the stream, and its session for the holder; both are named."""
 
     async def other() -> None:
         async with journal(role="writer") as session:
@@ -94,7 +94,7 @@ async def test_without_wal_a_stream_does_not_wait_for_a_turn(journal: Maker) -> 
 
 
 async def test_without_wal_a_commit_that_writes_nothing_is_in_nobodys_way(journal: Maker) -> None:
-    """A stream may be read on after it."""
+    """The stream can still be read afterwards."""
     async with journal() as session:
         result = await stream(session)
         await session.commit()
@@ -102,7 +102,7 @@ async def test_without_wal_a_commit_that_writes_nothing_is_in_nobodys_way(journa
 
 
 async def test_without_wal_what_has_ended_is_in_nobodys_way(journal: Maker) -> None:
-    """A stream that was read to its end, and reads of any other kind."""
+    """This applies to a stream that was read to its end, and to all other reads."""
     async with journal() as session:
         await (await stream(session)).all()
         await read(session)

@@ -17,7 +17,7 @@ from tests.sessions.reading_beside import MANY, read, stream, until_free_of, wri
 
 
 async def test_a_stream_goes_on_across_the_first_write(maker: Maker, reader: AsyncEngine) -> None:
-    """On its connection, in its snapshot, while the rest of the session sees what it wrote."""
+    """It keeps its connection and snapshot, while the rest of the session sees its own writes."""
     async with maker() as session:
         result = await stream(session)
         await write(session)
@@ -32,7 +32,7 @@ async def test_a_stream_goes_on_across_the_first_write(maker: Maker, reader: Asy
 async def test_a_stream_goes_on_after_commit_and_rollback(
     maker: Maker, reader: AsyncEngine
 ) -> None:
-    """As on stock: rows are streamed, and written back in transactions of the same session."""
+    """As on stock, rows can be streamed and written back in transactions of the same session."""
     async with maker() as session:
         result = await stream(session)
         for end in (session.commit, session.rollback, session.commit):
@@ -51,7 +51,7 @@ async def test_a_stream_goes_on_after_commit_and_rollback(
 
 @pytest.mark.sqlite
 async def test_a_stream_keeps_the_log_only_to_its_own_end(maker: Maker, db_log: Any) -> None:
-    """Once it is read, its snapshot is gone, although its connection is still the session's."""
+    """Once it has been read, its snapshot ends, although the session still has its connection."""
     async with maker() as session:
         result = await stream(session)
         await session.commit()
@@ -61,7 +61,7 @@ async def test_a_stream_keeps_the_log_only_to_its_own_end(maker: Maker, db_log: 
 
 @pytest.fixture
 def db_log(reader: AsyncEngine) -> Callable[[], int]:
-    """How many connections of the reader engine have a snapshot."""
+    """Return a function that counts the reader engine's connections with a snapshot."""
 
     def pinning() -> int:
         assert isinstance(reader.pool, ReaderPool)
@@ -75,7 +75,7 @@ def db_log(reader: AsyncEngine) -> Callable[[], int]:
 async def test_closing_the_session_closes_its_streams(
     maker: Maker, writer: AsyncEngine, reader: AsyncEngine, end: str
 ) -> None:
-    """Those of earlier transactions, too: nothing stays checked out."""
+    """Streams of earlier transactions are included: no connection stays checked out."""
     async with maker() as session:
         first = await stream(session)
         await session.commit()
@@ -88,7 +88,7 @@ async def test_closing_the_session_closes_its_streams(
 
 
 async def test_a_synchronous_stream_too(maker: Maker) -> None:
-    """``yield_per`` in ``run_sync()``."""
+    """The stream is ``yield_per`` in ``run_sync()``."""
 
     def work(session: Session) -> int:
         total = 0

@@ -1,6 +1,6 @@
-"""``bind``, ``binds`` and their like lead where they lead in a stock session.
+"""``bind``, ``binds`` and similar arguments have the same effect as in a stock session.
 
-Each program runs in a stock session and in a routed one; both must ask the same engines for the
+Each program runs in a stock session and in a routed one; both must use the same engines for the
 same statements. Only the default engine has two names here, ``writer`` and ``reader``.
 """
 
@@ -52,7 +52,7 @@ class Joined(Entry):
 
 
 class Audited:
-    """A mixin, mapped to nothing."""
+    """A mixin that is not mapped."""
 
 
 class Log(Audited, Base):
@@ -61,7 +61,7 @@ class Log(Audited, Base):
 
 
 class Engines:
-    """Two on the default database, one on another, and what they were asked for."""
+    """Two engines on the default database, one on another, and the statements sent to them."""
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine, other: AsyncEngine) -> None:
         self.writer, self.reader, self.other = writer, reader, other
@@ -74,7 +74,7 @@ class Engines:
         return routing_sessionmaker(writer=self.writer, reader=self.reader, **kw)
 
     def sent(self) -> list[str]:
-        """The statements since the last call, the reader's as the default's."""
+        """Return the statements since the last call, counting the reader's as the default's."""
         statements = [line for line in self.heard if line.split()[1].isupper()]
         self.heard.clear()
         return [line.replace("reader:", "default:") for line in statements]
@@ -148,7 +148,7 @@ async def run(session: AsyncSession, engines: Engines) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", BINDS)
 async def test_binds_are_as_in_a_stock_session(engines: Engines, name: str) -> None:
-    """Statement by statement, for each class, with all kinds of keys."""
+    """They match statement by statement, for each class, with all kinds of keys."""
     binds = BINDS[name](engines)
     expected = await run(engines.stock(binds=binds)(), engines)
     assert any("other" in sent[0] for sent in expected.values() if sent) == (
@@ -159,7 +159,7 @@ async def test_binds_are_as_in_a_stock_session(engines: Engines, name: str) -> N
 
 @pytest.mark.parametrize("name", BINDS)
 async def test_bind_mapper_and_bind_table(engines: Engines, name: str) -> None:
-    """The same, said after the session was made."""
+    """The same binds, set after the session was created."""
 
     def bound(session: AsyncSession) -> AsyncSession:
         for key, engine in BINDS[name](engines).items():
@@ -174,7 +174,7 @@ async def test_bind_mapper_and_bind_table(engines: Engines, name: str) -> None:
 
 
 async def test_a_class_bound_to_the_writer_is_read_there(engines: Engines) -> None:
-    """By name: unlike the default, it is not routed. Nothing is sent to the reader."""
+    """An engine given by name is not routed, unlike the default; the reader receives nothing."""
     async with engines.routed(binds={Log: engines.writer})() as session:
         await session.scalars(select(Log))
         assert engines.heard.of("reader") == []
@@ -199,7 +199,7 @@ async def test_a_session_bound_to_another_engine(engines: Engines, role: str) ->
 async def test_a_session_bound_to_a_connection(
     engines: Engines, role: str, mode: str, own: bool
 ) -> None:
-    """Of the writer, or of another database: as test suites do it, to roll everything back."""
+    """It may belong to the writer or another database, as in test suites that roll back."""
 
     count = select(func.count()).select_from(Log)
 
@@ -224,7 +224,7 @@ async def test_a_session_bound_to_a_connection(
 
 
 async def test_a_bind_that_is_set_later(engines: Engines) -> None:
-    """As ``session.bind = connection`` of the synchronous session."""
+    """This is ``session.bind = connection`` of the synchronous session."""
     async with engines.routed()() as session, engines.other.connect() as connection:
         session.sync_session.bind = connection.sync_connection
         await session.scalars(select(Log))
@@ -234,7 +234,7 @@ async def test_a_bind_that_is_set_later(engines: Engines) -> None:
 
 
 async def test_the_bind_of_a_statement(engines: Engines) -> None:
-    """The reader's or the writer's by name, and another database's, before and after a write."""
+    """It may be the reader or the writer by name, or another database, before and after a write."""
     async with engines.routed()() as session:
 
         async def ask(engine: Engine) -> str:
@@ -254,7 +254,7 @@ async def test_the_bind_of_a_statement(engines: Engines) -> None:
 
 
 async def test_a_write_with_a_bind_is_seen_by_what_follows(engines: Engines) -> None:
-    """Also where the writer was named: an auto session sees what it has written."""
+    """Even if the writer was named, an auto session sees its own writes."""
     async with engines.routed()() as session:
         await session.scalars(select(Log))
         await session.execute(
@@ -264,7 +264,7 @@ async def test_a_write_with_a_bind_is_seen_by_what_follows(engines: Engines) -> 
 
 
 async def test_a_flush_elsewhere_that_failed_stops_reads_here(engines: Engines) -> None:
-    """Its savepoint is to be rolled back first, as in a stock session."""
+    """As in a stock session, its savepoint must be rolled back first."""
     for maker in (engines.stock, engines.routed):
         async with maker(binds={Log: engines.other})() as session:
             session.add(Log(id=1))
@@ -280,7 +280,7 @@ async def test_a_flush_elsewhere_that_failed_stops_reads_here(engines: Engines) 
 
 
 async def test_one_engine_for_both_is_not_routed(engines: Engines) -> None:
-    """A development machine with one database: one connection a session, as on stock."""
+    """A development machine with one database uses one connection per session, as on stock."""
     maker = routing_sessionmaker(writer=engines.other, reader=engines.other)
     async with maker() as session:
         await session.scalars(select(Log))
@@ -294,7 +294,7 @@ async def test_one_engine_for_both_is_not_routed(engines: Engines) -> None:
 
 
 async def test_two_phase_commits_are_refused(engines: Engines) -> None:
-    """At once, with what to do: for the maker, for a session, and for the synchronous one."""
+    """The maker, a session and the synchronous one refuse them at once, with the way out."""
     with pytest.raises(ConfigurationError, match="use a stock async_sessionmaker"):
         engines.routed(twophase=True)
     with pytest.raises(ConfigurationError, match="twophase"):
@@ -307,7 +307,7 @@ async def test_two_phase_commits_are_refused(engines: Engines) -> None:
 
 
 async def test_a_synchronous_session_by_itself(engines: Engines) -> None:
-    """``RoutedSession`` takes either kind of engine, and is a Session in all else."""
+    """``RoutedSession`` accepts either kind of engine, and is otherwise a normal Session."""
     for writer, reader in (
         (engines.writer, engines.reader),
         (engines.writer.sync_engine, engines.reader.sync_engine),

@@ -16,7 +16,7 @@ from tests.helpers import Item, amounts, create_items
 
 @pytest.mark.parametrize("name", ["read", "write"])
 async def test_a_block_is_entered_once(path: Path, name: str) -> None:
-    """A second time it says so; its session goes on meanwhile."""
+    """A second time raises an error, while its session continues."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         block = getattr(db, name)()
@@ -27,7 +27,7 @@ async def test_a_block_is_entered_once(path: Path, name: str) -> None:
 
 
 async def test_a_block_decorates_a_function(path: Path) -> None:
-    """Each call is a block of its own, as with any asynchronous context manager."""
+    """Each call is a separate block, as with any asynchronous context manager."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         calls: list[int] = []
@@ -43,7 +43,7 @@ async def test_a_block_decorates_a_function(path: Path) -> None:
 
 @pytest.mark.parametrize("at_commit", [False, True])
 async def test_an_object_of_a_block_that_failed(path: Path, at_commit: bool) -> None:
-    """It is new again, as after SQLAlchemy's ``begin()``: who begins anew writes its row."""
+    """It is transient again, as after SQLAlchemy's ``begin()``; another attempt writes its row."""
 
     def fail(_: object) -> None:
         raise ZeroDivisionError
@@ -66,7 +66,7 @@ async def test_an_object_of_a_block_that_failed(path: Path, at_commit: bool) -> 
 
 
 async def test_a_failed_flush_within_a_savepoint(path: Path) -> None:
-    """The savepoint is still there when the block ends: what was added before is new again, too."""
+    """The savepoint still exists at the end of the block: earlier additions are transient, too."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         item = Item(amount=7)
@@ -81,7 +81,7 @@ async def test_a_failed_flush_within_a_savepoint(path: Path) -> None:
 
 
 async def test_a_listener_that_raises_while_a_block_fails(path: Path) -> None:
-    """Its error is raised, as by SQLAlchemy, of whichever family it is."""
+    """Its error is raised, as by SQLAlchemy, whichever class it has."""
 
     def fail(_: object) -> None:
         raise InvalidRequestError("mine")
@@ -99,7 +99,7 @@ async def test_a_listener_that_raises_while_a_block_fails(path: Path) -> None:
 
 
 async def test_a_block_that_ends_in_a_lap_without_room(path: Path) -> None:
-    """Its end, which needs another connection, goes on in a later one, with nobody to wake it."""
+    """If its end needs another connection, it continues in a later lap, without a wake-up."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         async with db.sessionmaker.begin() as session:
@@ -110,7 +110,7 @@ async def test_a_block_that_ends_in_a_lap_without_room(path: Path) -> None:
 
 
 async def test_what_a_failed_block_has_read(path: Path) -> None:
-    """A block that reads leaves it as it is; one that writes may have changed it."""
+    """A block that reads leaves it unchanged; one that writes may have modified it."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Sessions of the application's own class, on every door."""
+"""Sessions of the application's own class, through every door."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.sessions.beside import Heard
 
 
 class OwnSync(Session):
-    """With a method, a constructor, and an override of its own."""
+    """A class with a method, a constructor, and an override of its own."""
 
     def __init__(self, bind: Any = None, *, tenant: str = "none", **kw: Any) -> None:
         super().__init__(bind, **kw)
@@ -51,7 +51,7 @@ def count(session: Session) -> int:
 
 
 class Own(AsyncSession):
-    """With a method, a constructor, and overrides of its own."""
+    """A class with a method, a constructor, and overrides of its own."""
 
     sync_session_class = OwnSync
     sync_session: OwnSync
@@ -76,7 +76,7 @@ Make = Callable[..., Any]
 async def make(
     request: pytest.FixtureRequest, database: str, writer: AsyncEngine, reader: AsyncEngine
 ) -> AsyncIterator[Make]:
-    """``make(class_)``: a session maker of both doors; three items are there."""
+    """Yield ``make(class_)``, which returns a session maker of either door; three items exist."""
     await create_items(writer)
     databases: list[SQLiteDatabase | ServerDatabase] = []
 
@@ -95,7 +95,7 @@ async def make(
 
 
 async def test_a_class_of_the_application(make: Make) -> None:
-    """Its methods, its constructors, its overrides and its synchronous class are there."""
+    """Its methods, constructors, overrides and synchronous class are present."""
     maker = await make(Own)
     async with maker(user="ann", tenant="acme") as session:
         assert isinstance(session, Own)
@@ -112,7 +112,7 @@ async def test_a_class_of_the_application(make: Make) -> None:
 
 
 async def test_it_is_routed(writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """Read, savepoint, write: as any routed session."""
+    """It reads, uses savepoints and writes like any routed session."""
     await create_items(writer)
     heard = Heard().watch(writer=writer, reader=reader)
     maker = routing_sessionmaker(writer=writer, reader=reader, class_=Own)
@@ -128,7 +128,7 @@ async def test_it_is_routed(writer: AsyncEngine, reader: AsyncEngine) -> None:
 
 
 async def test_through_the_facade(path: Path) -> None:
-    """``db.read()``, ``db.write()`` and ``db.read(long=True)`` give out sessions of the class."""
+    """``db.read()``, ``db.write()`` and ``db.read(long=True)`` return sessions of the class."""
     async with SQLiteDatabase(path, session_class=Own) as db:
         await create_items(db.writer_engine)
         async with db.write() as session:
@@ -141,7 +141,7 @@ async def test_through_the_facade(path: Path) -> None:
 
 
 def test_it_keeps_what_makes_sessions_lean() -> None:
-    """SQLAlchemy's own methods run in greenlets that are used again; the class's come first."""
+    """SQLAlchemy's own methods run in reused greenlets; the class's methods take precedence."""
     routed: Any = routed_class(Own)
     assert routed.execute is LeanSession.execute
     assert routed.close is LeanSession.close
@@ -152,7 +152,7 @@ def test_it_keeps_what_makes_sessions_lean() -> None:
 
 
 def test_a_class_is_made_once() -> None:
-    """And what is routed already is taken as it is."""
+    """A class that is already routed is used unchanged."""
 
     class Derived(RoutedAsyncSession):
         pass
@@ -176,7 +176,7 @@ def test_a_routed_class_with_a_synchronous_one_that_is_not() -> None:
 
 
 async def test_a_synchronous_class_by_keyword(writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """``sync_session_class=`` of the maker or of one session, as in SQLAlchemy."""
+    """``sync_session_class=`` works for the maker or for one session, as in SQLAlchemy."""
     await create_items(writer)
     for maker, options in (
         (routing_sessionmaker(writer=writer, reader=reader, sync_session_class=OwnSync), {}),
@@ -191,7 +191,7 @@ async def test_a_synchronous_class_by_keyword(writer: AsyncEngine, reader: Async
 def test_what_is_no_session_is_refused(
     writer: AsyncEngine, reader: AsyncEngine, class_: Any
 ) -> None:
-    """At construction, with what would do."""
+    """It is refused at construction, naming what is accepted."""
     with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
         routing_sessionmaker(writer=writer, reader=reader, class_=class_)
     with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
@@ -201,7 +201,7 @@ def test_what_is_no_session_is_refused(
 def test_a_synchronous_class_that_is_a_function_is_refused(
     writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """SQLAlchemy takes any callable; a route needs a class to be part of."""
+    """SQLAlchemy accepts any callable, but routing needs a class to derive from."""
 
     class Made(AsyncSession):
         sync_session_class = partial(Session)  # type: ignore[assignment]
@@ -211,7 +211,7 @@ def test_a_synchronous_class_that_is_a_function_is_refused(
 
 
 async def test_a_constructor_that_asks_nobody(writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """One that calls ``AsyncSession.__init__`` by name leaves ours out, and works."""
+    """One that calls ``AsyncSession.__init__`` by name skips ours, and works nevertheless."""
 
     class Stubborn(AsyncSession):
         def __init__(self, *args: Any, **kw: Any) -> None:
@@ -230,7 +230,7 @@ async def test_a_constructor_that_asks_nobody(writer: AsyncEngine, reader: Async
 
 
 async def test_a_get_bind_of_its_own(path: Path, writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """What it answers by itself is kept; what it leaves to ``super()`` is routed."""
+    """Its own results are respected; what it leaves to ``super()`` is routed."""
     other = create_async_engine(f"sqlite+aiosqlite:///{path.with_name('other.db')}")
 
     class Sharded(Session):
@@ -264,7 +264,7 @@ async def test_a_get_bind_of_its_own(path: Path, writer: AsyncEngine, reader: As
 
 
 async def test_events_of_a_class(writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """Listeners to the application's synchronous class, or to its maker, hear of its sessions."""
+    """Listeners to the application's synchronous class, or its maker, receive its events."""
     heard: list[str] = []
 
     class Listened(Session):
@@ -286,7 +286,7 @@ async def test_events_of_a_class(writer: AsyncEngine, reader: AsyncEngine) -> No
 
 
 async def test_scoped_sessions(path: Path) -> None:
-    """One session a task, by ``async_scoped_session``, made before the database is open."""
+    """There is one per task, by ``async_scoped_session``, made before the database is open."""
     db = SQLiteDatabase(path, session_class=Own)
     scoped = async_scoped_session(db.sessionmaker, scopefunc=asyncio.current_task)
     with pytest.raises(DatabaseClosedError, match="is not open"):
@@ -317,7 +317,7 @@ async def test_scoped_sessions(path: Path) -> None:
 
 
 async def test_sqlmodel(make: Make) -> None:
-    """``exec()`` of its sessions, on both doors."""
+    """``exec()`` of its sessions works through both doors."""
     sqlmodel = pytest.importorskip("sqlmodel")
     session_module = pytest.importorskip("sqlmodel.ext.asyncio.session")
     maker = await make(session_module.AsyncSession)

@@ -51,9 +51,9 @@ ELSEWHERE = f"sqlite+{other_database.Dialect.driver}"
 
 @pytest.fixture(params=[HERE, ELSEWHERE])
 async def engine(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[AsyncEngine]:
-    """An engine on SQLite by this package's pool, and on another database; three items are there.
+    """Yield an engine on SQLite with this package's pool, or on another database, with three items.
 
-    All it does, SQLAlchemy must do in greenlets that are used again.
+    Everything it does must run in reused greenlets in SQLAlchemy.
     """
     engine = create_async_engine(f"{request.param}:///{path}")
     assert isinstance(engine.pool, SQLitePool) == (request.param == HERE)
@@ -70,7 +70,7 @@ async def engine(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[As
 
 
 def shape(function: Any) -> list[tuple[Any, ...]]:
-    """Its parameters, but for defaults that are our classes in the place of theirs."""
+    """Return its parameters, except for defaults that replace SQLAlchemy's classes by ours."""
     parameters = inspect.signature(function).parameters.values()
     return [
         (one.name, one.kind, getattr(one.default, "__mro__", [one.default])[-2:])
@@ -80,14 +80,14 @@ def shape(function: Any) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_signatures(name: str) -> None:
-    """Each takes what SQLAlchemy's takes, by the same names and with the same defaults."""
+    """Each accepts SQLAlchemy's parameters, with the same names and defaults."""
     assert name in sa_sqlite_pool.__all__
     assert shape(getattr(sa_sqlite_pool, name)) == shape(getattr(theirs, name))
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_methods(name: str) -> None:
-    """Classes are subclasses of SQLAlchemy's, and their methods take the same."""
+    """Classes are subclasses of SQLAlchemy's, and their methods accept the same parameters."""
     ours, own = getattr(sa_sqlite_pool, name), getattr(theirs, name)
     assert issubclass(ours, own)
     for attribute, member in vars(own).items():
@@ -96,7 +96,7 @@ def test_methods(name: str) -> None:
 
 
 async def test_what_is_made_is_of_these_classes(engine: AsyncEngine) -> None:
-    """And of SQLAlchemy's: ``isinstance`` holds either way."""
+    """They are also instances of SQLAlchemy's classes: ``isinstance`` holds either way."""
     assert type(engine) is AsyncEngine
     assert type(engine.execution_options(yield_per=1)) is AsyncEngine
     assert isinstance(engine, theirs.AsyncEngine)
@@ -123,7 +123,7 @@ def test_the_default_pool(url: Any) -> None:
 
 @pytest.mark.parametrize("query", ["", "?plugin=sa_sqlite_pool"])
 def test_a_given_pool_wins(query: str) -> None:
-    """By class or by instance, and whatever a plugin in the URL would take."""
+    """The given class or instance takes precedence, even over a plugin in the URL."""
     url = f"{HERE}:///app.db{query}"
     for pool in (NullPool, StaticPool, AsyncAdaptedQueuePool, ReaderPool):
         assert type(create_async_engine(url, poolclass=pool).pool) is pool
@@ -140,7 +140,7 @@ def test_another_database_has_its_own_pool() -> None:
 
 
 def test_a_driver_that_is_not_asynchronous() -> None:
-    """It is refused as by SQLAlchemy."""
+    """It is refused, as by SQLAlchemy."""
     messages = []
     for create in (create_async_engine, theirs.create_async_engine):
         with pytest.raises(InvalidRequestError) as raised:
@@ -150,7 +150,7 @@ def test_a_driver_that_is_not_asynchronous() -> None:
 
 
 def test_from_a_configuration(path: Path) -> None:
-    """With the same choice of pools, and strings made into numbers."""
+    """The pool is chosen in the same way, and strings are converted to numbers."""
     config: dict[str, Any] = {"sqlalchemy.url": f"{HERE}:///{path}", "sqlalchemy.pool_size": "3"}
     engine = async_engine_from_config({**config, "poolclass": NullPool, "url": ELSEWHERE})
     assert type(engine) is AsyncEngine
@@ -171,7 +171,7 @@ def test_from_a_configuration(path: Path) -> None:
 
 
 async def test_in_memory() -> None:
-    """One database for all connections."""
+    """All connections share one database."""
     engine = create_async_engine(f"{HERE}:///:memory:")
     await create_items(engine)
     assert await asyncio.gather(*(amounts(engine) for _ in range(3))) == [[0, 0, 0]] * 3
@@ -216,7 +216,7 @@ asyncio.run(main())
 
 
 def test_made_where_there_is_no_loop(tmp_path: Path) -> None:
-    """As modules do when they are imported, and used in one loop after the other."""
+    """Modules do so on import, and the engine is then used in one loop after the other."""
     command = [sys.executable, "-W", "error", "-c", PROGRAM]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
@@ -228,7 +228,7 @@ def test_made_where_there_is_no_loop(tmp_path: Path) -> None:
 
 
 async def test_blocks_of_an_engine(engine: AsyncEngine) -> None:
-    """Committed, rolled back, nested, begun by hand, and asked for what has begun."""
+    """Blocks may commit, roll back, nest, be begun manually, and return their transactions."""
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
         async with connection.begin_nested() as savepoint:
@@ -249,7 +249,7 @@ async def test_blocks_of_an_engine(engine: AsyncEngine) -> None:
 
 
 async def test_blocks_of_sessions(engine: AsyncEngine) -> None:
-    """``begin()`` of sessions and of their maker; an error rolls back, and closes."""
+    """``begin()`` of sessions and their maker works; an error rolls back and closes the session."""
     maker = async_sessionmaker(engine, expire_on_commit=False)
     async with maker.begin() as session:
         session.add(Item(id=4))
@@ -274,7 +274,7 @@ async def test_blocks_of_sessions(engine: AsyncEngine) -> None:
 
 
 async def test_a_commit_that_fails(engine: AsyncEngine) -> None:
-    """The error is raised, and the session has given its connection back."""
+    """The error is raised, and the session has released its connection."""
     maker = async_sessionmaker(engine)
 
     def refuse(_: Any) -> None:
@@ -291,7 +291,7 @@ async def test_a_commit_that_fails(engine: AsyncEngine) -> None:
 
 
 async def test_a_commit_is_brought_to_its_end(engine: AsyncEngine) -> None:
-    """As with SQLAlchemy: a cancellation meanwhile is raised when it is done, and has closed."""
+    """As with SQLAlchemy, a cancellation meanwhile is raised once it is done and closed."""
     committing, gate = asyncio.Event(), asyncio.Event()
     held: list[Any] = []
 
@@ -317,7 +317,7 @@ async def test_a_commit_is_brought_to_its_end(engine: AsyncEngine) -> None:
 
 
 async def test_blocks_need_no_task(path: Path, tasks: Tasks) -> None:
-    """Where nothing has to be awaited at the end."""
+    """This applies if nothing has to be awaited at the end."""
     engine = create_async_engine(f"{HERE}:///{path}", placement="inline")
     maker = async_sessionmaker(engine)
     await create_items(engine)
@@ -336,7 +336,7 @@ async def test_blocks_need_no_task(path: Path, tasks: Tasks) -> None:
 
 
 async def test_streams(engine: AsyncEngine) -> None:
-    """Of connections and sessions: rows, scalars, mappings, chunks; left in the middle, too."""
+    """Connections and sessions return rows, scalars, mappings and chunks, even if cut off."""
     statement = select(Item.id).order_by(Item.id)
     async with engine.connect() as connection:
         async with connection.stream(statement) as result:
@@ -354,7 +354,7 @@ async def test_streams(engine: AsyncEngine) -> None:
 
 
 async def test_synchronous_functions(engine: AsyncEngine) -> None:
-    """``run_sync()``, the raw connection, and listeners that execute."""
+    """``run_sync()``, the raw connection, and listeners that execute all work."""
     heard: list[Any] = []
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -371,7 +371,7 @@ async def test_synchronous_functions(engine: AsyncEngine) -> None:
 
 
 async def test_scoped_sessions(engine: AsyncEngine) -> None:
-    """One a task."""
+    """There is one per task."""
     scoped = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
 
     async def work(number: int) -> AsyncSession:
@@ -388,7 +388,7 @@ async def test_scoped_sessions(engine: AsyncEngine) -> None:
 
 
 async def test_equal_to_sqlalchemy_s(engine: AsyncEngine) -> None:
-    """As two of SQLAlchemy's are that stand for the same; their names are in its messages."""
+    """Two of SQLAlchemy's objects for the same engine are equal, too; messages have their names."""
     theirs_ = theirs.AsyncEngine(engine.sync_engine)
     other = create_async_engine(f"{HERE}://")
     assert engine == theirs_

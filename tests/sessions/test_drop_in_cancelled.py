@@ -1,4 +1,4 @@
-"""Cancellations where greenlets are used again: none is left in the middle of something."""
+"""Cancellations with reused greenlets: none is left in the middle of an operation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class App:
         await until(lambda: turn_of(self.path).holder is None and pool.checkedout() == 0)
 
     def assert_greenlets_are_idle(self) -> None:
-        """They wait for work, each once, and keep nothing."""
+        """Assert that they wait for work, are listed only once, and keep nothing."""
         runners = Spawned.idle.runners
         assert len(set(map(id, runners))) == len(runners) > 0
         for runner in runners:
@@ -56,7 +56,7 @@ class App:
 
 @pytest.fixture(params=["imported", "installed"])
 def names(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The asyncio names of this package; or SQLAlchemy's, with what ``install()`` gives them."""
+    """Yield this package's asyncio names, or SQLAlchemy's as changed by ``install()``."""
     end_idle(Spawned)
     if request.param == "imported":
         yield sa_sqlite_pool
@@ -114,7 +114,7 @@ OPERATIONS = [engine_block, session_block, maker_block, stream]
 @pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_cancelled_at_every_await(app: App, operation: Operation, stubborn: bool) -> None:
-    """Nothing of it stays, and what is next finds greenlets and connections as if new."""
+    """Nothing of it is kept, and the next operation finds greenlets and connections as if new."""
     number = 1
     while await cancelled_at(operation(app), number, stubborn):
         await app.come_to_rest()
@@ -139,7 +139,7 @@ async def in_session(app: App) -> None:
 @pytest.mark.needs_thread
 @pytest.mark.parametrize("work", [in_connection, in_session])
 async def test_cancelled_in_a_statement(app: App, work: Operation) -> None:
-    """Again and again: the greenlets are used again, and not left behind with it."""
+    """After repeated cancellations, the greenlets are reused, not left behind."""
     for _ in range(5):
         task = asyncio.create_task(work(app))
         await until(lambda: turn_of(app.path).holder is not None)
@@ -153,7 +153,7 @@ async def test_cancelled_in_a_statement(app: App, work: Operation) -> None:
 
 
 async def test_a_coroutine_that_is_thrown_away(app: App) -> None:
-    """As when a loop ends in the middle: its greenlet goes with it, and is not used again."""
+    """Its greenlet ends with it, as when a loop ends midway, and is not reused."""
     async with app.engine.connect() as connection:
         coroutine = connection.execute(text("SELECT 1"))
         awaiting = coroutine.__await__()

@@ -1,4 +1,4 @@
-"""A session whose block has ended says so, instead of beginning again unnoticed."""
+"""A session whose block has ended raises an error instead of silently beginning again."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ USES: dict[str, Callable[[AsyncSession], Awaitable[Any]]] = {
 async def test_every_use_is_refused_at_once(
     items: SQLiteDatabase, path: Path, door: str, name: str
 ) -> None:
-    """By name, with the way out; nothing is executed, checked out, or held."""
+    """It is refused by name, with the way out; nothing is executed, checked out, or held."""
     async with DOORS[door](items) as session:
         await session.get(Item, 1)
     for _ in range(2):
@@ -74,7 +74,7 @@ async def test_every_use_is_refused_at_once(
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_what_has_ended_can_be_cleaned_up(items: SQLiteDatabase, door: str) -> None:
-    """Closing and rolling back do nothing, as often as they are called; questions are answered."""
+    """Closing and rolling back do nothing, any number of times, and queries are answered."""
     async with DOORS[door](items) as session:
         pass
     await session.rollback()
@@ -89,7 +89,7 @@ async def test_what_has_ended_can_be_cleaned_up(items: SQLiteDatabase, door: str
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_a_block_that_raised_has_ended_too(items: SQLiteDatabase, door: str) -> None:
-    """Also where it was cancelled, or left before its first statement."""
+    """This includes a block that was cancelled, or left before its first statement."""
     sessions: list[AsyncSession] = []
 
     async def leave(error: BaseException) -> None:
@@ -106,7 +106,7 @@ async def test_a_block_that_raised_has_ended_too(items: SQLiteDatabase, door: st
 
 
 async def test_a_commit_that_fails_has_ended_the_block(items: SQLiteDatabase) -> None:
-    """Its error arrives, and nothing goes on."""
+    """Its error is raised, and nothing continues."""
     async with items.writer_engine.begin() as connection:
         await connection.execute(
             text("CREATE TABLE parts (item REFERENCES items (id) DEFERRABLE INITIALLY DEFERRED)")
@@ -120,7 +120,7 @@ async def test_a_commit_that_fails_has_ended_the_block(items: SQLiteDatabase) ->
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_loaded_objects_stay_usable(items: SQLiteDatabase, door: str) -> None:
-    """And can be added to another session."""
+    """They can also be added to another session."""
     async with DOORS[door](items) as session:
         item = await session.get_one(Item, 1)
     assert item.amount == 0
@@ -134,7 +134,7 @@ async def test_loaded_objects_stay_usable(items: SQLiteDatabase, door: str) -> N
 async def test_within_the_block_it_may_end_and_begin_transactions(
     items: SQLiteDatabase, door: str
 ) -> None:
-    """As before: a commit, a rollback and a close inside are ends of transactions alone."""
+    """A commit, a rollback or a close inside the block ends only the transaction."""
     async with DOORS[door](items) as session:
         for end in (session.commit, session.rollback, session.close):
             assert await session.get(Item, 1) is not None
@@ -143,7 +143,7 @@ async def test_within_the_block_it_may_end_and_begin_transactions(
 
 
 async def test_sessions_of_the_maker_begin_again(items: SQLiteDatabase) -> None:
-    """What nobody has given out has no block to end with: SQLAlchemy's own rule."""
+    """Without a block, there is no end: SQLAlchemy's own rule applies."""
     async with items.sessionmaker() as session:
         await session.get(Item, 1)
     async with session:

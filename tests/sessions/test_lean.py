@@ -1,4 +1,4 @@
-"""The facade's engines and routed sessions are SQLAlchemy's, with less around each call."""
+"""The facade's engines and routed sessions are SQLAlchemy's, with less overhead per call."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HOT = {
 
 
 def spawning(cls: type) -> dict[str, FunctionType]:
-    """SQLAlchemy's methods that spawn a greenlet."""
+    """Return SQLAlchemy's methods that spawn a greenlet."""
     return {
         name: method
         for name, method in vars(cls.__bases__[-1]).items()
@@ -65,14 +65,14 @@ def calls_ours(method: FunctionType) -> bool:
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_a_class_can_be_pickled(cls: type) -> None:
-    """By its name, as SQLAlchemy's: a function is sent to a worker with its annotations."""
+    """It is pickled by name like SQLAlchemy's: a function is sent to a worker with annotations."""
     assert pickle.loads(pickle.dumps(cls)) is cls
     assert cls.__name__ in vars(theirs)  # in messages
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_all_that_spawn_use_greenlets_again(cls: type) -> None:
-    """And are SQLAlchemy's own in everything else."""
+    """In everything else, they are SQLAlchemy's own."""
     theirs = spawning(cls)
     assert set(theirs) >= HOT.get(cls, set())
     for name, method in theirs.items():
@@ -89,7 +89,7 @@ def test_all_that_spawn_use_greenlets_again(cls: type) -> None:
 
 
 async def test_blocks_that_need_not_wait_end_at_once(path: Path, tasks: Tasks) -> None:
-    """The next in line has the connection without a lap of the loop between."""
+    """The next task in line gets the connection without a lap of the loop in between."""
     async with SQLiteDatabase(path, placement="inline") as db:
         await create_items(db.writer_engine)
         tasks.clear()
@@ -107,11 +107,11 @@ async def test_blocks_that_need_not_wait_end_at_once(path: Path, tasks: Tasks) -
 
 @pytest.mark.needs_thread
 async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: Tasks) -> None:
-    """Rolled back in the connection's thread, in a task that no cancellation reaches."""
+    """It is rolled back in the connection's thread, by a task that no cancellation reaches."""
     await create_items(db.writer_engine)
     tasks.clear()
     async with db.writer_engine.connect() as connection:
-        await connection.execute(UPDATE_FIRST)  # not known to be short: nor is its end
+        await connection.execute(UPDATE_FIRST)  # not known to be short, nor is its end
     assert len(tasks) == 1
     assert (await amounts(db.reader_engine))[0] == 0
 
@@ -120,13 +120,13 @@ async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: T
 async def test_a_session_that_waits_is_closed_to_its_end(
     make_engine: MakeEngine, tasks: Tasks
 ) -> None:
-    """As a connection is."""
+    """The same applies as to a connection."""
     writer = make_engine(WriterPool)
     await create_items(writer)
     make = routing_sessionmaker(writer=writer, reader=make_engine(ReaderPool))
     tasks.clear()
     async with make() as session:
-        await session.execute(UPDATE_FIRST)  # not known to be short: nor is its end
+        await session.execute(UPDATE_FIRST)  # not known to be short, nor is its end
     assert len(tasks) == 1
     assert (await amounts(writer))[0] == 0
 
@@ -136,7 +136,7 @@ def test_what_a_class_has_of_its_own_stays() -> None:
         __slots__ = ()
 
         async def commit(self) -> None:
-            """Not SQLAlchemy's."""
+            """A method that is not SQLAlchemy's."""
 
     own = Own.commit
     in_greenlets_used_again(Own)
@@ -145,7 +145,7 @@ def test_what_a_class_has_of_its_own_stays() -> None:
 
 
 async def test_what_begins_is_lean(db: SQLiteDatabase) -> None:
-    """Transactions and savepoints, of a connection and of a session."""
+    """This includes transactions and savepoints, of connections and sessions."""
     async with db.reader_engine.connect() as connection:
         assert type(connection.begin()) is lean.LeanTransaction
         assert type(connection.begin_nested()) is lean.LeanTransaction
@@ -155,7 +155,7 @@ async def test_what_begins_is_lean(db: SQLiteDatabase) -> None:
 
 
 async def test_nothing_begins_before_the_connection(db: SQLiteDatabase) -> None:
-    """It is said at once."""
+    """An error is raised at once."""
     connection = db.reader_engine.connect()
     for begin in (connection.begin, connection.begin_nested):
         with pytest.raises(AsyncContextNotStarted):
@@ -173,7 +173,7 @@ async def test_options_keep_the_engine_lean(db: SQLiteDatabase) -> None:
 
 
 async def test_savepoints(db: SQLiteDatabase) -> None:
-    """Of a connection and of a session."""
+    """They work for connections and sessions."""
     await create_items(db.writer_engine, 2)
     async with db.writer_engine.begin() as connection:
         async with connection.begin_nested():
@@ -191,7 +191,7 @@ async def test_savepoints(db: SQLiteDatabase) -> None:
 
 
 async def test_results_and_streams(db: SQLiteDatabase) -> None:
-    """As everywhere in SQLAlchemy."""
+    """They act as elsewhere in SQLAlchemy."""
     await create_items(db.writer_engine, 3)
     async with db.reader_engine.connect() as connection:
         assert await connection.scalar(select(func.count(Item.id))) == 3
@@ -205,7 +205,7 @@ async def test_results_and_streams(db: SQLiteDatabase) -> None:
 async def test_a_session_of_the_application_closes_in_a_task_of_its_own(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """As SQLAlchemy has it: what it awaits there may look at its task, or limit its time."""
+    """As in SQLAlchemy, code awaited there may inspect its task, or limit its time."""
     closing: list[asyncio.Task[Any] | None] = []
 
     class Session(RoutedAsyncSession):

@@ -1,4 +1,4 @@
-"""What is only asked opens nothing, pins nothing, and sends an auto session nowhere."""
+"""A query about a session opens nothing, pins nothing, and does not route an auto session."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUESTIONS: dict[str, Callable[[AsyncSession], object]] = {
 async def test_a_question_changes_nothing(
     maker: Maker, heard: Heard, writer: AsyncEngine, reader: AsyncEngine, name: str
 ) -> None:
-    """Before the first read, between two reads, and before the first write."""
+    """This holds before the first read, between two reads, and before the first write."""
     async with maker() as session:
         QUESTIONS[name](session)
         assert not session.in_transaction()
@@ -55,7 +55,7 @@ async def test_a_question_changes_nothing(
 async def test_a_question_about_a_read_does_not_decide_what_follows(
     maker: Maker, heard: Heard
 ) -> None:
-    """The bare connection that is asked for next is the writer's all the same."""
+    """A bare connection requested next is the writer's nevertheless."""
     async with maker() as session:
         session.get_bind(clause=select(Item))
         await (await session.connection()).execute(select(Item))
@@ -63,7 +63,7 @@ async def test_a_question_about_a_read_does_not_decide_what_follows(
 
 
 async def test_answers(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> None:
-    """Each role answers with the engine that it is for; an auto session with the default."""
+    """Each role returns the engine that it is for; an auto session returns the default."""
     for role, engine in (("auto", writer), ("writer", writer), ("reader", reader)):
         async with maker(role=role) as session:
             assert session.get_bind() is engine.sync_engine
@@ -74,7 +74,7 @@ async def test_answers(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -
 async def test_answers_in_asyncio_objects(
     maker: Maker, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """get_async_bind(), where SQLAlchemy has it."""
+    """get_async_bind() is included if SQLAlchemy has it."""
     async with maker() as session:
         if not hasattr(AsyncSession, "get_async_bind"):
             pytest.skip("SQLAlchemy 2.0")
@@ -88,7 +88,7 @@ async def test_answers_in_asyncio_objects(
 async def test_synchronizing_asks_for_the_dialect(
     maker: Maker, heard: Heard, way: object, make: Any
 ) -> None:
-    """Bulk DML of the ORM goes to the writer and nowhere else, and loaded objects are kept up."""
+    """Bulk DML of the ORM is sent only to the writer, and loaded objects are updated."""
     statement = make(Item).where(Item.amount == 0)
     if make is update:
         statement = statement.values(amount=5)
@@ -107,7 +107,7 @@ class OwnBase(DeclarativeBase):
 
 
 class WithoutReturning(OwnBase):
-    """The table ``items``, whose dialect is told not to use RETURNING."""
+    """The table ``items``, with RETURNING disabled for the dialect."""
 
     __tablename__ = "items"
     __table_args__ = {"implicit_returning": False}  # noqa: RUF012
@@ -119,7 +119,7 @@ class WithoutReturning(OwnBase):
 async def test_what_is_about_to_be_changed_is_read_where_it_is_changed(
     maker: Maker, heard: Heard
 ) -> None:
-    """synchronize_session="fetch" where RETURNING cannot be used: SELECT and UPDATE are one."""
+    """With synchronize_session="fetch" but no RETURNING, SELECT and UPDATE belong together."""
     async with maker() as session:
         item = await session.get_one(WithoutReturning, 1)
         del heard[:]

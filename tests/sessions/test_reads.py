@@ -104,19 +104,19 @@ NO_QUESTIONS = [
 
 @pytest.mark.parametrize("clause", NO_QUESTIONS)
 def test_words_in_quotes_and_comments_call_nothing(clause: object) -> None:
-    """A statement that has them may read what belongs to the reader, such as a temp table."""
+    """A statement with such words may read data of the reader, such as a temp table."""
     assert only_reads(clause)
 
 
 @pytest.mark.parametrize("clause", READS)
 def test_reads_are_known(clause: object) -> None:
-    """What only reads may go to the reader."""
+    """A statement that only reads may be sent to the reader."""
     assert only_reads(clause)
 
 
 @pytest.mark.parametrize("clause", WRITES)
 def test_everything_else_is_a_write(clause: object) -> None:
-    """What writes, locks, or is unknown may not: a CTE's INSERT at the end least of all."""
+    """Statements that write, lock, or are unknown may not, least of all an INSERT after a CTE."""
     assert not only_reads(clause)
 
 
@@ -148,12 +148,12 @@ LONG_TEXTS = {
 
 @pytest.mark.parametrize("sql", LONG_TEXTS, ids=lambda sql: f"{sql[:30]}…{sql[-20:]}")
 def test_a_long_text_is_judged_by_its_ends(sql: str) -> None:
-    """What cannot be told from them goes to the writer."""
+    """If the ends do not decide, the statement is sent to the writer."""
     assert text_only_reads(sql) is LONG_TEXTS[sql]
 
 
 def test_a_long_text_is_judged_in_bounded_time() -> None:
-    """No more of it is looked at than of a short one: the interpreter does as much."""
+    """No more of it is examined than of a short one: the interpreter does as much work."""
 
     def instructions(sql: str) -> int:
         count = 0

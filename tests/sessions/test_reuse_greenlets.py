@@ -1,4 +1,4 @@
-"""Sessions of other classes, with greenlets that are used again."""
+"""Sessions of other classes, with reused greenlets."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def as_before(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 class OwnSync(Session):
-    """With a method of its own."""
+    """A class with a method of its own."""
 
     def count(self) -> int:
         return int(self.scalar(select(func.count()).select_from(Item)) or 0)
 
 
 class Own(theirs.AsyncSession):
-    """With methods of its own, which call SQLAlchemy's function in several ways."""
+    """A class with its own methods, which call SQLAlchemy's function in several ways."""
 
     sync_session_class = OwnSync
     sync_session: OwnSync
@@ -87,12 +87,12 @@ Lean = reuse_greenlets(Own)
 
 
 def defined_later() -> int:
-    """When ``Lean`` was made, this module did not have it yet."""
+    """Return a number; this module did not have the function yet when ``Lean`` was created."""
     return 10
 
 
 async def test_a_class_of_the_application(engine: AsyncEngine) -> None:
-    """It is what it was, and all of it reuses greenlets, what it calls by itself as well."""
+    """It is unchanged, and everything in it reuses greenlets, even its own calls."""
     ran_in: set[type] = set()
     event.listen(
         engine.sync_engine, "before_cursor_execute", lambda *_: ran_in.add(type(getcurrent()))
@@ -125,7 +125,7 @@ async def test_blocks_need_no_task(engine: AsyncEngine, tasks: Tasks) -> None:
 
 
 async def test_session_makers_do_it_by_themselves(engine: AsyncEngine) -> None:
-    """With a class of the application; one that is lean, or no session, is taken as it is."""
+    """They do so for the application's class; a lean one, or no session, is used unchanged."""
     assert async_sessionmaker(engine, class_=Own).class_ is Lean
     assert async_sessionmaker(engine, class_=Lean).class_ is Lean
     assert async_sessionmaker(engine).class_ is AsyncSession
@@ -152,7 +152,7 @@ def test_what_is_no_session_is_refused(given: Any) -> None:
 async def test_as_a_decorator(engine: AsyncEngine) -> None:
     @reuse_greenlets
     class Decorated(theirs.AsyncSession):
-        """Of the application."""
+        """A session class of the application."""
 
         def __init__(self, bind: Any) -> None:
             super().__init__(bind)
@@ -189,8 +189,8 @@ async def test_a_begin_of_its_own(engine: AsyncEngine) -> None:
 
 
 async def test_connections_of_the_application(path: Path) -> None:
-    """A class of its own is started by ``start()``, and closes in a task of its own, as SQLAlchemy
-    has it.
+    """A custom class is started by ``start()``, and closes in a separate task, as in
+    SQLAlchemy.
     """
     closed_in: list[asyncio.Task[Any] | None] = []
     started: list[bool] = []
@@ -218,7 +218,7 @@ async def test_connections_of_the_application(path: Path) -> None:
 
 
 def test_names_that_are_something_else_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ``greenlet_spawn`` of the application's own, or one that a tracer has put there."""
+    """Examples are the application's own ``greenlet_spawn``, or a tracer's."""
 
     async def traced(function: Any, *args: Any, **kw: Any) -> Any:
         return await greenlet_spawn(function, *args, **kw)
@@ -235,7 +235,7 @@ def test_names_that_are_something_else_stay(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_sqlmodel(engine: AsyncEngine) -> None:
-    """``exec()`` reuses greenlets, and the class itself is left as it was."""
+    """``exec()`` reuses greenlets, and the class itself is unchanged."""
     sqlmodel = pytest.importorskip("sqlmodel")
     theirs_ = importlib.import_module("sqlmodel.ext.asyncio.session").AsyncSession
     before = dict(vars(theirs_))
@@ -269,7 +269,7 @@ class Book(Base):
 
 
 async def test_awaitable_attributes(engine: AsyncEngine) -> None:
-    """They load in the session of their object, whatever made it."""
+    """They load in the session of their object, whatever created it."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     maker = async_sessionmaker(engine)

@@ -1,4 +1,4 @@
-"""Door 2: which engine a session's statements go to."""
+"""Door 2: the engine to which a session's statements are sent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Step = Callable[[AsyncSession], Awaitable[object]]
 
 
 class Routes(list[str]):
-    """Where each statement went: ``reader`` or ``writer``."""
+    """The target of each statement: ``reader`` or ``writer``."""
 
     def watch(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
         for name, engine in (("writer", writer), ("reader", reader)):
@@ -119,7 +119,7 @@ FIRST_WRITES: dict[str, tuple[Step, list[str]]] = {
 async def test_an_auto_session_stays_on_the_writer_after_its_first_write(
     maker: Maker, routes: Routes, name: str
 ) -> None:
-    """Reads go to the reader, the first write and all that follows to the writer."""
+    """Reads are sent to the reader, the first write and everything after it to the writer."""
     write, expected = FIRST_WRITES[name]
     async with maker() as session:
         await session.scalars(select(Item.id))
@@ -132,7 +132,7 @@ async def test_an_auto_session_stays_on_the_writer_after_its_first_write(
 
 
 async def test_it_reads_its_own_writes(maker: Maker) -> None:
-    """Before the commit, when no reader could see them."""
+    """It sees them before the commit, when no reader can."""
     async with maker() as session:
         session.add(Item(id=40, amount=4))
         assert await session.scalar(select(Item.amount).where(Item.id == 40)) == 4
@@ -141,7 +141,7 @@ async def test_it_reads_its_own_writes(maker: Maker) -> None:
 
 
 async def test_asking_for_the_connection_goes_to_the_writer(maker: Maker, routes: Routes) -> None:
-    """What is done with a bare connection nobody knows."""
+    """The session cannot know what a bare connection will be used for."""
     async with maker() as session:
         connection = await session.connection()
         await connection.execute(text("SELECT 1"))
@@ -149,7 +149,7 @@ async def test_asking_for_the_connection_goes_to_the_writer(maker: Maker, routes
 
 
 async def test_savepoints(maker: Maker, routes: Routes) -> None:
-    """A rolled-back savepoint does not send the session back to the reader."""
+    """A rolled-back savepoint does not return the session to the reader."""
     async with maker() as session, session.begin():
         nested = await session.begin_nested()
         session.add(Item(id=50))
@@ -178,7 +178,7 @@ async def test_begin_blocks_and_reused_sessions(maker: Maker, routes: Routes) ->
 
 
 async def test_a_new_session_sees_what_was_committed(maker: Maker) -> None:
-    """Fresh reads."""
+    """Fresh reads: the next session sees every commit."""
     for number in range(70, 90):
         async with maker() as session:
             session.add(Item(id=number))
@@ -191,7 +191,7 @@ async def test_a_new_session_sees_what_was_committed(maker: Maker) -> None:
 
 
 async def test_roles_decide_from_the_start(maker: Maker, routes: Routes) -> None:
-    """role="writer" reads on the writer too; role="reader" never leaves the reader."""
+    """role="writer" reads on the writer, too; role="reader" never leaves the reader."""
     async with maker(role="writer") as session:
         await session.get(Item, 1)
     async with maker(role="reader") as session:
@@ -202,7 +202,7 @@ async def test_roles_decide_from_the_start(maker: Maker, routes: Routes) -> None
 
 
 async def test_a_read_session_sees_one_snapshot(maker: Maker) -> None:
-    """Isolated reads: from the first statement to the end."""
+    """Isolated reads: the snapshot lasts from the first statement to the end."""
     async with maker(role="reader") as reading:
         assert await reading.scalar(select(func.sum(Item.amount))) == 0
         async with maker(role="writer") as writing, writing.begin():
@@ -213,7 +213,7 @@ async def test_a_read_session_sees_one_snapshot(maker: Maker) -> None:
 
 
 async def test_a_reader_waits_for_no_writer(maker: Maker) -> None:
-    """Free readers: an open write transaction holds nobody up, and is not seen."""
+    """Free readers: an open write transaction blocks no reader, and is not visible."""
     async with maker(role="writer") as writing, writing.begin():
         await writing.execute(update(Item).values(amount=7))
         async with maker(role="reader") as reading:
@@ -228,7 +228,7 @@ async def test_an_explicit_bind_wins(maker: Maker, writer: AsyncEngine, routes: 
 
 
 async def test_unknown_roles_and_engines_are_refused(maker: Maker, writer: AsyncEngine) -> None:
-    """With the choices, in the message."""
+    """The message lists the valid choices."""
     with pytest.raises(ConfigurationError, match=r"'auto', 'reader', 'writer', not 'master'"):
         maker(role="master")
     with pytest.raises(ConfigurationError, match="reader must be an AsyncEngine"):
@@ -238,7 +238,7 @@ async def test_unknown_roles_and_engines_are_refused(maker: Maker, writer: Async
 
 
 async def test_any_two_engines_will_do(path: object) -> None:
-    """Nothing in the routing is SQLite's: two stock engines work as well."""
+    """The routing does not depend on SQLite: two stock engines work as well."""
 
     class Schema(DeclarativeBase):
         pass
@@ -267,9 +267,9 @@ async def test_any_two_engines_will_do(path: object) -> None:
 async def test_a_write_after_a_stale_read_can_be_refused(
     writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """refuse_stale_writes: nobody's update is lost silently, and a retry succeeds.
+    """refuse_stale_writes: no update is lost silently, and a retry succeeds.
 
-    This session           | Somebody else
+    This session           | Another session
     SELECT amount → 0      |
                            | UPDATE amount = 5; COMMIT
     UPDATE … StaleReadError|
@@ -297,7 +297,7 @@ async def test_a_write_after_a_stale_read_can_be_refused(
 async def test_refuse_stale_writes_needs_this_packages_pools(
     path: object, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """Other databases have their own isolation levels for it. It is said at construction."""
+    """Other databases have isolation levels for this. The error is raised at construction."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     with pytest.raises(ConfigurationError, match="this package's pools"):
         routing_sessionmaker(writer=writer, reader=engine, refuse_stale_writes=True)
@@ -312,7 +312,7 @@ async def test_refuse_stale_writes_needs_this_packages_pools(
 async def test_a_session_of_its_own_making_needs_them_too(
     path: object, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """Where no maker has looked at the engines, the session does."""
+    """If no maker has checked the engines, the session does."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     with pytest.raises(ConfigurationError, match="this package's pools"):
         RoutedAsyncSession(writer=writer, reader=engine, refuse_stale_writes=True)

@@ -1,4 +1,4 @@
-"""Savepoints of an auto session, and the reader that has no part in them."""
+"""Savepoints of an auto session, in which its reader takes no part."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ async def ids(session: AsyncSession) -> list[int]:
 
 
 async def get_or_create(session: AsyncSession) -> None:
-    """Read, then a savepoint, and the first write in it."""
+    """Read, then open a savepoint with the first write in it."""
     assert await session.get(Item, 9) is None
     async with session.begin_nested():
         session.add(Item(id=9))
 
 
 async def fails_in_savepoint(session: AsyncSession) -> None:
-    """The application's own error is the one that arrives, and the rest stays."""
+    """The application's own error is the one that is raised, and the rest is kept."""
     await ids(session)
     with pytest.raises(IntegrityError):
         async with session.begin_nested():
@@ -34,7 +34,7 @@ async def fails_in_savepoint(session: AsyncSession) -> None:
 
 
 async def rolled_back(session: AsyncSession) -> None:
-    """What the savepoint began with is what there is afterwards."""
+    """The state before the savepoint is restored afterwards."""
     await ids(session)
     nested = await session.begin_nested()
     session.add(Item(id=8))
@@ -45,7 +45,7 @@ async def rolled_back(session: AsyncSession) -> None:
 
 
 async def never_writes(session: AsyncSession) -> None:
-    """Two savepoints around reads alone, one released, one rolled back."""
+    """Open two savepoints around reads only, release one, and roll the other back."""
     async with session.begin_nested():
         await ids(session)
     nested = await session.begin_nested()
@@ -56,7 +56,7 @@ async def never_writes(session: AsyncSession) -> None:
 
 
 async def nested_twice(session: AsyncSession) -> None:
-    """The first write is two savepoints deep; each is released."""
+    """The first write is two savepoints deep, and each is released."""
     await ids(session)
     async with session.begin_nested():
         await ids(session)
@@ -67,7 +67,7 @@ async def nested_twice(session: AsyncSession) -> None:
 
 
 async def inner_rolled_back(session: AsyncSession) -> None:
-    """The inner of two is rolled back, the outer is not."""
+    """The inner of two savepoints is rolled back, and the outer one is not."""
     await ids(session)
     async with session.begin_nested():
         session.add(Item(id=9))
@@ -100,9 +100,9 @@ async def test_savepoints_are_the_writers(
     program: Callable[[AsyncSession], Awaitable[None]],
     expected: list[int],
 ) -> None:
-    """The reader hears its SELECTs, and that its transaction is over; nothing else, ever.
+    """The reader receives only its SELECTs and the end of its transaction.
 
-    But for savepoints on PostgreSQL, where an error in one would abort its transaction.
+    The exception is PostgreSQL, where an error within a savepoint would abort the transaction.
     """
     async with maker() as session, session.begin():
         await program(session)
@@ -118,7 +118,7 @@ async def test_savepoints_are_the_writers(
 
 
 async def test_nothing_but_the_writer_is_in_the_transaction(maker: Maker) -> None:
-    """For what asks SQLAlchemy for the connections of a transaction."""
+    """This serves code that asks SQLAlchemy for the connections of a transaction."""
     async with maker() as session:
         await ids(session)
         transaction = session.sync_session.get_transaction()

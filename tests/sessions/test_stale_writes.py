@@ -35,7 +35,7 @@ def strict(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Maker:
 async def test_a_stale_write_stays_refused(
     strict: Maker, maker: Maker, reader: AsyncEngine, nested: bool
 ) -> None:
-    """Until the transaction ends: trying again does not make fresh what was read."""
+    """It is refused until the transaction ends, because a retry does not refresh earlier reads."""
     async with strict() as session:
         await read(session)
         await committed(maker)
@@ -57,7 +57,7 @@ async def test_a_stale_write_stays_refused(
 async def test_a_stale_write_is_noticed_after_a_time_out_too(
     make_engine: MakeEngine, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
-    """The comparison is still to be made when the writer comes at the second try."""
+    """The comparison is still pending when the writer is acquired at the second try."""
     await create_items(writer)
     impatient = make_engine(WriterPool, write_timeout=0.05)
     strict = routing_sessionmaker(writer=impatient, reader=reader, refuse_stale_writes=True)
@@ -85,7 +85,7 @@ async def test_a_stale_write_is_noticed_after_a_time_out_too(
 
 
 async def test_a_stale_write_beside_a_stream_cannot_be_told(strict: Maker) -> None:
-    """And is refused by name, before anything is written."""
+    """It is refused by name before anything is written."""
     async with strict() as session:
         result = await stream(session)
         with pytest.raises(OpenReadError, match="refuse_stale_writes cannot tell"):

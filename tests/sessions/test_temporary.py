@@ -1,4 +1,4 @@
-"""Temp tables of an auto session: they are the reader connection's own, and take no turn."""
+"""Temp tables of an auto session: they belong to its reader's connection, and take no turn."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Chosen(Scratch):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-# -- what a statement is about ---------------------------------------------------------------------
+# -- the target of a statement ---------------------------------------------------------------------
 
 TARGETS: dict[str, Target | None] = {
     "CREATE TEMP TABLE a (b)": Target("CREATE", "a", True),
@@ -106,7 +106,7 @@ TARGETS: dict[str, Target | None] = {
 
 @pytest.mark.parametrize("sql", TARGETS)
 def test_what_a_text_is_about(sql: str) -> None:
-    """As SQLite reads it: names in any quotes, comments, WITH, and what its schema says."""
+    """It is parsed like in SQLite: quoted names, comments, WITH, and explicit schemas."""
     assert target_of_text(sql) == TARGETS[sql]
 
 
@@ -131,12 +131,12 @@ def test_what_a_text_is_about(sql: str) -> None:
     ],
 )
 def test_what_a_construct_is_about(clause: object, expected: Target | None) -> None:
-    """DDL by the text that is sent, DML by its table."""
+    """DDL is judged by the text that is sent, DML by its table."""
     assert target_of(clause, sqlite.dialect()) == expected
 
 
 def test_ddl_that_cannot_be_compiled_is_about_nothing() -> None:
-    """It fails where it is executed."""
+    """It fails when it is executed."""
 
     class Unknown(DDLElement):
         pass
@@ -150,7 +150,7 @@ def test_ddl_that_cannot_be_compiled_is_about_nothing() -> None:
 
 
 async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: Path) -> None:
-    """Created, filled, indexed, joined and dropped beside a writer, in one snapshot."""
+    """It is created, filled, indexed, joined and dropped beside a writer, in one snapshot."""
     async with maker(role="writer") as other, maker() as session:
         await other.execute(update(Item).values(amount=1))
         await session.execute(text("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)"))
@@ -172,7 +172,7 @@ async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: P
 
 
 async def test_a_new_name(maker: Maker, heard: Heard) -> None:
-    """From then on the table goes by that, and a table of the old name is another one."""
+    """From then on the table has the new name, and one with the old name is another table."""
     async with maker() as session:
         await session.execute(text("CREATE TEMP TABLE items (id INTEGER PRIMARY KEY)"))
         await session.execute(text("ALTER TABLE items RENAME TO chosen"))
@@ -202,7 +202,7 @@ async def test_constructs_and_mapped_classes(maker: Maker, heard: Heard) -> None
 
 
 async def test_it_ends_with_the_transaction(maker: Maker) -> None:
-    """The next session to use the connection finds nothing of it."""
+    """The next session that uses the connection finds nothing of it."""
     for _ in range(3):
         async with maker() as session:
             await session.execute(CreateTable(chosen))
@@ -213,7 +213,7 @@ async def test_it_ends_with_the_transaction(maker: Maker) -> None:
 
 
 async def test_what_is_no_temp_table_goes_to_the_writer(maker: Maker, heard: Heard) -> None:
-    """Also beside one, and by whatever name."""
+    """This holds beside a temp table, too, and for any name."""
     async with maker() as session:
         await session.execute(CreateTable(chosen))
         await session.execute(text("INSERT INTO items (id, amount) VALUES (9, 9)"))
@@ -225,7 +225,7 @@ async def test_what_is_no_temp_table_goes_to_the_writer(maker: Maker, heard: Hea
 
 
 async def test_created_after_the_first_write_it_is_the_writers(maker: Maker, heard: Heard) -> None:
-    """Everything is then, and what has been written can be put into it."""
+    """So is everything else then, and it can be filled with the session's own writes."""
     async with maker() as session:
         await session.execute(update(Item).values(amount=2))
         await session.execute(CreateTable(chosen))
@@ -249,7 +249,7 @@ async def test_created_after_the_first_write_it_is_the_writers(maker: Maker, hea
 async def test_after_the_first_write_the_readers_is_out_of_reach(
     maker: Maker, heard: Heard, use: object
 ) -> None:
-    """And says so: on the reader it would not see what was written. It can be dropped."""
+    """The error says so, as the reader would not see the writes; the table can be dropped."""
     async with maker() as session:
         await session.execute(CreateTable(chosen))
         await session.execute(insert(chosen), [{"id": 1}])
@@ -276,7 +276,7 @@ async def test_after_the_first_write_the_readers_is_out_of_reach(
     ],
 )
 async def test_the_first_write_does_not_see_it(maker: Maker, write: object) -> None:
-    """And says so, also where it hides a table of the same name; nothing is written."""
+    """The error says so, even if it shadows a table of that name; nothing is written."""
     async with maker() as session:
         await session.execute(CreateTable(chosen))
         await session.execute(insert(chosen), [{"id": 1}])
@@ -298,7 +298,7 @@ async def test_the_first_write_does_not_see_it(maker: Maker, write: object) -> N
     ],
 )
 async def test_what_only_has_its_name_is_written(maker: Maker, write: TextClause) -> None:
-    """Columns, strings and tables of another schema are no temp tables."""
+    """Columns, strings and tables of another schema are not temp tables."""
     async with maker() as session:
         await session.execute(text("CREATE TABLE copies (id INTEGER, chosen INTEGER)"))
         await session.execute(text("CREATE TABLE chosen (id INTEGER, amount INTEGER)"))
@@ -309,7 +309,7 @@ async def test_what_only_has_its_name_is_written(maker: Maker, write: TextClause
 
 
 async def test_a_question_about_one_that_is_out_of_reach(maker: Maker, writer: AsyncEngine) -> None:
-    """Is answered, and is no obstacle for what follows."""
+    """It is answered, and does not impede later statements."""
     async with maker() as session:
         await session.execute(CreateTable(chosen))
         await session.execute(update(Item).values(amount=2))
@@ -320,7 +320,7 @@ async def test_a_question_about_one_that_is_out_of_reach(maker: Maker, writer: A
 
 
 async def test_a_question_creates_nothing(maker: Maker, heard: Heard) -> None:
-    """A table that was asked about and not created is none."""
+    """A table that was only asked about does not exist."""
     async with maker() as session:
         session.get_bind(clause=CreateTable(chosen))
         await session.scalars(select(Item))
@@ -330,7 +330,7 @@ async def test_a_question_creates_nothing(maker: Maker, heard: Heard) -> None:
 
 
 async def test_without_wal_it_stands_in_the_way_of_the_commit(make_engine: MakeEngine) -> None:
-    """Its transaction must not end, or it would be gone; so the COMMIT would wait for itself."""
+    """Its transaction must not end, or it would be lost, so the COMMIT would wait for itself."""
     options = {"pragmas": {"journal_mode": "TRUNCATE"}}
     writer = make_engine(WriterPool, **options)
     await create_items(writer)
@@ -347,7 +347,7 @@ async def test_without_wal_it_stands_in_the_way_of_the_commit(make_engine: MakeE
 
 
 async def test_other_engines_have_temp_tables_where_they_write(path: Path) -> None:
-    """A replica takes none, and what another pool's reader would do is unknown."""
+    """A replica accepts none, and how another pool's reader would act is unknown."""
     writer = create_async_engine(f"sqlite+aiosqlite:///{path}")
     reader = create_async_engine(f"sqlite+aiosqlite:///{path}")
     try:
@@ -364,7 +364,7 @@ async def test_other_engines_have_temp_tables_where_they_write(path: Path) -> No
 
 
 async def test_roles_keep_theirs(db: SQLiteDatabase) -> None:
-    """``db.read()`` and ``db.write()`` have temp tables of their own, as before."""
+    """``db.read()`` and ``db.write()`` have their own temp tables."""
     await create_items(db.writer_engine)
     for block in (db.read, db.write):
         async with block() as session:

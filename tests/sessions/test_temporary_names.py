@@ -1,4 +1,4 @@
-"""Which names are those of an auto session's temp tables: what is made, renamed, and fails."""
+"""Which names belong to an auto session's temp tables after creation, renaming, and failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CREATE = text("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)")
 
 
 async def test_a_lambda_is_about_what_its_statement_is_about(maker: Maker, heard: Heard) -> None:
-    """It fills a temp table as the statement itself would, and after the first write it cannot."""
+    """It fills a temp table like the statement itself, which fails after the first write."""
     number = 0
 
     def fill() -> object:
@@ -33,7 +33,7 @@ async def test_a_lambda_is_about_what_its_statement_is_about(maker: Maker, heard
 
 
 async def test_a_table_of_the_same_name_is_made_in_the_file(maker: Maker) -> None:
-    """Without TEMP it is no temp table, so no reader refuses it; what comes next is told apart."""
+    """Without TEMP, it is no temp table, so no reader refuses it; later uses are distinguished."""
     async with maker() as session:
         await session.execute(CREATE)
         with pytest.raises(InvalidRequestError, match="'chosen' belongs to the reader"):
@@ -45,7 +45,7 @@ async def test_a_table_of_the_same_name_is_made_in_the_file(maker: Maker) -> Non
 
 @pytest.mark.parametrize("table", ["temp.chosen", "chosen", '"temp"."chosen"'])
 async def test_a_trigger_on_one(table: str, maker: Maker, heard: Heard) -> None:
-    """Is where the table is, whatever says that."""
+    """It is located with its table, however that is written."""
     trigger = f"CREATE TRIGGER other AFTER INSERT ON {table} BEGIN SELECT 1; END"
     async with maker() as session:
         await session.execute(CREATE)
@@ -55,7 +55,7 @@ async def test_a_trigger_on_one(table: str, maker: Maker, heard: Heard) -> None:
 
 
 async def test_a_statement_that_fails_makes_and_renames_nothing(maker: Maker, heard: Heard) -> None:
-    """The names are those of before, of temp tables and of others."""
+    """The names of temp tables and other tables stay as they were."""
     async with maker() as session:
         await session.execute(CREATE)
         await session.execute(text("CREATE TEMP TABLE other (id)"))

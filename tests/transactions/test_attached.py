@@ -28,7 +28,7 @@ RULES = rules_of(Role.AUTO, write_timeout=0.05, read_timeout=0.05)
 
 
 class Files:
-    """A connection to ``app.db`` with ``a.db`` and ``z.db`` attached, in that order or another."""
+    """A connection to ``app.db`` to which ``a.db`` and ``z.db`` are attached in any order."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,7 +66,7 @@ def files(tmp_path: Path) -> Iterator[Files]:
 
 
 def test_what_is_attached_is_learned(files: Files) -> None:
-    """Again each time when something was attached or detached, by whatever way."""
+    """This is repeated whenever a file was attached or detached, in any way."""
     attached = files.attached
     assert not attached.any
     assert not attached.out_of_date
@@ -74,7 +74,7 @@ def test_what_is_attached_is_learned(files: Files) -> None:
     assert attached.out_of_date
     files.attach("z.db")
     assert attached.any
-    assert attached.numbers == {3}  # what is in memory has no turn
+    assert attached.numbers == {3}  # a database in memory has no turn
     files.attach("a.db")
     assert attached.numbers == {3, 4}
     files.connection.execute("DETACH z")
@@ -84,7 +84,7 @@ def test_what_is_attached_is_learned(files: Files) -> None:
 
 
 def test_what_could_not_be_learned_is_out_of_date(files: Files) -> None:
-    """A cancellation may stop it."""
+    """A cancellation may interrupt it."""
     files.connection.execute("ATTACH '' AS scratch")
 
     class Stopped:
@@ -97,7 +97,7 @@ def test_what_could_not_be_learned_is_out_of_date(files: Files) -> None:
 
 
 def test_a_file_that_is_attached_twice(files: Files, tmp_path: Path) -> None:
-    """Main itself, or another; also by a link."""
+    """The file may be main itself or another one, even by a link."""
     files.attach("a.db")
     assert files.attached.own_file_twice is None
     (tmp_path / "link.db").symlink_to(tmp_path / "app.db")
@@ -106,7 +106,7 @@ def test_a_file_that_is_attached_twice(files: Files, tmp_path: Path) -> None:
 
 
 async def test_the_turns_of_what_is_written_are_taken(files: Files) -> None:
-    """In the order of their paths, whatever the order of attaching; each once, and not main's."""
+    """They are acquired in the order of their paths, not of attachment; each once, main's not."""
     files.attach("z.db")
     files.attach("a.db")
     order: list[str] = []
@@ -130,7 +130,7 @@ async def test_the_turns_of_what_is_written_are_taken(files: Files) -> None:
 
 
 async def test_waiting_for_a_turn_ends(files: Files) -> None:
-    """With the number that the caller has given, and who holds it; what was taken is held on to."""
+    """The error has the caller's time limit and the holder; acquired turns are kept."""
     files.attach("a.db")
     files.attach("z.db")
     permit = await files.turn("z.db").acquire(1)
@@ -145,7 +145,7 @@ async def test_waiting_for_a_turn_ends(files: Files) -> None:
 
 @pytest.mark.parametrize("steps", range(5))
 async def test_a_cancelled_wait_leaves_no_turn_taken(files: Files, steps: int) -> None:
-    """But those that were taken before, until the transaction ends."""
+    """The exceptions are turns acquired before, which are held until the transaction ends."""
     files.attach("a.db")
     files.attach("z.db")
     permit = await files.turn("z.db").acquire(1)
@@ -162,7 +162,7 @@ async def test_a_cancelled_wait_leaves_no_turn_taken(files: Files, steps: int) -
 async def test_the_turn_between_processes_is_given_back_too(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where that cannot be entered, the permit is not kept."""
+    """If the turn between processes cannot be entered, the permit is not kept."""
     files.attach("z.db")
     turn = files.turn("z.db")
 
@@ -199,7 +199,7 @@ def is_locked(path: Path) -> bool:
     ],
 )
 def test_main_is_locked_and_nothing_else(files: Files, schema: str) -> None:
-    """By what changes nothing, whatever tables there are; no authorizer is asked."""
+    """The lock is acquired without a change, whatever tables exist, and without an authorizer."""
     files.connection.executescript(schema)
     files.attach("a.db")
     files.connection.execute("CREATE TABLE a.others (id)")
@@ -218,7 +218,7 @@ def test_main_is_locked_and_nothing_else(files: Files, schema: str) -> None:
 def test_nothing_is_written_where_there_is_a_table(
     files: Files, schema: str, written: bool
 ) -> None:
-    """A COMMIT of it leaves the log as it was."""
+    """A COMMIT of such a transaction leaves the log unchanged."""
     files.connection.executescript(f"CREATE TABLE gone (id); DROP TABLE gone; {schema}")
     log = files.directory / "app.db-wal"
     before = log.stat().st_size
@@ -228,7 +228,7 @@ def test_nothing_is_written_where_there_is_a_table(
 
 
 async def test_a_reader_takes_no_turn(files: Files) -> None:
-    """Nor waits for one: what SQLite cannot compile there, and so may write anything, does not."""
+    """Nor does it wait for one, even for uncompiled statements, which might write anything."""
     files.attach("a.db")
     permit = await files.turn("a.db").acquire(1)
     rules = rules_of(Role.READER, write_timeout=0.05, read_timeout=0.05)
@@ -239,7 +239,7 @@ async def test_a_reader_takes_no_turn(files: Files) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 async def test_other_processes_line_up_where_they_do_for_main(files: Files, shared: bool) -> None:
-    """``file_turn`` of the engine is for all files that it writes."""
+    """The engine's ``file_turn`` applies to all files that it writes."""
     files.attach("a.db")
     if shared:
         files.turn("app.db").share()
@@ -251,7 +251,7 @@ async def test_other_processes_line_up_where_they_do_for_main(files: Files, shar
 
 @pytest.mark.parametrize("schema", ["", "CREATE TABLE items (id)"])
 def test_a_lock_in_the_way_of_main(files: Files, schema: str) -> None:
-    """It is raised, and no transaction is left."""
+    """The error is raised, and no transaction stays open."""
     files.connection.executescript(schema)
     with closing(sqlite3.connect(files.directory / "app.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -263,7 +263,7 @@ def test_a_lock_in_the_way_of_main(files: Files, schema: str) -> None:
 async def test_a_large_log_of_an_attached_file_is_moved(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After COMMIT, in its turn; a log of moderate size is left alone."""
+    """It is checkpointed after COMMIT, in its turn; a log of moderate size is left alone."""
     files.attach("a.db")
     files.connection.execute("PRAGMA a.journal_mode = WAL")
     files.connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -282,7 +282,7 @@ async def test_a_large_log_of_an_attached_file_is_moved(
 async def test_what_is_committed_stays_so_though_the_log_cannot_be_moved(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cursor of the application reads there still: "database table is locked"."""
+    """A cursor of the application is still reading there: "database table is locked"."""
     monkeypatch.setattr(module, "_LARGE_LOG", 100)
     files.attach("a.db")
     files.connection.execute("PRAGMA a.journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""A rollback of DDL, and the questions around it."""
+"""A rollback of DDL, and the queries around it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sa_sqlite_pool.transactions import changes
 
 
 def test_it_is_rolled_back_whatever_a_question_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite may have no memory left for it, and the transaction must not stay open."""
+    """SQLite may have no memory for a query, and the transaction must not stay open."""
 
     def ask(_connection: sqlite3.Connection, _pragma: str) -> int:
         raise MemoryError

@@ -1,4 +1,4 @@
-"""What is known of the statements of one connection, by their text."""
+"""The facts that are known about the statements of one connection, by their text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def in_thread(facts: StatementFacts, *runs: bool) -> None:
 
 
 def runs_until_short(facts: StatementFacts) -> int:
-    """How many short runs in the thread it takes."""
+    """Return how many short runs in the thread are needed until the statement counts as short."""
     runs = 0
     while facts.short < SHORT_READS:
         in_thread(facts, True)
@@ -38,12 +38,12 @@ def runs_until_short(facts: StatementFacts) -> int:
 
 
 def test_an_unknown_text_is_not_short(facts: StatementFacts) -> None:
-    """Nothing runs on the loop that was never timed."""
+    """A statement that was never timed does not run on the loop."""
     assert facts.short < SHORT_READS
 
 
 def test_a_read_is_known_after_one_run(facts: StatementFacts) -> None:
-    """It can be stopped, should it turn out to be long."""
+    """It can be stopped if it turns out to be long."""
     in_thread(facts, True)
     assert facts.short >= SHORT_READS
 
@@ -63,14 +63,14 @@ def test_a_write_has_to_be_short_three_times_in_a_row(facts: StatementFacts) -> 
 
 
 def test_what_calls_functions_of_the_application_is_not_short(facts: StatementFacts) -> None:
-    """They may wait for something."""
+    """Such functions may wait for something."""
     in_thread(facts, True)
     facts.called_functions()
     assert facts.short < SHORT_READS
 
 
 def test_what_was_long_inline_goes_to_the_thread_longer_each_time(facts: StatementFacts) -> None:
-    """Twice as often each time, within bounds."""
+    """It stays there twice as long each time, within bounds."""
     in_thread(facts, True)
     expected = []
     for _ in range(10):
@@ -80,7 +80,7 @@ def test_what_was_long_inline_goes_to_the_thread_longer_each_time(facts: Stateme
 
 
 def test_long_runs_in_the_thread_shorten_the_penalty_too(facts: StatementFacts) -> None:
-    """But what was long last is not short."""
+    """They do, but a statement whose last run was long does not count as short."""
     in_thread(facts, True)
     facts.ran_too_long()
     in_thread(facts, *[False] * 8)
@@ -90,7 +90,7 @@ def test_long_runs_in_the_thread_shorten_the_penalty_too(facts: StatementFacts) 
 
 
 def test_many_short_runs_are_a_new_beginning(facts: StatementFacts) -> None:
-    """A hundred for each run of the penalty."""
+    """This takes a hundred short runs for each run of the penalty."""
     in_thread(facts, True)
     for _ in range(3):
         facts.ran_too_long()
@@ -101,14 +101,14 @@ def test_many_short_runs_are_a_new_beginning(facts: StatementFacts) -> None:
 
 
 def test_steps_are_as_long_as_the_last_time(facts: StatementFacts) -> None:
-    """Whether a thread of its own is worth having may change with the data."""
+    """Whether a separate thread is worthwhile may change with the data."""
     for long in (True, False):
         facts.ran_in_thread(short=False, steps_are_long=long)
         assert facts.steps_are_long is long
 
 
 def test_sqlite_has_the_last_word(facts: StatementFacts) -> None:
-    """What it has said of a text counts until it is forgotten; then the text tells again."""
+    """SQLite's finding counts until it is forgotten; then the text decides again."""
     facts.found(Finding(Kind.TEMP_DML, frozenset({TEMP})))
     assert (facts.kind, facts.kind_of_text) == (Kind.TEMP_DML, Kind.READ)
     facts.forget_finding()
@@ -116,7 +116,7 @@ def test_sqlite_has_the_last_word(facts: StatementFacts) -> None:
 
 
 def test_the_table_is_bounded() -> None:
-    """The text that was not used for the longest is unknown again."""
+    """The text that has not been used for the longest time is unknown again."""
     table = FactsTable(3, ConnectionCounts())
     for number in range(3):
         in_thread(table.of(f"SELECT {number}"), True)
@@ -129,7 +129,7 @@ def test_the_table_is_bounded() -> None:
 
 
 def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its facts may be dropped while sqlite3 keeps it compiled, and SQLite says so no more."""
+    """Its facts may be dropped while sqlite3 keeps it compiled and SQLite reports nothing more."""
     monkeypatch.setattr(module, "_MOST_CALLING", 3)
     table = FactsTable(1, ConnectionCounts())
     for sql in ("SELECT f(1)", "SELECT 2", "SELECT f(3)"):
@@ -141,11 +141,11 @@ def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.Monkey
     ]
     table.of("SELECT f(5)").called_functions()
     table.of("SELECT 6")
-    assert table.of("SELECT 7").calls_functions  # there are too many: every new one may
+    assert table.of("SELECT 7").calls_functions  # there are too many: any new text may
 
 
 def test_long_texts_are_not_kept() -> None:
-    """At 4,096 characters the last; the kind of the others is found each time."""
+    """The longest kept has 4,096 characters; the kind of longer ones is determined each time."""
     table = FactsTable(3, ConnectionCounts())
     text = "SELECT " + "1" * (LONGEST_REMEMBERED - 7)
     assert len(text) == 4096
@@ -155,7 +155,7 @@ def test_long_texts_are_not_kept() -> None:
 
 
 def test_findings_are_forgotten_and_costs_are_not() -> None:
-    """Where a name may mean another table."""
+    """Findings are dropped when a name may refer to another table."""
     table = FactsTable(3, ConnectionCounts())
     for sql in ("SELECT 1", "SELECT 2"):
         facts = table.of(sql)

@@ -1,4 +1,4 @@
-"""Which errors tell of a lock that somebody else holds."""
+"""Which errors report a lock that another connection holds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .rules import rules_of
 
 
 def test_a_lock() -> None:
-    """As Python 3.10 tells of it, without a code."""
+    """Python 3.10 reports it without a code."""
     assert may_pass(sqlite3.OperationalError("database is locked"), in_transaction=False)
 
 
 @pytest.mark.parametrize("kind", [sqlite3.IntegrityError, sqlite3.DatabaseError])
 def test_the_words_of_an_application(kind: type[sqlite3.Error]) -> None:
-    """RAISE(ABORT, 'the account is locked') of a trigger does not pass by waiting."""
+    """A trigger's RAISE(ABORT, 'the account is locked') does not resolve itself by waiting."""
     assert not may_pass(kind("the account is locked"), in_transaction=False)
 
 
@@ -44,7 +44,7 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_the_lock_of_another_connection(connection: sqlite3.Connection, path: Path) -> None:
-    """It passes, outside a transaction or in it; a snapshot that is too old never does."""
+    """It may pass, inside a transaction or not, but a snapshot that is too old never does."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
         other.execute("BEGIN IMMEDIATE")
         busy = raised(connection, "BEGIN IMMEDIATE")
@@ -61,7 +61,7 @@ def test_the_lock_of_another_connection(connection: sqlite3.Connection, path: Pa
 
 @pytest.mark.parametrize("sql", ["COMMIT", "RELEASE a"])
 def test_a_statement_that_still_writes(connection: sqlite3.Connection, sql: str) -> None:
-    """ "cannot commit transaction - SQL statements in progress": nobody else can end that."""
+    """No other connection can end it: "cannot commit transaction - SQL statements in progress"."""
     connection.execute("SAVEPOINT a" if "a" in sql.split() else "BEGIN")
     returning = connection.execute("INSERT INTO items VALUES (3), (4) RETURNING id")
     if sqlite3.sqlite_version_info >= (3, 35) and returning.fetchone() is None:
@@ -83,13 +83,13 @@ def test_a_table_that_an_open_statement_reads(connection: sqlite3.Connection) ->
 
 
 def test_the_words_of_a_lock_in_another_error() -> None:
-    """Only SQLite's own errors are looked at."""
+    """Only SQLite's own errors are examined."""
     assert not is_own_lock(ValueError("SQL statements in progress"))
     assert not is_own_lock(sqlite3.OperationalError("database is locked"))
 
 
 def test_seconds_of_patience() -> None:
-    """Those that are gone and those that are left are what the caller gave."""
+    """The elapsed and the remaining seconds add up to the caller's limit."""
     rules = rules_of(Role.AUTO)
     patience = Patience(rules, None, writing=True, began=time.monotonic() - 2)
     assert patience.seconds == 5.0

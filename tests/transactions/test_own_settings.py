@@ -1,4 +1,4 @@
-"""Settings of a connection that the package needs otherwise than the application has asked for."""
+"""Settings of a connection for which the package and the application need different values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .rules import rules_of
 
 
 class Settings:
-    """A connection in its file, under a authorizer, with what is executed on it in another way."""
+    """A connection to its file with an authorizer, and ways to execute statements on it."""
 
     def __init__(self, path: Path) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -37,14 +37,14 @@ class Settings:
         return rules_of(role, self, file=self.file)
 
     def run(self, sql: str, role: Role = Role.AUTO, *, set_up: bool = False) -> list[Any]:
-        """Execute as a statement of the application is; its rows."""
+        """Execute ``sql`` like a statement of the application, and return its rows."""
         execute = self.own.execution(
             *(sql, classify(sql), self.rules(role), role, execute_at_once), set_up=set_up
         )
         return execute(self.connection, sql, ()).rows
 
     def real(self, pragma: str) -> Any:
-        """What SQLite itself has."""
+        """Return the value that SQLite itself has."""
         return self.connection.execute(f"PRAGMA {pragma}").fetchone()[0]
 
 
@@ -59,7 +59,7 @@ def settings(path: Path) -> Iterator[Settings]:
 def test_the_busy_timeout_that_the_application_finds(
     settings: Settings, role: Role, expected: int
 ) -> None:
-    """It is how long the package waits, until the application sets another."""
+    """It is the package's time limit, until the application sets another value."""
     assert settings.run("PRAGMA busy_timeout", role) == [(expected,)]
     settings.own.switch_off_waiting(settings.connection)
     assert settings.run("PRAGMA busy_timeout = 123", role) == [(123,)]
@@ -68,7 +68,7 @@ def test_the_busy_timeout_that_the_application_finds(
 
 
 def test_sqlite_itself_waits_for_nothing(settings: Settings) -> None:
-    """What has switched it on is noticed, and it is switched off."""
+    """A statement that switches it on is noticed, and it is switched off again."""
     settings.run("PRAGMA busy_timeout = 123")
     assert settings.authorizer.busy_timeout
     settings.own.switch_off_waiting(settings.connection)
@@ -80,7 +80,7 @@ def test_sqlite_itself_waits_for_nothing(settings: Settings) -> None:
 def test_the_busy_timeout_while_the_raw_connection_is_lent(
     settings: Settings, own: int | None
 ) -> None:
-    """SQLite waits by itself then; what is set there, by either way, is remembered."""
+    """SQLite itself waits meanwhile; a value set there, in either way, is remembered."""
     settings_own, connection = settings.own, settings.connection
     rules = settings.rules(Role.AUTO)
     if own is not None:
@@ -110,7 +110,7 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
 
 
 def test_what_nobody_has_set_is_not_remembered(settings: Settings) -> None:
-    """It is what the engine waits, which may be another the next time."""
+    """It is the engine's time limit, which may be a different one next time."""
     own, connection = settings.own, settings.connection
     own.lend(connection, settings.rules(Role.AUTO), Role.AUTO)
     own.take_back(connection)
@@ -120,7 +120,7 @@ def test_what_nobody_has_set_is_not_remembered(settings: Settings) -> None:
 
 
 def test_the_query_only_of_the_application(settings: Settings) -> None:
-    """It is put aside while the connection is a reader, and there again afterwards."""
+    """It is suspended while the connection is a reader, and restored afterwards."""
     own, connection = settings.own, settings.connection
     settings.run("PRAGMA query_only = 1")
     own.set_read_only(connection, True)
@@ -137,7 +137,7 @@ def test_the_query_only_of_the_application(settings: Settings) -> None:
 
 
 def test_a_switch_that_was_stopped_is_made_again(settings: Settings) -> None:
-    """Nothing is taken for read-only that may not be, and nothing for the application's wish."""
+    """The connection counts as neither read-only nor set by the application in between."""
 
     class StoppedError(Exception):
         pass
@@ -172,7 +172,7 @@ def test_a_switch_that_was_stopped_is_made_again(settings: Settings) -> None:
     ],
 )
 def test_a_listener_sets_what_is_set_already(settings: Settings, sql: str) -> None:
-    """The usual ones are kept as they are; what is attached is its own affair."""
+    """The usual values stay unchanged; settings of attached files are not restricted."""
     settings.connection.execute("ATTACH ':memory:' AS other")
     settings.run(sql, set_up=True)
     assert settings.real("journal_mode") == "wal"
@@ -187,7 +187,7 @@ def test_a_listener_sets_what_is_set_already(settings: Settings, sql: str) -> No
     ],
 )
 def test_a_listener_that_decides_for_all_is_refused(settings: Settings, sql: str) -> None:
-    """With the way to say it; the application itself may, where it knows what it does."""
+    """The error names the way out; the application itself may do it, at its own risk."""
     with pytest.raises(ConfigurationError, match="all connections on a file have to") as caught:
         settings.run(sql, set_up=True)
     assert ("pragmas=" in str(caught.value)) is ("journal_mode" in sql)
@@ -197,13 +197,13 @@ def test_a_listener_that_decides_for_all_is_refused(settings: Settings, sql: str
 
 
 def test_in_memory_there_is_nothing_to_agree_on(settings: Settings) -> None:
-    """SQLite has the journal mode "memory" there, whatever it is told."""
+    """In memory, SQLite has the journal mode "memory", whatever is set."""
     settings.file = None
     settings.run("PRAGMA journal_mode = MEMORY", set_up=True)
 
 
 def test_optimize_on_a_reader_has_nothing_to_do(settings: Settings, path: Path) -> None:
-    """Listeners execute it on whatever connection; other errors are raised."""
+    """Listeners execute it on any connection; other errors are raised."""
     settings.connection.executescript(
         "CREATE INDEX by_id ON items (id); INSERT INTO items VALUES (1), (2); ANALYZE;"
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9999) "
@@ -212,7 +212,7 @@ def test_optimize_on_a_reader_has_nothing_to_do(settings: Settings, path: Path) 
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as ro:
         settings.connection.close()
         settings.connection = ro
-        ro.execute("SELECT count(*) FROM items WHERE id = 3").fetchall()  # by its statistics
+        ro.execute("SELECT count(*) FROM items WHERE id = 3").fetchall()  # uses its statistics
         assert settings.run("PRAGMA optimize(0x10002)", Role.READER) == []
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             settings.run("PRAGMA optimize(0x10002)", Role.AUTO)
@@ -221,7 +221,7 @@ def test_optimize_on_a_reader_has_nothing_to_do(settings: Settings, path: Path) 
 
 
 def test_a_reader_attaches_for_reading(settings: Settings, tmp_path: Path) -> None:
-    """As on a writer, it is the same statement; only what is written is refused."""
+    """The same statement works as on a writer; only writes are refused."""
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE others (id)")
     settings.authorizer.access = Access.READER
@@ -233,7 +233,7 @@ def test_a_reader_attaches_for_reading(settings: Settings, tmp_path: Path) -> No
 
 
 def test_a_reader_attaches_no_file_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
-    """Nor one in a form that is not understood: that is left to the authorizer."""
+    """A form that is not recognized is left to the authorizer."""
     settings.authorizer.access = Access.READER
     with pytest.raises(ForbiddenWriteError, match="let the writer attach it first"):
         settings.run(f"ATTACH '{tmp_path}/new.db' AS new", Role.READER)
@@ -244,7 +244,7 @@ def test_a_reader_attaches_no_file_that_is_not_there(settings: Settings, tmp_pat
 
 
 def test_the_expression_of_an_attach_is_computed_as_a_reader(settings: Settings) -> None:
-    """It may call functions, and these must not do what a reader must not."""
+    """It may call functions, which must not do anything that a reader must not."""
     connection = settings.connection
 
     def sly() -> str:
@@ -261,7 +261,7 @@ def test_the_expression_of_an_attach_is_computed_as_a_reader(settings: Settings)
 
 
 def test_what_a_listener_attaches_by_itself_is_seen(settings: Settings, tmp_path: Path) -> None:
-    """On the raw connection, say: it is attached again when the application gets it."""
+    """If it does so on the raw connection, the file is attached again for the application."""
     settings.connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
     assert settings.own.attached_for_writing
     settings.authorizer.application = lambda *_: sqlite3.SQLITE_DENY

@@ -1,4 +1,4 @@
-"""What a statement needs, as tables."""
+"""The needs of a statement, as tables."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ IN_AUTOCOMMIT = WRITER._replace(autocommit=True)
     ],
 )
 def test_who_needs_the_turn(kind: Kind, state: ConnectionState, expected: bool) -> None:
-    """Writes of swap-in connections; on a writer engine the checkout is the turn."""
+    """Writes of swap-in connections need it; on a writer engine, the checkout is the turn."""
     assert needs_turn(kind, state) is expected
 
 
@@ -96,12 +96,12 @@ def test_who_needs_the_turn(kind: Kind, state: ConnectionState, expected: bool) 
     ],
 )
 def test_how_a_statement_is_executed(kind: Kind, state: ConnectionState, expected: Plan) -> None:
-    """Which BEGIN goes before it, and what SQLite may let through."""
+    """The rules define which BEGIN precedes it, and what SQLite may permit."""
     assert plan(kind, state, atomic=False) == expected
 
 
 def test_executemany_in_autocommit_is_wrapped() -> None:
-    """All or nothing."""
+    """It is executed completely or not at all."""
     state = AUTOCOMMIT._replace(has_turn=True)
     assert plan(Kind.WRITE, state, atomic=True) == Plan(Access.ALL, "BEGIN IMMEDIATE", True)
     assert plan(Kind.READ, state, atomic=True) == Plan(Access.ALL)
@@ -109,7 +109,7 @@ def test_executemany_in_autocommit_is_wrapped() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_only_readers_are_refused_by_kind(kind: Kind) -> None:
-    """And of those, only what passes by a read-only connection."""
+    """For readers, only statements that would bypass a read-only connection are refused."""
     assert not is_refused(kind, SWAP_IN)
     assert not is_refused(kind, WRITER)
     assert is_refused(kind, READER) is (kind in {Kind.BEGIN_WRITE, Kind.MAINTENANCE})

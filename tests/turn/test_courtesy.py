@@ -1,4 +1,4 @@
-"""What is left to programs that do not stand in line."""
+"""The time that is left to programs that do not stand in line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers import run_in_virtual_time
 
 
 class Clock:
-    """Monotonic seconds, as a test likes them."""
+    """A monotonic clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -22,14 +22,14 @@ class Clock:
 
 
 def test_nothing_is_owed_where_nobody_was_met() -> None:
-    """Those who are alone lose no time."""
+    """Without other programs, no time is lost."""
     courtesy = Courtesy(Clock())
     courtesy.add_debt(10.0)
     assert courtesy.owed == 0.0
 
 
 def test_a_share_of_what_was_held() -> None:
-    """After one was met; little is left until it is worth a timer."""
+    """Once one was met, a share is owed; small amounts are saved until they are worth a timer."""
     other = Courtesy(Clock())
     other.meet()
     assert other.owed == 0.0
@@ -40,7 +40,7 @@ def test_a_share_of_what_was_held() -> None:
 
 
 def test_what_they_took_counts() -> None:
-    """Who had the lock for long enough is owed nothing, also for a while after."""
+    """A program that has held the lock long enough is owed nothing, for a while afterwards, too."""
     other = Courtesy(Clock())
     other.meet()
     other.add_debt(0.1)
@@ -51,7 +51,7 @@ def test_what_they_took_counts() -> None:
 
 
 def test_both_sides_are_bounded() -> None:
-    """An import of an hour owes no ten minutes, nor does an hour of theirs make them wait."""
+    """An hour's import does not owe ten minutes, nor does an hour of theirs delay later ones."""
     other = Courtesy(Clock())
     other.meet()
     other.add_debt(3600.0)
@@ -62,7 +62,7 @@ def test_both_sides_are_bounded() -> None:
 
 
 def test_it_ends_with_them() -> None:
-    """Two seconds after the last was met nothing is owed, nor later what was held in between."""
+    """Two seconds after the last was met, nothing is owed, not even for later holds in between."""
     clock = Clock()
     other = Courtesy(clock)
     other.meet()
@@ -74,7 +74,7 @@ def test_it_ends_with_them() -> None:
 
 
 def test_a_pause_pays() -> None:
-    """It lasts for what is owed, once."""
+    """The pause lasts for the time owed, once."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""One timer for all that wait equally long."""
+"""One timer for all waits of the same length."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.helpers import run_in_virtual_time, time_passes
 
 
 def timers(loop: asyncio.AbstractEventLoop) -> int:
-    """Those that are not cancelled."""
+    """Return the number of timers that are not cancelled."""
     return sum(not timer.cancelled() for timer in loop._scheduled)  # type: ignore[attr-defined]
 
 
 def test_each_is_woken_at_its_time() -> None:
-    """Whatever was asked for first."""
+    """The order of the requests does not matter."""
 
     async def main() -> None:
         loop, deadlines = asyncio.get_running_loop(), Deadlines()
@@ -37,7 +37,7 @@ def test_each_is_woken_at_its_time() -> None:
 
 
 def test_who_is_served_is_not_woken() -> None:
-    """And no timer is left when nobody waits."""
+    """When no task waits any more, no timer is left, either."""
 
     async def main() -> None:
         loop, deadlines = asyncio.get_running_loop(), Deadlines()

@@ -18,7 +18,7 @@ from tests.turn.semaphores import semaphore, take
 
 
 def test_capacity_must_be_positive() -> None:
-    """A semaphore without permits would wait for ever."""
+    """A semaphore without permits would make every task wait for ever."""
     with pytest.raises(ValueError, match="at least 1"):
         FairSemaphore(0)
 
@@ -64,7 +64,7 @@ def test_a_newcomer_never_overtakes_a_woken_waiter() -> None:
 
 
 def test_a_cancelled_waiter_leaves_the_line() -> None:
-    """Clean cancellation: no place in line stays behind."""
+    """Clean cancellation: the place in line is given up."""
 
     async def main() -> None:
         line = semaphore()
@@ -82,7 +82,7 @@ def test_a_cancelled_waiter_leaves_the_line() -> None:
 
 
 def test_a_permit_handed_to_a_cancelled_waiter_goes_to_the_next() -> None:
-    """Clean cancellation: between release and wake-up, nothing is stranded.
+    """Clean cancellation: between release and wake-up, no permit is stranded.
 
     Holder    | Waiter        | Next
     release() | owns it       | (in line)
@@ -105,7 +105,7 @@ def test_a_permit_handed_to_a_cancelled_waiter_goes_to_the_next() -> None:
 
 
 def test_nothing_is_given_after_the_time_out() -> None:
-    """A waiter that gives up returns None at its deadline, and the next is served instead."""
+    """A waiter that times out returns None at its deadline, and the next is served instead."""
 
     async def main() -> None:
         line = semaphore()
@@ -130,7 +130,7 @@ def test_a_release_at_the_deadline_is_not_lost() -> None:
         loop = asyncio.get_running_loop()
         waiter = asyncio.create_task(line.acquire(1.0))
         await until_waiting(1, line)
-        # Timers due at the same moment run in order, all before the task they wake.
+        # Timers due at the same moment run in order, all before the task that they wake.
         loop.call_at(1.0, line.release, first)
         permit = await waiter
         assert permit is not None
@@ -140,7 +140,7 @@ def test_a_release_at_the_deadline_is_not_lost() -> None:
 
 
 def test_as_many_as_the_capacity_go_on_at_once() -> None:
-    """A pool of three lends three."""
+    """A pool of three lends three connections."""
 
     async def main() -> None:
         line = semaphore(3)
@@ -157,9 +157,9 @@ def test_as_many_as_the_capacity_go_on_at_once() -> None:
 
 
 def test_a_release_in_the_middle_of_everything() -> None:
-    """The garbage collector may run at any line, and find a connection to give back.
+    """The garbage collector may run at any line, and find a connection to return.
 
-    Here it does so inside the mutex: while a permit is made, the clock is read.
+    Here it does so inside the mutex: when a permit is created, the clock is read.
     """
 
     class Collecting:
@@ -186,7 +186,7 @@ def test_a_release_in_the_middle_of_everything() -> None:
 
 
 def test_giving_back_twice_changes_nothing() -> None:
-    """Nor does giving back what was given out before a fork."""
+    """The same applies to returning a permit that was acquired before a fork."""
 
     async def main() -> None:
         line = semaphore()
@@ -200,7 +200,7 @@ def test_giving_back_twice_changes_nothing() -> None:
 
 
 async def test_who_has_waited_leaves_no_timer() -> None:
-    """Served, or cancelled: the loop is not kept busy until the time would have passed."""
+    """Served or cancelled, it does not keep the loop busy until its time has passed."""
     line, deadlines = semaphore(), of_running_loop(Deadlines)
     for cancelled in (False, True):
         permit = await take(line)
@@ -218,7 +218,7 @@ async def test_who_has_waited_leaves_no_timer() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_schedules_strand_nothing(seed: int) -> None:
-    """Whatever is cancelled or times out, in the end every permit is back and nobody waits."""
+    """Whatever is cancelled or times out, every permit is released, and no task still waits."""
     chance = random.Random(seed)
 
     async def main() -> None:
@@ -252,7 +252,7 @@ def test_random_schedules_strand_nothing(seed: int) -> None:
 
 
 def test_the_holder_is_described() -> None:
-    """Clear waits: who, how long, where now, which SQL."""
+    """Clear waits: the message has the task, its time, its current line, and its SQL."""
 
     async def main() -> None:
         line = semaphore()
@@ -276,7 +276,7 @@ def test_the_holder_is_described() -> None:
 
 
 def test_statistics() -> None:
-    """Where the permits are, the oldest first, and how many tasks wait for one."""
+    """They list the permits, the oldest first, and the number of tasks that wait for one."""
 
     async def main() -> None:
         line = semaphore(2)

@@ -14,7 +14,7 @@ from tests.turn.semaphores import semaphore, take
 
 
 def test_a_permit_of_a_closed_loop_is_recalled() -> None:
-    """Its holder will never run again: who comes next has it taken back, in the holder's way."""
+    """Its holder will never run again; the next task recalls the permit in the holder's own way."""
     line = FairSemaphore()
     recalled: list[Permit] = []
 
@@ -35,7 +35,7 @@ def test_a_permit_of_a_closed_loop_is_recalled() -> None:
 
 
 def test_a_permit_of_a_closed_loop_is_recalled_by_who_has_another() -> None:
-    """Also where the loop that comes next was served at once, and asks again."""
+    """The same applies to a loop that was served at once, and makes another request."""
     line = FairSemaphore(2)
 
     async def hold(count: int) -> None:
@@ -65,7 +65,7 @@ def test_waiters_are_sent_away() -> None:
 
 
 def test_sent_away_and_cancelled_at_once() -> None:
-    """The cancellation wins; nothing is left behind.
+    """The cancellation takes precedence, and nothing is left behind.
 
     Closer            | Waiter
     send_away()       | (woken, not run yet)
@@ -122,7 +122,7 @@ def test_a_child_that_waits_for_its_ancestor_is_told() -> None:
 
 
 def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
-    """A loop that died in line does not stop the line."""
+    """A loop that was closed while waiting does not block the line."""
     line = FairSemaphore()
     dead = asyncio.new_event_loop()
     held: list[Permit] = []
@@ -149,13 +149,13 @@ def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
 
     asyncio.run(newcomer())
     holding.close()
-    for task in abandoned:  # its loop is gone; say so, or asyncio warns
+    for task in abandoned:  # the loop is gone; without this, asyncio warns
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()
 
 
 def test_several_loops_share_one_line() -> None:
-    """Threads with loops of their own are served one at a time, and all of them."""
+    """Threads with their own loops are served one at a time, and all are served."""
     line = FairSemaphore()
     inside, most_inside, served = 0, 0, 0
     mutex = threading.Lock()

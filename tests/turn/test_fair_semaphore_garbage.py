@@ -1,4 +1,4 @@
-"""Permits that come back in the middle of something else: from the garbage collector, say."""
+"""Permits released in the middle of another operation, for example by the garbage collector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.turn.semaphores import HeldMutex, take
 
 
 class Lost:
-    """What has a permit, and gives it back where only the garbage collector finds it."""
+    """An object that holds a permit, and releases it when it is garbage collected."""
 
     def __init__(self, line: FairSemaphore) -> None:
         self._line = line
@@ -28,7 +28,7 @@ class Lost:
 
 
 async def test_while_the_holders_are_looked_through() -> None:
-    """At whichever moment: it must not look like an error of the task that asks for the turn."""
+    """At any moment, the release must not surface as an error of the requesting task."""
     before, line = gc.get_threshold(), FairSemaphore(100)
     try:
         for number in range(12):
@@ -46,7 +46,7 @@ async def test_while_the_holders_are_looked_through() -> None:
 
 
 class _InTheMiddle:
-    """A mutex; what is to be done within is done once."""
+    """A mutex that calls ``do()`` inside its first use."""
 
     def __init__(self, mutex: threading.Lock, do: Any) -> None:
         self._mutex = mutex
@@ -65,7 +65,7 @@ class _InTheMiddle:
 
 
 async def test_while_another_asks_for_a_moment() -> None:
-    """A task that has waited is served, although the line is not used again."""
+    """A task that waits is served, although the line is not used again."""
     line = FairSemaphore(1)
     permit = line.acquire_nowait()
     assert permit is not None
@@ -77,7 +77,7 @@ async def test_while_another_asks_for_a_moment() -> None:
 
 
 def test_a_task_whose_loop_has_died() -> None:
-    """It has left the line, and ends as garbage while this thread is in the middle of a step."""
+    """It has left the line, and is garbage collected while this thread is inside a step."""
     line = FairSemaphore(1)
 
     async def wait() -> None:

@@ -1,4 +1,4 @@
-"""The turn between processes. Two objects on a file are to each other as two processes are."""
+"""The turn between processes. Two objects on a file behave like two processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["calls", "path"]
 
 
 async def test_a_free_turn_costs_two_system_calls(path: Path, calls: Calls) -> None:
-    """One to take it and one to give it back, again and again; no thread is started."""
+    """One acquires it and one releases it, each time; no thread is started."""
     turn, before = process(path), waiting_threads()
     for number in range(1, 4):
         taken(turn).release()
@@ -30,7 +30,7 @@ async def test_a_free_turn_costs_two_system_calls(path: Path, calls: Calls) -> N
 
 
 async def test_one_process_at_a_time(path: Path) -> None:
-    """Serialized writes: who does not have it does not get it, until it is given back."""
+    """Serialized writes: a process cannot acquire the turn until the holder has released it."""
     one, other = process(path), process(path)
     request = taken(one)
     assert other.acquire_nowait() is None
@@ -39,7 +39,7 @@ async def test_one_process_at_a_time(path: Path) -> None:
 
 
 async def test_given_back_twice(path: Path) -> None:
-    """A request that has ended is nothing to whoever has the turn now."""
+    """A request that has ended does not affect the current holder of the turn."""
     one, other = process(path), process(path)
     request = taken(one)
     request.release()
@@ -50,7 +50,7 @@ async def test_given_back_twice(path: Path) -> None:
 
 
 async def test_waiting_in_the_kernel(path: Path) -> None:
-    """No polling: who waits is woken when the turn is given back; the loop goes on meanwhile."""
+    """No polling: a release of the turn wakes the waiter; the loop continues meanwhile."""
     one, other = process(path), process(path)
     request = taken(one)
     task = await start(path, other)
@@ -65,7 +65,7 @@ async def test_waiting_in_the_kernel(path: Path) -> None:
 
 @ON_LINUX
 async def test_processes_are_served_in_order(path: Path) -> None:
-    """Fair turns: one waits for the turn, the others for the line."""
+    """Fair turns: one process waits for the turn, the others for the line."""
     holder = taken(process(path))
     served: list[int] = []
 
@@ -86,7 +86,7 @@ async def test_processes_are_served_in_order(path: Path) -> None:
 
 
 async def test_its_thread_is_another_holder(path: Path) -> None:
-    """What the thread has, nobody takes beside it: not in the same process either."""
+    """A lock held by the thread excludes all other holders, even in the same process."""
     one, other = process(path), process(path)
     request = taken(one)
     task = await start(path, other)
@@ -99,10 +99,10 @@ async def test_its_thread_is_another_holder(path: Path) -> None:
 
 
 class TestPoliteness:
-    """Who has had the turn leaves it to those who wait, and are not awake yet."""
+    """A process that has had the turn leaves it to waiting ones that have not woken up yet."""
 
     async def test_after_others_were_seen(self, path: Path, calls: Calls) -> None:
-        """Fair turns.
+        """Fair turns: the process finds that another has the line, and leaves the turn to it.
 
         A                       | B
                                 | has the line, is not awake yet
@@ -111,7 +111,7 @@ class TestPoliteness:
         clock = Clock()
         one, other = process(path, clock), process(path)
         request = taken(other)
-        assert one.acquire_nowait() is None  # seen
+        assert one.acquire_nowait() is None  # noticed
         request.release()
         taken(one).release()
         assert other._line.acquire_nowait()
@@ -120,7 +120,7 @@ class TestPoliteness:
         taken(one).release()
 
     async def test_for_a_moment_only(self, path: Path) -> None:
-        """A process that has died in line, or was stopped there, keeps nobody waiting."""
+        """A process that died or was stopped while in line keeps no other process waiting."""
         clock = Clock()
         one, other = process(path, clock), process(path)
         request = taken(other)
@@ -132,7 +132,7 @@ class TestPoliteness:
         taken(one).release()
 
     async def test_costs_nothing_where_nobody_is(self, path: Path, calls: Calls) -> None:
-        """A second after others were seen, it is two system calls again."""
+        """A second after others were noticed, the cost is two system calls again."""
         clock = Clock()
         one, other = process(path, clock), process(path)
         request = taken(other)
@@ -150,15 +150,15 @@ class TestPoliteness:
 
 
 class TestStoppedInLine:
-    """A process that is first in line, and was stopped there (Ctrl-Z, a debugger)."""
+    """A process that was stopped (Ctrl-Z, a debugger) as the first in line."""
 
     async def test_it_is_passed(self, path: Path) -> None:
-        """It neither takes the free turn nor lets others: after half a second they go past it.
+        """It neither takes the free turn nor lets others: after half a second they pass it.
 
         Holder          | First in line | One
                         | has the line, |
                         | is stopped    | waits for the line
-        gives it back   |               |
+        releases it     |               |
                         |               | after half a second: is the turn free?
         """
         holder, first, one = process(path), process(path), process(path)
@@ -176,7 +176,7 @@ class TestStoppedInLine:
         await until(lambda: is_free(path))
 
     async def test_the_turn_is_not_free(self, path: Path) -> None:
-        """Who has it is not disturbed; the wait goes on."""
+        """The holder is not disturbed, and the wait continues."""
         holder, one = process(path), process(path)
         request = taken(holder)
         task = await start(path, one)
@@ -191,7 +191,7 @@ class TestStoppedInLine:
         second.release()
 
     async def test_sooner_the_next_time(self, path: Path) -> None:
-        """Nobody waits half a second each time; and again as long when the line has moved on."""
+        """Later waits are shorter than half a second, until the line has moved on."""
         holder, first, one = process(path), process(path), process(path)
         assert first._line.acquire_nowait()
         for expected in (file_turn._PATIENT_SECONDS, file_turn._IMPATIENT_SECONDS):

@@ -33,7 +33,7 @@ class TestFiles:
     """The files beside the database."""
 
     async def test_who_may_write_may_lock(self, path: Path) -> None:
-        """Owner and permissions are the database's."""
+        """Owner and permissions are those of the database."""
         path.touch(0o600)
         path.chmod(0o660)
         if os.geteuid() == 0:
@@ -48,7 +48,7 @@ class TestFiles:
         assert found.st_size == 0
 
     async def test_a_link_is_not_followed(self, path: Path, tmp_path: Path) -> None:
-        """In a directory that others may write to, nothing is made elsewhere for them."""
+        """In a directory that others may write to, no file is created elsewhere for them."""
         elsewhere = tmp_path / "elsewhere"
         Path(f"{path}-turn").symlink_to(elsewhere)
         with pytest.raises(DatabaseNotUsableError, match="is a symbolic link"):
@@ -56,11 +56,11 @@ class TestFiles:
         assert not elsewhere.exists()
 
     async def test_removed_while_in_use(self, path: Path) -> None:
-        """Who meets SQLite's lock, although the turn is its own, looks whether that is why."""
+        """A holder of the turn that meets SQLite's lock checks whether its file was removed."""
         one = process(path)
         request = taken(one)
         os.unlink(f"{path}-turn")
-        other = taken(process(path))  # of another file by the same name
+        other = taken(process(path))  # of another file with the same name
         one.meet_busy()
         request.release()
         assert one.acquire_nowait() is None
@@ -68,7 +68,7 @@ class TestFiles:
         taken(one).release()
 
     async def test_the_line_is_removed(self, path: Path) -> None:
-        """There must be one line for all."""
+        """There must be a single line for all."""
         one = process(path)
         request = taken(one)
         assert one._line.acquire_nowait()
@@ -82,7 +82,7 @@ class TestFiles:
         request.release()
 
     async def test_removed_while_somebody_waits(self, path: Path) -> None:
-        """The thread that waits for the lock of a removed file ends; the next waits for the new."""
+        """The thread that waits for a removed file's lock ends; the next waits for the new file."""
         one, other, before = process(path), process(path), waiting_threads()
         request = taken(one)
         assert other.acquire_nowait() is None
@@ -103,7 +103,7 @@ class TestFiles:
         second.release()
 
     def test_noticed_while_they_are_closed(self, path: Path) -> None:
-        """By a thread whose task has given the turn back: the other of both does the rest."""
+        """Noticed by a thread whose task has released the turn: the other one does the rest."""
         for step, note in every_step():
             one, before = process(path), waiting_threads()
             with taken(process(path)):
@@ -120,7 +120,7 @@ class TestFiles:
             assert not thread.is_alive()
 
     async def test_closed_while_a_thread_waits_in_vain(self, path: Path) -> None:
-        """It keeps its place, and one is enough; it ends when it is closed at rest."""
+        """It keeps its place, a single one suffices, and it ends when it is closed at rest."""
         one, other, before = process(path), process(path), waiting_threads()
         request = taken(one)
         for _ in range(3):
@@ -139,12 +139,12 @@ class TestFiles:
     async def test_made_by_somebody_else_at_the_same_moment(
         self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Only who has made a file sets its permissions: it might be a link to something else.
+        """Only the creator of a file sets its permissions, as it may be a link to something else.
 
-        This process         | Somebody
+        This process         | Another program
         open(): none there   |
                              | link("secret", "app.db-turn")
-        makes it: is there   |
+        creates it: exists   |
         """
         path.touch()
         path.chmod(0o666)
@@ -162,12 +162,12 @@ class TestFiles:
 
         monkeypatch.setattr(os, "open", open_)
         request = taken(process(path))
-        assert process(path).acquire_nowait() is None  # it serves all the same
+        assert process(path).acquire_nowait() is None  # it works nevertheless
         request.release()
         assert secret.stat().st_mode & 0o777 == 0o600
 
     async def test_its_directory_is_gone(self, tmp_path: Path) -> None:
-        """And something else is there: that is no reason to fail, but one to look anew."""
+        """Another file in its place is no reason to fail, but one to look again."""
         directory = tmp_path / "data"
         directory.mkdir()
         one = process(directory / "app.db")
@@ -189,7 +189,7 @@ class TestFiles:
 
 
 class TestOtherProcesses:
-    """The real thing."""
+    """Actual processes."""
 
     HOLD = """
 import asyncio, sys
@@ -265,7 +265,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             yield process
 
     def test_it_ends_while_it_waits(self, path: Path) -> None:
-        """No hang: nothing can stop its thread, and nothing waits for that."""
+        """No hang: its thread cannot be stopped, and nothing waits for that."""
         program = (
             "import asyncio, sys; from sa_sqlite_pool.turn.file_turn import FileTurn\n"
             "turn = FileTurn(sys.argv[1])\n"
@@ -284,7 +284,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     @ON_LINUX
     def test_a_child_waits_for_itself(self, path: Path) -> None:
-        """It has no thread of its parent's, and starts its own."""
+        """The child does not have its parent's thread, and starts its own."""
         with subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", self.FORK, str(path)],
             stdin=subprocess.PIPE,
@@ -301,16 +301,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     @ON_LINUX
     def test_a_child_is_forked_while_a_file_is_opened(self, path: Path) -> None:
-        """By another thread: the fork waits, and the child knows what to close.
+        """Another thread opens it: the fork waits, and the child knows which file to close.
 
-        What it kept open would keep the lock, should the parent be killed.
+        An open file in the child would keep the lock if the parent were killed.
         """
         command = [sys.executable, "-W", "ignore", "-c", self.FORK_WHILE_OPENING, str(path)]
         assert subprocess.run(command, timeout=60, check=False).returncode == 0
 
     @contextlib.contextmanager
     def run(self, path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A process that has the turn."""
+        """Run a process that holds the turn."""
         process = subprocess.Popen(
             [sys.executable, "-c", self.HOLD, str(path), *arguments],
             stdin=subprocess.PIPE,
@@ -330,7 +330,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     @ON_LINUX
     async def test_it_is_named(self, path: Path, holder: subprocess.Popen[str]) -> None:
-        """Clear waits: who has it, where the system tells."""
+        """Clear waits: the holder is named, if the system reports it."""
         turn = process(path)
         assert turn.acquire_nowait() is None
         name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
@@ -338,7 +338,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     @ON_LINUX
     async def test_statistics(self, path: Path, holder: subprocess.Popen[str]) -> None:
-        """Which other process has the turn."""
+        """They name the other process that holds the turn."""
         turn = process(path)
         task = await start(path, turn)
         [name] = turn.holders()
@@ -350,7 +350,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         assert turn.holders() == []
 
     async def test_it_is_killed(self, path: Path, holder: subprocess.Popen[str]) -> None:
-        """The system takes the lock back, and the next in line has it."""
+        """The system releases the lock, and the next in line acquires it."""
         turn = process(path)
         task = await start(path, turn)
         holder.kill()
@@ -359,7 +359,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         request.release()
 
     async def test_it_is_killed_while_a_child_lives(self, path: Path) -> None:
-        """A forked child keeps nothing of its parent's: it neither has the turn nor blocks it."""
+        """A forked child inherits nothing: it neither holds the turn nor blocks it."""
         with self.run(path, "fork") as holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "none\n"

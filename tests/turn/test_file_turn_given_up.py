@@ -1,4 +1,4 @@
-"""Waiting for the turn between processes, and giving it up."""
+"""Waiting for the turn between processes, and giving up."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def granted(turn: FileTurn) -> bool:
 
 
 class TestGivingUp:
-    """Nothing of a waiter stays behind."""
+    """A waiter leaves nothing behind."""
 
     async def test_time_is_over(self, path: Path) -> None:
-        """It gets nothing, and others get the turn when it is free."""
+        """It acquires nothing, and others acquire the turn when it is free."""
         one, other = process(path), process(path)
         request = taken(one)
         assert await other.acquire(0.0) is None
@@ -49,7 +49,7 @@ class TestGivingUp:
         await until(lambda: is_free(path))
 
     async def test_the_next_has_its_place(self, path: Path) -> None:
-        """The thread waits in the kernel already: the next of the process goes on from there."""
+        """Its thread already waits in the kernel, and the process's next task takes its place."""
         one, other = process(path), process(path)
         request = taken(one)
         task = await start(path, other)
@@ -67,11 +67,11 @@ class TestGivingUp:
         await until(lambda: is_free(path))
 
     async def test_cancelled_after_it_was_granted(self, path: Path, loop_errors: list[Any]) -> None:
-        """Clean cancellation.
+        """Clean cancellation: a turn that was granted already is released.
 
         Thread           | Task
         has the turn     | (woken, has not run yet)
-                         | cancelled: gives it back
+                         | cancelled: releases it
         """
         one, other = process(path), process(path)
         request = taken(one)
@@ -87,7 +87,7 @@ class TestGivingUp:
     async def test_time_is_over_after_it_was_granted(
         self, path: Path, loop_errors: list[Any]
     ) -> None:
-        """What has come is taken: the time-out was for waiting."""
+        """A granted turn is accepted, because the time-out limits only the wait."""
         one, other = process(path), process(path)
         request = taken(one)
         task = await start(path, other)
@@ -102,7 +102,7 @@ class TestGivingUp:
         assert loop_errors == []
 
     async def test_sent_away_at_any_moment(self, path: Path) -> None:
-        """By another thread, while the time is over: with that error or without, never a turn."""
+        """Another thread does so as the time ends: with its error or not, never with a turn."""
         clock = Clock()
         one, other, owner = process(path), process(path, clock), object()
         request = taken(one)
@@ -127,7 +127,7 @@ class TestGivingUp:
         request.release()
 
     async def test_sent_away_with_the_turn(self, path: Path) -> None:
-        """Too late: it goes on with it."""
+        """Too late: the task continues with the turn."""
         one, other, owner = process(path), process(path), object()
         request = taken(one)
         task = asyncio.create_task(other.acquire(10.0, owner))
@@ -140,7 +140,7 @@ class TestGivingUp:
         second.release()
 
     async def test_withdrawn_while_it_is_granted(self, path: Path) -> None:
-        """One of both gives the lock back: the thread, or who does not want it any more."""
+        """Either the thread or the withdrawing task releases the lock."""
         lock = process(path)._turn
         for step, note in every_step():
             request = FileLockRequest(lock, time.monotonic, None)
@@ -155,7 +155,7 @@ class TestGivingUp:
             lock.release()
 
     async def test_cancelled_while_it_is_sent_away(self, path: Path, calls: Calls) -> None:
-        """It has nothing, and gives nothing back: the lock may be the next one's by then."""
+        """It holds nothing and releases nothing; by then, the lock may belong to the next task."""
         clock = Clock()
         one, other, owner = process(path), process(path, clock), object()
         request = taken(one)
@@ -172,7 +172,7 @@ class TestGivingUp:
         request.release()
 
     async def test_sent_away(self, path: Path) -> None:
-        """Those who wait for what is being closed get the error; others stay."""
+        """Tasks that wait for the object being closed get the error; others keep waiting."""
         one, other = process(path), process(path)
         request = taken(one)
         owner, somebody = object(), object()
@@ -186,7 +186,7 @@ class TestGivingUp:
         await until(lambda: is_free(path))
 
     def test_its_loop_is_closed(self, path: Path) -> None:
-        """The thread gives back what nobody can take any more."""
+        """The thread releases a lock that no task can accept any more."""
         one, other = process(path), process(path)
         loop = asyncio.new_event_loop()
 
@@ -200,7 +200,7 @@ class TestGivingUp:
         wait_until(lambda: is_free(path))
 
     def test_one_of_a_dead_loop_ends_beside_another(self, path: Path) -> None:
-        """Who waits now is still found by who sends it away."""
+        """The current waiter can still be found and sent away."""
         one, other, owner = process(path), process(path), object()
         loop = asyncio.new_event_loop()
 
@@ -224,7 +224,7 @@ class TestGivingUp:
         request.release()
 
     async def test_no_timer_is_left(self, path: Path) -> None:
-        """Once served: it would keep the files open until the time is over."""
+        """Once served, a timer would keep the files open until the time is over."""
         one, other = process(path), process(path)
         request = taken(one)
         task = asyncio.create_task(other.acquire(1000.0))
@@ -240,7 +240,7 @@ class TestGivingUp:
 
 
 def outcome(waiting: Any) -> object:
-    """What has come of ``turn.acquire()``, whose future is done."""
+    """Return the outcome of ``turn.acquire()``, whose future is done."""
     try:
         waiting.send(None)
     except StopIteration as end:
@@ -252,14 +252,14 @@ def outcome(waiting: Any) -> object:
 
 @pytest.fixture
 async def loop_errors() -> list[Any]:
-    """What the event loop would only log."""
+    """Return a list of the errors that the event loop would only log."""
     errors: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     return errors
 
 
 async def test_the_thread_ends_with_the_turn(path: Path) -> None:
-    """A file that is closed leaves no thread behind."""
+    """A closed file leaves no thread behind."""
     one, other = process(path), process(path)
     request = taken(one)
     before = waiting_threads()

@@ -1,4 +1,4 @@
-"""The thread that waits for the turn between processes, when it finds no memory for a moment."""
+"""The thread that waits for the turn between processes, when it runs out of memory for a moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["path"]
 async def test_the_task_hears_of_it_and_the_thread_goes_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or each later request would wait for a thread that has ended."""
+    """Otherwise each later request would wait for a thread that has ended."""
     one, other = process(path), process(path)
     request = taken(one)
     acquire, left = FlockFile.acquire, [MemoryError]

@@ -23,12 +23,12 @@ __all__ = ["calls", "path"]
 
 
 class TestNoLocks:
-    """A file system without locks: SQLite's own is enough, but for the order."""
+    """On a file system without locks, SQLite's own suffices, except for the order."""
 
     async def test_go_on_and_say_so_once(
         self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The warning names the file, the reason, what it means and what to do."""
+        """The warning names the file, the reason, the consequence and the remedy."""
         calls.fail = OSError(errno.ENOLCK, "No locks available")
         turn = process(path)
         for _ in range(2):
@@ -42,7 +42,7 @@ class TestNoLocks:
     async def test_for_want_of_descriptors(
         self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """That may pass, says the warning, and says nothing against the file system."""
+        """This may be temporary, says the warning, which does not blame the file system."""
         turn = process(path)
         calls.fail = OSError(errno.EMFILE, "Too many open files")
         for _ in range(2):
@@ -60,7 +60,7 @@ class TestNoLocks:
     async def test_while_waiting(
         self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Also where the thread finds out."""
+        """The same applies if the thread finds out."""
         calls.fail = OSError(errno.ENOLCK, "No locks available")
         turn = process(path)
         request = await turn.acquire(10.0)
@@ -69,7 +69,7 @@ class TestNoLocks:
         assert len(caplog.records) == 1
 
     async def test_letting_go_fails(self, path: Path, calls: Calls) -> None:
-        """The thread lives on, and serves the next."""
+        """The thread survives, and serves the next request."""
         one, other = process(path), process(path)
         request = taken(one)
         assert await other.acquire(0.0) is None
@@ -77,7 +77,7 @@ class TestNoLocks:
         before = calls.count
         calls.fail = OSError(errno.EIO, "Input/output error")
         del one, request
-        gc.collect()  # closed, and so unlocked
+        gc.collect()  # closed, and therefore unlocked
         await until(lambda: calls.count == before + 2)
         calls.fail = None
         second = await asyncio.wait_for(other.acquire(10.0), 5)
@@ -85,13 +85,13 @@ class TestNoLocks:
         second.release()
 
     async def test_giving_back_fails(self, path: Path, calls: Calls) -> None:
-        """The transaction has ended all the same."""
+        """The transaction has ended nevertheless."""
         request = taken(process(path))
         calls.fail = OSError(errno.EIO, "Input/output error")
         request.release()
 
     async def test_no_more_threads(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Who cannot wait is told so; who comes later can."""
+        """A task that cannot wait gets an error; a later one can wait."""
         one, other = process(path), process(path)
         request = taken(one)
 
@@ -109,6 +109,6 @@ class TestNoLocks:
         second.release()
 
     async def test_no_directory(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Opening the database says that better."""
+        """Opening the database reports that more clearly."""
         taken(process(tmp_path / "missing" / "app.db")).release()
         assert caplog.records == []

@@ -1,4 +1,4 @@
-"""Both ways to lock a file: ``flock()``, and the library for systems that have none."""
+"""Both ways to lock a file: ``flock()``, and the library for systems without it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sa_sqlite_pool.turn.lock_file import LockFile, PortableLockFile
 
 @pytest.fixture(params=["flock", "portable"])
 def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The file, on a system with ``flock()`` and on one without.
+    """Return the file, on a system with ``flock()`` and on one without.
 
-    Threads that still wait with ``flock()``, for files of other tests, go on as they began.
+    Threads that still wait with ``flock()``, for other tests' files, continue as they began.
     """
     if request.param == "portable":
         monkeypatch.setattr(lock_file, "FlockFile", lambda path, _: PortableLockFile(path))
@@ -32,7 +32,7 @@ def lock(path: str) -> LockFile:
 def test_the_library_serves_where_there_is_no_flock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as on Windows."""
+    """An example is Windows."""
     with monkeypatch.context() as patched:
         patched.setattr(lock_file, "fcntl", None)
         made = lock(str(tmp_path / "app.db-turn"))
@@ -51,7 +51,7 @@ def test_one_at_a_time(path: str) -> None:
 
 
 def test_taken_twice(path: str) -> None:
-    """Who has it already has it no more after letting go once."""
+    """A lock that was acquired twice is free after one release."""
     one, other = lock(path), lock(path)
     assert one.acquire_nowait()
     assert one.acquire_nowait()
@@ -61,7 +61,7 @@ def test_taken_twice(path: str) -> None:
 
 
 def test_waiting_in_a_thread(path: str) -> None:
-    """Until it is given back."""
+    """The thread waits until the lock is released."""
     one, other, has_it = lock(path), lock(path), threading.Event()
     assert one.acquire_nowait()
 
@@ -80,7 +80,7 @@ def test_waiting_in_a_thread(path: str) -> None:
 
 
 async def test_a_turn(path: str) -> None:
-    """Waiting, and giving up, go the same way on both."""
+    """Waiting and giving up work in the same way on both."""
     database = path.removesuffix("-turn")
     one, other = FileTurn(database), FileTurn(database)
     request = one.acquire_nowait()

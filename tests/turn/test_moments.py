@@ -10,7 +10,7 @@ from tests.turn.semaphores import take
 
 
 async def test_it_counts_as_any_permit() -> None:
-    """As long as it is taken, tasks of other loops find one less."""
+    """While it is held, tasks of other loops find one permit less."""
     line = FairSemaphore(2)
     first, moment = await take(line), line.acquire_for_a_moment()
     assert moment is not None
@@ -18,13 +18,13 @@ async def test_it_counts_as_any_permit() -> None:
     assert line.acquire_for_a_moment() is None
     line.release_after_a_moment(moment)
     second = line.acquire_for_a_moment()
-    assert second is moment  # it is not made anew
+    assert second is moment  # no new one is created
     line.release_after_a_moment(second)
     assert line.permits == [first]
 
 
 async def test_it_overtakes_no_waiter() -> None:
-    """Also not one that has its permit, and has not run yet."""
+    """This includes a waiter that has its permit, but has not run yet."""
     line = FairSemaphore()
     first = await take(line)
     waiter = asyncio.create_task(take(line))

@@ -1,4 +1,4 @@
-"""Observers of waits: nothing without one, and all that is known with one."""
+"""Observers of waits: without one, nothing is done; with one, all details are passed on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers import UPDATE_FIRST, create_items, turn_of, until_waiting
 
 
 class Waits(list[ObservedWait]):
-    """The waits that were observed, of the engine that ``watch`` stands for."""
+    """The observed waits of the engine that ``watch`` represents."""
 
     def __init__(self) -> None:
         self.watch = WaitWatch(None)
@@ -35,7 +35,7 @@ def waits() -> Waits:
 
 @dataclass
 class Call:
-    """A call that waits, and was taken to run if ``taken_at`` says so."""
+    """A call that waits, and that was started if ``taken_at`` is set."""
 
     began: float
     taken_at: float | None = None
@@ -43,13 +43,13 @@ class Call:
 
 
 def test_nothing_is_done_without_an_observer() -> None:
-    """One look; the same block for all."""
+    """There is a single check, and one shared block."""
     line = FairSemaphore(1)
     assert UNWATCHED.block(WaitedFor.TURN, "app.db", line, line.describe_holders) is NOTHING
 
 
 def test_an_observer_is_for_its_engine(waits: Waits) -> None:
-    """Waits of others are not observed; nor those after it has left, or that end after it has."""
+    """Other engines' waits are not observed, nor those that end or begin after it was removed."""
     with Waits().block():
         pass
     assert waits == []
@@ -60,7 +60,7 @@ def test_an_observer_is_for_its_engine(waits: Waits) -> None:
 
 
 async def test_the_holder_is_the_one_at_the_beginning(waits: Waits) -> None:
-    """When the wait is over, it does something else."""
+    """By the time the wait is over, the holder does something else."""
     line = FairSemaphore(1)
     permit = line.acquire_nowait()
     assert permit is not None
@@ -79,7 +79,7 @@ async def test_the_holder_is_the_one_at_the_beginning(waits: Waits) -> None:
 
 
 async def test_a_wait_that_ended_before_its_call(waits: Waits) -> None:
-    """It is as long as the wait, and what the call raises is none of the wait's."""
+    """The wait counts for its own length, and does not have the call's later error."""
     line = FairSemaphore(1)
     assert waits.watch.beginning(line) is None
     assert line.acquire_nowait() is not None
@@ -92,7 +92,7 @@ async def test_a_wait_that_ended_before_its_call(waits: Waits) -> None:
 
 
 async def test_a_call_in_vain(waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
-    """One that was never taken waited until its end, and the error is the wait's."""
+    """A call that was never started waited until its end, and its error is the wait's."""
     line = FairSemaphore(1)
     assert line.acquire_nowait() is not None
     watch = WaitWatch(1.0, clock=lambda: 15.0)
@@ -109,7 +109,7 @@ async def test_a_call_in_vain(waits: Waits, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_wait_in_vain(waits: Waits) -> None:
-    """It has the error, and the process that was in the way."""
+    """The record has the error, and the process that was in the way."""
     block = waits.watch.block(WaitedFor.PROCESS, "app.db", None, lambda: "process 7")
     with pytest.raises(TimeoutError), block:
         raise TimeoutError
@@ -119,7 +119,7 @@ def test_a_wait_in_vain(waits: Waits) -> None:
 
 
 def test_a_holder_that_cannot_be_described(waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
-    """The wait is observed all the same, and the error is logged."""
+    """The wait is observed nevertheless, and the error is logged."""
 
     def describe() -> str:
         raise OSError("no /proc")
@@ -134,7 +134,7 @@ def test_a_holder_that_cannot_be_described(waits: Waits, caplog: pytest.LogCaptu
 async def test_an_observer_that_fails_loses_no_turn(
     db: SQLiteDatabase, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its error is logged, and the task that has waited goes on."""
+    """Its error is logged, and the task that has waited continues."""
 
     def fail(_: ObservedWait) -> None:
         raise ValueError("of the observer")
@@ -155,7 +155,7 @@ async def test_an_observer_that_fails_loses_no_turn(
 
 
 def test_a_coroutine_that_is_dropped_is_none(waits: Waits) -> None:
-    """Its loop is gone; the garbage collector ends it anywhere."""
+    """Its loop is gone, and the garbage collector closes it anywhere."""
 
     async def wait() -> None:
         with waits.block():

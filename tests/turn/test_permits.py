@@ -1,4 +1,4 @@
-"""What a permit knows of its task, which it refers to weakly."""
+"""The details that a permit knows of its task, which it refers to weakly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.turn.steps import Meanwhile, every_step
 
 
 async def test_a_task_that_gets_its_name_later() -> None:
-    """Messages use the name that it has now."""
+    """Messages use its current name."""
     line, go = FairSemaphore(), asyncio.Event()
 
     async def hold() -> None:
@@ -56,7 +56,7 @@ async def test_an_eager_task() -> None:
 
 
 async def test_a_task_that_is_garbage() -> None:
-    """It has ended, and its name is known."""
+    """It has ended, and its name is still known."""
     line = FairSemaphore()
 
     async def lose() -> None:
@@ -74,7 +74,7 @@ async def test_a_task_that_is_garbage() -> None:
 
 
 async def test_while_a_thread_is_done_with_the_task() -> None:
-    """A thread may set another holder between any two steps of a look at it."""
+    """A thread may set another holder between any two steps of an inspection."""
     task = asyncio.current_task()
     for step, note in every_step():
         permit = Permit(task, 0.0)

@@ -1,4 +1,4 @@
-"""What is watched of a wait, by a clock that the tests move."""
+"""The details recorded of a wait, by a clock that the tests control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers import run_in_virtual_time, time_passes, until_waiting
 
 
 def watched() -> tuple[FairSemaphore, WaitWatch]:
-    """A line, and what logs waits of a second in it, by the clock of the running loop."""
+    """Return a line and a watch that logs waits of a second in it, by the running loop's clock."""
     clock = asyncio.get_running_loop().time
     return FairSemaphore(1, clock), WaitWatch(1.0, clock)
 
@@ -29,7 +29,7 @@ async def wait(line: FairSemaphore, watch: WaitWatch, timeout: float | None = No
 
 
 def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the one before, nor the one after; the seconds are those of the whole wait."""
+    """It is neither an earlier nor a later holder; the seconds are those of the whole wait."""
 
     async def main() -> None:
         line, watch = watched()
@@ -54,7 +54,7 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> None:
-    """On a loop that stood still, it may be served when the limit is noticed."""
+    """On a loop that stalled, the waiter may be served when the limit is noticed."""
 
     async def main() -> None:
         line, watch = watched()
@@ -82,7 +82,7 @@ def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
-    """The timer of all waits may be that of the holder, who has started none of the others."""
+    """The timer of all waits may be the holder's, although it started none of the others."""
 
     async def main() -> None:
         line, watch = watched()
@@ -91,7 +91,7 @@ def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
             permit = line.acquire_nowait()
             assert permit is not None
             with watch.block(WaitedFor.PROCESS, "app.db", None, lambda: "another process"):
-                await time_passes(1.5)  # the timer is made in the context of the holder
+                await time_passes(1.5)  # the timer has the context of the holder
             line.release(permit)
 
         await asyncio.gather(hold(), wait(line, watch))
@@ -104,7 +104,7 @@ def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("seconds", "logged"), [(0.99, 0), (1.0, 1)])
 def test_from_the_limit_on(seconds: float, logged: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A shorter wait leaves nothing, not even a timer."""
+    """A shorter wait leaves nothing behind, not even a timer."""
 
     async def main() -> None:
         line, watch = watched()
@@ -118,7 +118,7 @@ def test_from_the_limit_on(seconds: float, logged: int, caplog: pytest.LogCaptur
 
 
 def test_a_loop_that_was_busy(caplog: pytest.LogCaptureFixture) -> None:
-    """No timer came to see who had the turn, and the record says so."""
+    """No timer ran to find out the holder of the turn, and the record says so."""
 
     async def main() -> None:
         now = 0.0
@@ -138,7 +138,7 @@ def test_a_loop_that_was_busy(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_task_whose_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
-    """The garbage collector ends its wait, and nothing is logged in there."""
+    """The garbage collector ends its wait, and nothing is logged from there."""
     now = [0.0]
 
     async def main() -> asyncio.Task[None]:
@@ -162,7 +162,7 @@ def test_a_task_whose_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """The same timer ends other waits, and does so."""
+    """The same timer ends other waits, and must still do so."""
 
     async def main() -> None:
         line, watch = watched()
@@ -186,7 +186,7 @@ def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_no_limit() -> None:
-    """Costs no timer: it is the same block each time, which does nothing."""
+    """Without a limit, no timer is needed: the same block is used, which does nothing."""
     line = FairSemaphore(1)
     one, other = (
         UNWATCHED.block(WaitedFor.TURN, "app.db", line, line.describe_holders) for _ in range(2)

@@ -1,4 +1,4 @@
-"""Enter, then look: whatever happens between two steps, no reader and gap miss each other."""
+"""Register, then check: whatever happens between two steps, no reader and gap miss each other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OpenGap:
 
 
 async def test_a_reader_begins_while_a_gap_is_made() -> None:
-    """It waits, or the gap waits for it."""
+    """The reader waits, or the gap waits for it."""
     for step, note in every_step():
         snapshots, begun = Snapshots(), list[Snapshot | None]()
         with Meanwhile(FILE, step, lambda: begun.append(snapshots.begin(permit()))) as meanwhile:  # noqa: B023
@@ -46,7 +46,7 @@ async def test_a_reader_begins_while_a_gap_is_made() -> None:
 
 
 async def test_a_gap_is_made_while_a_reader_begins() -> None:
-    """The same from the other side."""
+    """The same applies from the other side."""
     for step, note in every_step():
         snapshots, made = Snapshots(), list[OpenGap]()
         with Meanwhile(FILE, step, lambda: made.append(OpenGap(snapshots))) as meanwhile:  # noqa: B023
@@ -58,7 +58,7 @@ async def test_a_gap_is_made_while_a_reader_begins() -> None:
 
 
 async def test_a_gap_ends_while_a_reader_begins() -> None:
-    """The reader has begun, or goes again; it never fails."""
+    """The reader has begun, or retries; it never fails."""
     for step, note in every_step():
         snapshots = Snapshots()
         made = OpenGap(snapshots)
@@ -70,7 +70,7 @@ async def test_a_gap_ends_while_a_reader_begins() -> None:
 
 
 async def test_another_reader_ends_while_one_begins_or_a_gap_is_made() -> None:
-    """As the garbage collector may have it, between any two steps."""
+    """The garbage collector may do so between any two steps."""
     acts: list[Callable[[Snapshots], object]] = [
         lambda snapshots: snapshots.begin(permit()),
         lambda snapshots: OpenGap(snapshots).end(),
@@ -88,7 +88,7 @@ async def test_another_reader_ends_while_one_begins_or_a_gap_is_made() -> None:
 
 
 def test_a_gap_ends_while_a_reader_begins_to_wait() -> None:
-    """The reader is woken, or does not wait: never until the gap's time is over."""
+    """The reader is woken or does not wait, and never until the gap's time is over."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

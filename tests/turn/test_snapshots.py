@@ -20,7 +20,7 @@ def virtual() -> Snapshots:
 
 
 async def test_readers_are_known_while_they_read() -> None:
-    """Oldest first, with their age by the clock, and forgotten when they end."""
+    """They are listed oldest first, with their age by the clock, and removed when they end."""
     now = 100.0
     snapshots = Snapshots(lambda: now)
     assert snapshots.oldest is None
@@ -38,7 +38,7 @@ async def test_readers_are_known_while_they_read() -> None:
 
 
 async def test_statistics() -> None:
-    """How many read, the oldest of them, and how many gaps there were."""
+    """They contain the number of readers, the oldest of them, and the number of gaps."""
     now = 100.0
     snapshots = Snapshots(lambda: now)
     assert snapshots.statistics() == SnapshotsStatistics()
@@ -56,7 +56,7 @@ async def test_statistics() -> None:
 
 
 async def test_who_is_not_worth_waiting_for() -> None:
-    """Who was declared long, and who has outstayed a gap."""
+    """Readers that were declared long, or have outstayed a gap, are not waited for."""
     snapshots = Snapshots()
     short, long = begun(snapshots), begun(snapshots, long=True)
     assert (short.stays, long.stays) == (False, True)
@@ -65,7 +65,7 @@ async def test_who_is_not_worth_waiting_for() -> None:
 
 
 async def test_no_reader_begins_in_a_gap() -> None:
-    """It leaves no trace, and begins once the gap is over."""
+    """A refused reader leaves no trace, and begins once the gap is over."""
     snapshots = Snapshots()
     with snapshots.gap(10):
         assert snapshots.in_gap
@@ -76,7 +76,7 @@ async def test_no_reader_begins_in_a_gap() -> None:
 
 
 async def test_a_gap_ends_with_its_block_whatever_happens() -> None:
-    """Also by an error."""
+    """This includes an error."""
     snapshots = Snapshots()
     with pytest.raises(ZeroDivisionError), snapshots.gap(10):
         raise ZeroDivisionError
@@ -85,7 +85,7 @@ async def test_a_gap_ends_with_its_block_whatever_happens() -> None:
 
 
 async def test_one_gap_at_a_time() -> None:
-    """A second one would be ended by the first."""
+    """A second gap would be ended by the first."""
     snapshots = Snapshots()
     with snapshots.gap(10), pytest.raises(AssertionError), snapshots.gap(10):
         pass
@@ -107,7 +107,7 @@ def test_a_gap_waits_for_the_last_reader_and_no_longer() -> None:
 
 
 def test_a_gap_names_who_stays() -> None:
-    """After the time it was given, not after that of the gap."""
+    """It does so after the time of its wait, not after the gap's."""
 
     async def main() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
@@ -123,7 +123,7 @@ def test_a_gap_names_who_stays() -> None:
 
 
 async def test_who_comes_after_a_gap_is_over_is_not_waited_for() -> None:
-    """Readers go on when its time is over, although its block is not."""
+    """Readers continue when the gap's time is over, even if its block is not."""
     now = 0.0
     snapshots = Snapshots(lambda: now)
     with snapshots.gap(2.0) as gap:
@@ -137,14 +137,14 @@ async def test_who_comes_after_a_gap_is_over_is_not_waited_for() -> None:
 
 
 async def test_waiting_for_nobody_takes_no_time() -> None:
-    """Where nobody reads."""
+    """There are no readers."""
     with Snapshots().gap(10) as gap:
         await gap.wait(0)
         assert gap.left == []
 
 
 def test_readers_wake_when_the_gap_ends() -> None:
-    """All of them, at once."""
+    """All of them wake at once."""
 
     async def main() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
@@ -166,7 +166,7 @@ def test_readers_wake_when_the_gap_ends() -> None:
 
 
 def test_readers_wait_no_longer_than_the_gaps_time() -> None:
-    """Where whoever made it does not end it."""
+    """This applies even if the gap's maker does not end it."""
 
     async def main() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
@@ -178,7 +178,7 @@ def test_readers_wait_no_longer_than_the_gaps_time() -> None:
 
 
 def test_a_gap_that_follows_is_waited_for_too() -> None:
-    """Whoever wakes in the next gap goes on waiting."""
+    """A reader that wakes in the next gap continues to wait."""
 
     async def main() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
@@ -193,14 +193,14 @@ def test_a_gap_that_follows_is_waited_for_too() -> None:
 
 
 async def test_without_a_gap_nobody_waits() -> None:
-    """Not even for a lap of the loop."""
+    """A reader does not wait even for a lap of the loop."""
     waiting = Snapshots().until_no_gap()
     with pytest.raises(StopIteration):
         waiting.send(None)
 
 
 def test_a_cancelled_reader_leaves_nothing() -> None:
-    """Neither its place among those to be woken, nor its timer, nor itself."""
+    """Neither its entry among the waiters remains, nor its timer, nor the reader itself."""
 
     async def main() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
@@ -213,7 +213,7 @@ def test_a_cancelled_reader_leaves_nothing() -> None:
                 await task
             assert gap._waiting == set()
             assert len(snapshots) == 0
-            await time_passes(1.0)  # a loop throws cancelled timers away when it looks
+            await time_passes(1.0)  # a loop discards cancelled timers in its next lap
             timers = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
             assert timers == []
 
@@ -221,7 +221,7 @@ def test_a_cancelled_reader_leaves_nothing() -> None:
 
 
 async def test_a_reader_that_is_cancelled_while_it_is_woken() -> None:
-    """The gap ends and the task is cancelled in the same lap of the loop: no error."""
+    """If the gap ends and the task is cancelled in the same lap of the loop, there is no error."""
     snapshots, errors = Snapshots(), list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     with snapshots.gap(50.0) as gap:
@@ -234,7 +234,7 @@ async def test_a_reader_that_is_cancelled_while_it_is_woken() -> None:
 
 
 def in_a_loop_that_is_closed(snapshots: Snapshots) -> Gap:
-    """A gap that its maker never ended."""
+    """Return a gap that its maker never ended."""
     loop = asyncio.new_event_loop()
 
     async def make() -> Gap:
@@ -251,21 +251,21 @@ unfinished: list[object] = []
 
 
 def test_a_gap_whose_loop_is_closed_is_not_respected() -> None:
-    """Nobody would ever end it."""
+    """It would never be ended."""
     snapshots = Snapshots()
     gap = in_a_loop_that_is_closed(snapshots)
     assert not snapshots.in_gap
 
     async def read() -> None:
         await asyncio.wait_for(snapshots.until_no_gap(), 10)
-        snapshots.end(begun(snapshots))  # and nobody of that loop has to be told
+        snapshots.end(begun(snapshots))  # and no reader of that loop has to be woken
 
     asyncio.run(read())
     assert gap.left == []
 
 
 def test_a_gap_whose_loop_is_closed_ends_no_other() -> None:
-    """The garbage collector ends it whenever it comes to it."""
+    """The garbage collector ends it at any time."""
     snapshots = Snapshots()
     in_a_loop_that_is_closed(snapshots)
 
@@ -278,7 +278,7 @@ def test_a_gap_whose_loop_is_closed_ends_no_other() -> None:
 
 
 def test_a_gap_ends_although_a_waiting_loop_is_closed() -> None:
-    """The readers of other loops are woken all the same."""
+    """The readers of other loops are woken nevertheless."""
     snapshots = Snapshots()
 
     async def main() -> None:
@@ -301,7 +301,7 @@ def in_thread(function: Callable[[], object]) -> None:
 
 
 async def test_the_end_from_another_thread_and_twice() -> None:
-    """As the garbage collector may have it: the gap wakes, and the second time does nothing."""
+    """The garbage collector may do both: the gap wakes, and the second end has no effect."""
     snapshots = Snapshots()
     reader = begun(snapshots)
     with snapshots.gap(100) as gap:
@@ -316,7 +316,7 @@ async def test_the_end_from_another_thread_and_twice() -> None:
 
 
 async def test_readers_of_two_loops_in_two_threads() -> None:
-    """One gap is for all of them: it waits for both, and both wait for its end."""
+    """One gap applies to all of them: it waits for both, and both wait for its end."""
     snapshots = Snapshots()
     reading, waiting = threading.Barrier(3), threading.Barrier(3)
     leave = threading.Event()
@@ -354,7 +354,7 @@ async def test_readers_of_two_loops_in_two_threads() -> None:
 
 
 async def test_an_early_end_is_made_in_the_readers_own_loop() -> None:
-    """Whatever thread asks for it."""
+    """This holds whichever thread requests it."""
     calls: list[tuple[Snapshot, str, int]] = []
 
     def end_early(snapshot: Snapshot, error: Callable[[], Exception]) -> None:
@@ -369,7 +369,7 @@ async def test_an_early_end_is_made_in_the_readers_own_loop() -> None:
 
 
 async def test_an_early_end_that_nobody_knows_how_to_make() -> None:
-    """No function, or no task: nothing happens."""
+    """Without a function or a task, nothing happens."""
     calls: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: calls.append(context))
     Snapshot(permit(), 0.0).end_early(ValueError)
@@ -379,7 +379,7 @@ async def test_an_early_end_that_nobody_knows_how_to_make() -> None:
 
 
 def test_an_early_end_in_a_closed_loop() -> None:
-    """Its task can never run again: nothing is called, nothing raised."""
+    """Its task can never run again, so nothing is called and nothing raised."""
     calls: list[Snapshot] = []
 
     async def read() -> Snapshot:

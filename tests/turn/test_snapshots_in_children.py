@@ -12,7 +12,7 @@ from tests.turn.snapshots import begun
 
 
 async def test_a_child_process_begins_anew() -> None:
-    """Neither the parent's readers nor its gap are there; and what it gets to end is not ours."""
+    """The parent's readers and gap are absent, and ending one of them has no effect."""
     snapshots = Snapshots()
     reader = begun(snapshots)
     with snapshots.gap(1000):
@@ -25,7 +25,7 @@ async def test_a_child_process_begins_anew() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 async def test_a_fork() -> None:
-    """The child knows none of the parent's readers; the parent still does."""
+    """The child has none of the parent's readers; the parent still does."""
     snapshots = Snapshots()
     reader = begun(snapshots)
     with warnings.catch_warnings():

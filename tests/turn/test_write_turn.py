@@ -16,7 +16,7 @@ from tests.helpers import turn_of, until_waiting
 
 
 async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
-    """It would wait for itself; the message says what to do instead."""
+    """The task would wait for itself; the message says what to do instead."""
     turn = turn_of(Path("/data/app.db"))
     permit = await turn.acquire(1)
     with pytest.raises(TurnAlreadyHeldError, match=r"already holds.*write through the session"):
@@ -25,7 +25,7 @@ async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
 
 
 async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
-    """Clear waits, and the family that applications catch already."""
+    """Clear waits: the error also has a class that applications already catch."""
     turn = turn_of(Path("/data/app.db"))
     entered, done = asyncio.Event(), asyncio.Event()
 
@@ -54,7 +54,7 @@ async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
 
 
 async def test_statistics(path: Path) -> None:
-    """What has the turn and for how long, how many wait, and whether other processes line up."""
+    """They have the holder, its time, the waiters, and whether other processes line up."""
     turn = turn_of(path)
     assert turn.statistics() == TurnStatistics()
     assert not turn.locked()
@@ -73,7 +73,7 @@ async def test_statistics(path: Path) -> None:
 
 
 async def test_it_is_free_where_the_stack_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As anywhere between the permit and the task that asked for it."""
+    """This holds anywhere between the permit and the task that requested it."""
     turn = turn_of(Path("/data/app.db"))
 
     def fail() -> None:
@@ -87,7 +87,7 @@ async def test_it_is_free_where_the_stack_ends(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_its_files_are_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is no wait in the statistics, and the turn is free after it, whatever happens."""
+    """Closing does not count as a wait, and the turn is free afterwards, whatever happens."""
     turn = turn_of(path)
     turn.close_files()
     assert turn.statistics() == TurnStatistics()

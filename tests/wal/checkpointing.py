@@ -24,7 +24,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 class Database:
-    """``ROWS`` rows in the log, none of them in the database file."""
+    """A database with ``ROWS`` rows in the log, and none in the database file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

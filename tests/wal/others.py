@@ -1,4 +1,4 @@
-"""Other processes that use a database: plain ``sqlite3``, or this package."""
+"""Other processes that use a database, through plain ``sqlite3`` or this package."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ asyncio.run(main())
 
 
 class OtherProcess:
-    """``with OtherProcess(path) as other:`` a process that runs SQL, line by line."""
+    """``with OtherProcess(path) as other:`` a process that runs SQL line by line."""
 
     def __init__(self, path: Path, program: str = PLAIN, *, present: bool = False) -> None:
         self._program = PRESENT + program if present else program

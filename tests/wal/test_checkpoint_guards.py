@@ -1,4 +1,4 @@
-"""What keeps a checkpoint from losing commits, whatever comes in between."""
+"""The guards that keep a checkpoint from losing commits, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[[sqlite3.Connection, CheckpointMode], Numbers]
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, run: Callable[[Run], Run]) -> None:
-    """Put something around the moment in which SQLite runs a checkpoint."""
+    """Wrap the moment in which SQLite runs a checkpoint."""
     monkeypatch.setattr(one_checkpoint, "_numbers", run(one_checkpoint._numbers))
 
 
@@ -37,7 +37,7 @@ async def test_nobody_can_commit_while_a_checkpoint_moves(
     mode: CheckpointMode,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Somebody who does not know the package gets "database is locked"."""
+    """A program that does not know the package gets "database is locked"."""
     said: list[str] = []
 
     def around(run: Run) -> Run:
@@ -59,7 +59,7 @@ async def test_nobody_can_commit_while_a_checkpoint_moves(
 
 
 def test_a_commit_that_catches_up_is_alone_too(database: Database) -> None:
-    """Where another process writes, it leaves the log to that."""
+    """While another process writes, it leaves the log to that process."""
     connection, location = connect(database.path), Location(str(database.path))
     database.other.execute("BEGIN IMMEDIATE")
     move_after_commit(connection, location)
@@ -78,7 +78,7 @@ async def traced(worker: ConnectionThread, seen: Callable[[str], object]) -> Non
 async def test_a_strong_checkpoint_is_never_run_on_an_affected_sqlite(
     database: Database, checkpointer: Checkpointer, affected: bool
 ) -> None:
-    """Those go on without the lock for writing where they find it taken."""
+    """Such checkpoints continue without the write lock if they find it taken."""
     seen: list[str] = []
     for worker in checkpointer._workers:
         await traced(worker, seen.append)
@@ -96,7 +96,7 @@ async def test_a_strong_checkpoint_is_never_run_on_an_affected_sqlite(
 async def test_a_checkpoint_that_fails_leaves_nothing_locked(
     database: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error comes through, and others can write at once."""
+    """The error is raised, and others can write at once."""
 
     def broken(run: Run) -> Run:
         def numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
@@ -114,7 +114,7 @@ async def test_a_checkpoint_that_fails_leaves_nothing_locked(
 async def test_a_new_beginning_that_fails_leaves_nothing_locked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the disk is full when the writer writes."""
+    """An example is a full disk when the writer writes."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
 
@@ -133,7 +133,7 @@ async def test_a_new_beginning_that_fails_leaves_nothing_locked(
 async def test_a_new_beginning_that_finds_another_writer(
     database: Database, monkeypatch: pytest.MonkeyPatch, mode: CheckpointMode
 ) -> None:
-    """Everything is moved; the other begins the log anew, and nobody waits or fails."""
+    """Everything is moved, the other writer restarts the log, and none waits or fails."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
 
@@ -156,7 +156,7 @@ async def test_a_new_beginning_that_finds_another_writer(
 async def test_a_new_beginning_that_another_writer_has_made(
     database: Database, monkeypatch: pytest.MonkeyPatch, stays: bool
 ) -> None:
-    """It has committed in between: the log is not truncated then, and nobody says so."""
+    """It has committed in between: the log is not truncated, and no result claims so."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     large = database.log.size
@@ -185,7 +185,7 @@ async def test_a_new_beginning_that_another_writer_has_made(
 async def test_a_wrong_error_of_a_new_beginning_is_not_swallowed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a lock passes."""
+    """Only a lock is tolerated."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     seen: list[str] = []
@@ -210,7 +210,7 @@ async def test_a_cancellation_while_frames_are_moved(
     mode: CheckpointMode,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What runs is interrupted, however long it would take, and the lock is given back."""
+    """The running checkpoint is interrupted, however long it is, and the lock is released."""
     gate = Gate()
 
     def long(run: Run) -> Run:
@@ -235,7 +235,7 @@ async def test_a_cancellation_while_frames_are_moved(
 async def test_a_fork_does_not_close_what_is_in_use(
     database: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint that runs at that moment comes to its end."""
+    """A checkpoint that is running at that moment completes."""
     gate = Gate()
 
     def held(run: Run) -> Run:
@@ -257,7 +257,7 @@ async def test_a_fork_does_not_close_what_is_in_use(
 async def test_a_cancellation_while_the_log_begins_anew(
     database: Database, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    """At each of its statements: it comes to its end or is rolled back, and nothing is lost."""
+    """At each statement, the restart completes or is rolled back, and nothing is lost."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     gate, seen, before = Gate(), list[str](), database.everything()
@@ -280,7 +280,7 @@ async def test_a_cancellation_while_the_log_begins_anew(
 
 
 async def test_a_real_checkpoint_is_interrupted(path: Path) -> None:
-    """One that is under way: SQLite lets go of it, and what was not moved is still in the log."""
+    """SQLite stops a running checkpoint, and pages that were not moved are still in the log."""
     database = Database(path)
     database.other.execute("BEGIN")
     database.other.execute(
@@ -296,7 +296,7 @@ async def test_a_real_checkpoint_is_interrupted(path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: job.let_go)  # a slow disk may take longer than a task is kept waiting
+    await until(lambda: job.let_go)  # a slow disk may outlast the wait of a task
     assert database.rows == 10100
     database.other.execute("DELETE FROM t WHERE rowid > 100")
     database.assert_free()

@@ -1,6 +1,6 @@
-"""One checkpoint: what it does and says, on a SQLite that may lose commits and on one that may not.
+"""One checkpoint: its effect and result, on SQLite versions that can lose commits and on others.
 
-Both ways are run on the SQLite at hand: each is right on either.
+Both methods are run on the installed SQLite; each is correct on either kind.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_what_the_numbers_mean(
 async def test_everything_is_moved(
     database: Database, checkpointer: Checkpointer, mode: CheckpointMode
 ) -> None:
-    """Nobody is in the way: the database file has it all, and everybody can go on."""
+    """With no obstacle, the database file has everything, and all users can continue."""
     before, log = database.everything(), database.log
     result = await checkpointer.run(mode)
     assert result.mode is mode
@@ -73,7 +73,7 @@ async def test_everything_is_moved(
 
 
 async def test_truncated(database: Database, checkpointer: Checkpointer, affected: bool) -> None:
-    """The file is empty; where a writer has to do it, it holds the one page that was written."""
+    """The file is empty; if a writer has to restart the log, it holds the one page written."""
     assert (await checkpointer.run(TRUNCATE)).outcome is TRUNCATED
     assert database.log.size == (FIRST_FRAME if affected else 0)
     database.add()
@@ -81,7 +81,7 @@ async def test_truncated(database: Database, checkpointer: Checkpointer, affecte
 
 
 async def test_restarted(database: Database, checkpointer: Checkpointer) -> None:
-    """The next writer begins at the front; the file keeps its size, also after a truncation."""
+    """The next writer starts at the front; the file keeps its size, even after a truncation."""
     for _ in range(2):
         large = database.log
         assert (await checkpointer.run(RESTART)).outcome is MOVED_ALL
@@ -94,7 +94,7 @@ async def test_restarted(database: Database, checkpointer: Checkpointer) -> None
 
 
 async def test_a_checkpoint_of_nothing(database: Database, checkpointer: Checkpointer) -> None:
-    """Twice the same is no error."""
+    """Repeating a checkpoint is not an error."""
     for _ in range(2):
         assert (await checkpointer.run(TRUNCATE)).outcome is TRUNCATED
         assert (await checkpointer.run(PASSIVE)).outcome is MOVED_ALL
@@ -104,7 +104,7 @@ async def test_a_checkpoint_of_nothing(database: Database, checkpointer: Checkpo
 async def test_a_reader_of_an_old_state(
     database: Database, checkpointer: Checkpointer, mode: CheckpointMode
 ) -> None:
-    """What came after it stays in the log, and it keeps what it sees."""
+    """Later pages stay in the log, and the reader keeps seeing its state."""
     reader = database.reader()
     old = database.log.frames
     database.add(10)
@@ -120,7 +120,7 @@ async def test_a_reader_of_an_old_state(
 async def test_a_reader_at_the_end_of_the_log(
     database: Database, checkpointer: Checkpointer, mode: CheckpointMode
 ) -> None:
-    """Everything is moved, but the log cannot begin anew: only who wanted that is held back."""
+    """Everything is moved, but the log cannot restart: only modes that require it are held back."""
     reader, large = database.reader(), database.log
     result = await checkpointer.run(mode)
     held_back = mode in {RESTART, TRUNCATE}
@@ -140,7 +140,7 @@ async def test_a_reader_at_the_end_of_the_log(
 async def test_somebody_writes(
     database: Database, checkpointer: Checkpointer, mode: CheckpointMode
 ) -> None:
-    """Nothing is done, at once; whoever writes is not disturbed."""
+    """The checkpoint gives up at once, and does not disturb the writer."""
     database.other.execute("BEGIN IMMEDIATE")
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
         await checkpointer.run(mode)
@@ -157,7 +157,7 @@ async def test_somebody_else_runs_a_checkpoint(
     checkpointer: Checkpointer,
     mode: CheckpointMode,
 ) -> None:
-    """Two processes of this package cannot: the second finds the lock for writing taken."""
+    """The second of two processes with this package finds the write lock taken."""
     second = await open_checkpointer(database.path)
     lock_of(second).connection.execute("BEGIN IMMEDIATE")
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
@@ -169,7 +169,7 @@ async def test_somebody_else_runs_a_checkpoint(
 
 @MODES
 async def test_no_log(database: Database, affected: bool, mode: CheckpointMode) -> None:
-    """The database is not in WAL mode: nothing happens, and nothing stays locked."""
+    """If the database is not in WAL mode, nothing happens, and nothing stays locked."""
     database.other.execute("PRAGMA journal_mode = DELETE")
     checkpointer = await open_checkpointer(database.path)
     result = await checkpointer.run(mode)
@@ -180,7 +180,7 @@ async def test_no_log(database: Database, affected: bool, mode: CheckpointMode) 
 
 
 async def test_a_missing_database(path: Path, affected: bool) -> None:
-    """It is not created, and no thread is left."""
+    """It is not created, and no thread is left behind."""
     before = set(threading.enumerate())
     for _ in range(10):
         with pytest.raises(sqlite3.OperationalError, match="unable to open"):
@@ -204,7 +204,7 @@ async def test_a_file_that_is_no_database(path: Path, affected: bool) -> None:
 async def test_the_second_connection_cannot_be_opened(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first is closed."""
+    """The first connection is closed."""
     before = set(_open_connections)
     opened = ConnectionThread.open
     ways = iter([opened])
@@ -224,7 +224,7 @@ async def test_the_second_connection_cannot_be_opened(
 async def test_a_file_that_is_locked_for_a_moment(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by somebody who closes a connection: it is tried again."""
+    """Another connection may be closing at that moment, so the opening is retried."""
     database.other.close()
     exclusive = sqlite3.connect(database.path, isolation_level=None)
     exclusive.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -244,7 +244,7 @@ async def test_a_file_that_is_locked_for_a_moment(
 
 
 async def test_settings_of_the_connections(database: Database) -> None:
-    """They wait for no lock, and for the disk as the writer does."""
+    """They wait for no lock, and sync to disk as the writer does."""
     checkpointer = await open_checkpointer(database.path)
     for worker in checkpointer._workers:
         for pragma, expected in (
@@ -258,7 +258,7 @@ async def test_settings_of_the_connections(database: Database) -> None:
 
 
 async def test_closing(database: Database) -> None:
-    """Both ways to let go close both connections."""
+    """Both ways to end it close both connections."""
     before = set(_open_connections)
     first = await open_checkpointer(database.path)
     assert len(_open_connections - before) == 2
@@ -275,7 +275,7 @@ async def test_closing(database: Database) -> None:
 async def test_content_is_unchanged_by_a_new_beginning(
     database: Database, checkpointer: Checkpointer
 ) -> None:
-    """Whoever begins the log anew writes what is there already."""
+    """The writer that restarts the log writes only existing content."""
     before = database.everything()
     for mode in (RESTART, TRUNCATE, RESTART, TRUNCATE):
         assert (await checkpointer.run(mode)).busy is False

@@ -1,4 +1,4 @@
-"""A log that a crash has left behind, and a disk that is full."""
+"""A log that a crash has left behind, and a full disk."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 async def test_a_log_left_by_a_crash(
     path: Path, caplog: pytest.LogCaptureFixture, commits: int, rows: int, size: int
 ) -> None:
-    """Opening recovers it: what was committed is there, what was not is not, the log is small."""
+    """Opening recovers it: commits are present, uncommitted data is not, and the log is small."""
     done = subprocess.run(
         [sys.executable, "-c", CRASH, str(path), str(commits), str(rows)], check=False, timeout=100
     )
@@ -115,7 +115,7 @@ asyncio.run(main())
 
 
 def test_a_disk_that_is_full(path: Path) -> None:
-    """Commits go on into the log, a warning says why it is not moved; nothing is lost."""
+    """Commits continue in the log, a warning says why it is not moved, and nothing is lost."""
     pytest.importorskip("resource", reason="there are no limits for files here")
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)],

@@ -1,4 +1,4 @@
-"""A checkpoint in two parts, between which the disk is waited for."""
+"""A checkpoint in two parts, with a wait for the disk between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSIVE, FULL, RESTART, TRUNCATE = CheckpointMode
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that Python has synced; SQLite does so by itself."""
+    """Record the names of the files that Python has synced; SQLite's own syncs do not count."""
     names: list[str] = []
 
     def fsync(descriptor: int) -> None:
@@ -33,7 +33,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_what_comes_after_is_not_moved(
     database: Database, checkpointer: Checkpointer
 ) -> None:
-    """So SQLite has no need to wait for the disk; the log cannot begin anew; then it can."""
+    """So SQLite need not wait for the disk; the log cannot restart, but it can afterwards."""
     await checkpointer.hold()
     held = database.log
     database.add()
@@ -54,7 +54,7 @@ async def test_what_comes_after_is_not_moved(
 async def test_the_disk_is_waited_for_outside(
     database: Database, checkpointer: Checkpointer, synced: list[str]
 ) -> None:
-    """The log before anything is moved from it, the database before the rest is."""
+    """The log is synced before anything is moved from it, the database before the rest is."""
     await checkpointer.hold()
     assert synced == ["app.db-wal"]
     await checkpointer.run(PASSIVE)
@@ -66,7 +66,7 @@ async def test_the_disk_is_waited_for_outside(
 async def test_no_file_of_the_database_is_opened(
     database: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closing it would drop SQLite's locks: somebody else's transaction stays what it is."""
+    """Closing it would drop SQLite's locks, on which other transactions depend."""
     opened: list[str] = []
     original = os.open
 
@@ -81,7 +81,7 @@ async def test_no_file_of_the_database_is_opened(
 
 
 def test_files_that_are_gone(tmp_path: Path) -> None:
-    """Nothing is synced then, and nothing fails."""
+    """Nothing is synced, and nothing fails."""
     log_file.sync_file(str(tmp_path / "gone-wal"))
     log_file.sync_open_file(str(tmp_path / "gone"))
 
@@ -89,7 +89,7 @@ def test_files_that_are_gone(tmp_path: Path) -> None:
 def test_where_open_files_are_not_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[str]
 ) -> None:
-    """The next checkpoint waits for the disk, that is all."""
+    """Only the next checkpoint waits for the disk."""
     monkeypatch.setattr(descriptors, "_DIRECTORIES", {sys.platform: str(tmp_path / "proc")})
     log_file.sync_open_file(str(tmp_path / "app.db"))
     assert synced == []
@@ -114,7 +114,7 @@ async def test_every_end_lets_go(path: Path, database: Database, way: str) -> No
 
 
 async def test_holding_twice_holds_once(database: Database, checkpointer: Checkpointer) -> None:
-    """The first snapshot is not lost sight of."""
+    """The first snapshot is not forgotten."""
     await checkpointer.hold()
     database.add()
     await checkpointer.hold()
@@ -123,7 +123,7 @@ async def test_holding_twice_holds_once(database: Database, checkpointer: Checkp
 
 
 async def test_a_cancelled_hold(database: Database, checkpointer: Checkpointer) -> None:
-    """Interrupted or not, nothing of it is left after the end."""
+    """Whether it was interrupted or not, nothing of it is left afterwards."""
     job = checkpointer.hold()
     job.cancel()
     await until(lambda: job.let_go)

@@ -43,7 +43,7 @@ class Door:
 async def door(
     request: pytest.FixtureRequest, path: Path, make_engine: MakeEngine
 ) -> AsyncIterator[Door]:
-    """Every way to the package, with a log that is small; the table ``blobs``."""
+    """Yield each way to use the package, with a small log and the table ``blobs``."""
     if request.param == "facade":
         async with SQLiteDatabase(path, wal=SMALL) as db:
             await create_blobs(db.writer_engine)
@@ -64,7 +64,7 @@ async def until_outcome(path: Path, outcome: CheckpointOutcome) -> None:
 
 
 async def test_a_quiet_moment_is_used(door: Door, path: Path) -> None:
-    """Above the soft limit the log is moved and truncated as soon as nobody writes."""
+    """Above the soft limit, the log is moved and truncated as soon as no task writes."""
     await write(door.writer, 100)
     assert log_size(path) > 100 * KIB
     await until_outcome(path, CheckpointOutcome.TRUNCATED)
@@ -73,7 +73,7 @@ async def test_a_quiet_moment_is_used(door: Door, path: Path) -> None:
 
 
 async def test_below_the_soft_limit_nothing_happens(door: Door, path: Path) -> None:
-    """No task, no timer, no checkpoint."""
+    """There is no task, no timer, and no checkpoint."""
     await write(door.writer, 20)
     keeper = keeper_of(path)
     assert keeper.due is None
@@ -86,13 +86,13 @@ async def test_below_the_soft_limit_nothing_happens(door: Door, path: Path) -> N
 async def test_where_it_is_never_quiet_the_log_is_moved_in_a_turn_of_its_own(
     make_engine: MakeEngine, path: Path, pool: type
 ) -> None:
-    """From half the hard limit on; SQLite then writes it from its beginning."""
+    """This starts at half the hard limit; SQLite then writes the log from its beginning."""
     engine = make_engine(pool, wal=replace(SMALL, hard_limit=16 * MIB))
     await create_blobs(engine)
     keeper = keeper_of(path)
     while keeper.monitor.measure().used < 8 * MIB:
         await write(engine, 100)
-    while keeper.checkpointing.last is None:  # it is never quiet, and never up to the limit
+    while keeper.checkpointing.last is None:  # it is never quiet, and never at the limit
         await write(engine, 1)
     last = keeper.checkpointing.last
     assert last.mode is CheckpointMode.PASSIVE
@@ -105,7 +105,7 @@ async def test_where_it_is_never_quiet_the_log_is_moved_in_a_turn_of_its_own(
 async def test_commits_move_nothing(
     door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite's own checkpoints, inside a commit, are a matter of twice the hard limit."""
+    """SQLite's own checkpoints, inside a commit, run only from twice the hard limit on."""
     monkeypatch.setattr(keeper_module.WalKeeper, "attend", lambda self: None)
     await write(door.writer, 20)
     size = path.stat().st_size
@@ -115,11 +115,11 @@ async def test_commits_move_nothing(
     assert 300 * KIB < log_size(path) < 500 * KIB
     for _ in range(10):
         await write(door.writer, 20)
-    assert path.stat().st_size > size  # and then they do come
+    assert path.stat().st_size > size  # and then they do run
 
 
 async def test_wal_autocheckpoint_of_the_application_stays(make_engine: MakeEngine) -> None:
-    """Who sets the PRAGMA has reasons."""
+    """An application that sets the PRAGMA has its reasons."""
     engine = make_engine(SQLitePool, pragmas={"wal_autocheckpoint": 7}, wal=SMALL)
     async with engine.connect() as connection:
         assert await connection.scalar(text("PRAGMA wal_autocheckpoint")) == 7
@@ -128,7 +128,7 @@ async def test_wal_autocheckpoint_of_the_application_stays(make_engine: MakeEngi
 async def test_without_a_soft_limit_sqlite_keeps_the_log(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """``soft_limit=None`` switches the keeper off."""
+    """``soft_limit=None`` disables the keeper."""
     engine = make_engine(SQLitePool, wal=WalSettings(soft_limit=None))
     async with engine.connect() as connection:
         assert await connection.scalar(text("PRAGMA wal_autocheckpoint")) == 1000
@@ -142,7 +142,7 @@ async def test_without_a_soft_limit_sqlite_keeps_the_log(
 async def test_nothing_runs_on_the_event_loop(
     door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measuring the log and moving it are done in threads."""
+    """The log is measured and moved in threads."""
     threads = []
 
     def noting(function: Any) -> Any:
@@ -161,7 +161,7 @@ async def test_nothing_runs_on_the_event_loop(
 
 
 async def test_a_checkpoint_is_a_turn_in_line(door: Door, path: Path) -> None:
-    """It overtakes no writer, and whoever waits too long is told that the keeper has the turn."""
+    """It overtakes no writer, and a task that waits too long is told that the keeper holds it."""
     turn = turn_of(path)
     await write(door.writer, 20)
     async with door.writer.connect() as first:
@@ -179,7 +179,7 @@ async def test_a_checkpoint_is_a_turn_in_line(door: Door, path: Path) -> None:
 
 
 async def test_a_log_that_was_tidied_up_is_left_in_peace(door: Door, path: Path) -> None:
-    """After the work there is no task, and no timer."""
+    """After its work, there is no task and no timer."""
     await write(door.writer, 100)
     await until_outcome(path, CheckpointOutcome.TRUNCATED)
     keeper = keeper_of(path)
@@ -188,7 +188,7 @@ async def test_a_log_that_was_tidied_up_is_left_in_peace(door: Door, path: Path)
 
 
 async def test_the_keeper_lets_go_of_its_connections_before_a_fork(door: Door, path: Path) -> None:
-    """A child could not open the file otherwise."""
+    """Otherwise a child could not open the file."""
     await write(door.writer, 20)
     checkpointing = keeper_of(path).checkpointing
     async with checkpointing.connected():
@@ -199,7 +199,7 @@ async def test_the_keeper_lets_go_of_its_connections_before_a_fork(door: Door, p
 
 
 async def test_two_keepers_of_one_file_are_one(make_engine: MakeEngine, path: Path) -> None:
-    """All engines on a file share it; the engine that writes and opened it last is served."""
+    """All engines on a file share it; the settings are those of the writing engine opened last."""
     first = make_engine(SQLitePool, wal=SMALL)
     second = make_engine(WriterPool, wal=replace(SMALL, soft_limit=32 * KIB))
     reader = make_engine(ReaderPool, wal=replace(SMALL, soft_limit=16 * KIB))
@@ -212,7 +212,7 @@ async def test_two_keepers_of_one_file_are_one(make_engine: MakeEngine, path: Pa
 
 
 async def test_another_journal_mode_has_no_log(make_engine: MakeEngine) -> None:
-    """Nothing to keep, nothing to wait for."""
+    """There is no log to keep, and nothing to wait for."""
     engine = make_engine(SQLitePool, pragmas={"journal_mode": "TRUNCATE"})
     pool: Any = engine.pool
     assert pool.keeper is None
@@ -221,7 +221,7 @@ async def test_another_journal_mode_has_no_log(make_engine: MakeEngine) -> None:
 
 
 def test_a_loop_that_ends_in_the_middle(path: Path) -> None:
-    """``asyncio.run`` cancels the keeper; the next loop starts it again, and no turn is left."""
+    """``asyncio.run`` cancels the keeper; the next loop restarts it, and no turn stays acquired."""
 
     async def run(kib: int, *, wait: bool) -> int:
         async with SQLiteDatabase(path, wal=SMALL) as db:
@@ -242,7 +242,7 @@ def test_a_loop_that_ends_in_the_middle(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_loop_that_is_closed_with_the_keeper_at_work(path: Path) -> None:
-    """Nobody cancels it: the next loop takes over, and the turn is free."""
+    """It is not cancelled; the next loop takes over, and the turn is free."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, wal=SMALL)
 
     async def begin() -> None:
@@ -264,7 +264,7 @@ def test_a_loop_that_is_closed_with_the_keeper_at_work(path: Path) -> None:
 
 
 def test_a_checkpoint_whose_loop_has_died_ends_no_other(path: Path) -> None:
-    """The garbage collector ends it whenever it comes to it."""
+    """The garbage collector closes it at any time."""
     url, wal = f"sqlite+aiosqlite:///{path}", WalSettings(soft_limit=None)
     engine = create_async_engine(url, poolclass=SQLitePool, wal=wal)
 
@@ -289,7 +289,7 @@ def test_a_checkpoint_whose_loop_has_died_ends_no_other(path: Path) -> None:
 async def test_what_stands_in_the_turn_does_not_stop_readers(
     door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that holds the turn keeps the keeper waiting, and nobody else but writers."""
+    """A writer that holds the turn keeps only the keeper and other writers waiting."""
     monkeypatch.setattr(keeper_module, "_TURN_SECONDS", 0.0)
     await write(door.writer, 20)
     async with door.writer.connect() as holder:
@@ -308,7 +308,7 @@ async def test_what_stands_in_the_turn_does_not_stop_readers(
 
 
 async def test_statements_of_the_keeper_are_nobody_elses(door: Door, path: Path) -> None:
-    """Pool and engine events of the application see nothing of its connections."""
+    """Pool and engine events of the application do not include its connections."""
     seen: list[str] = []
     for engine in {door.writer, door.reader}:
         event.listen(engine.sync_engine, "connect", lambda *_: seen.append("connect"))

@@ -1,4 +1,4 @@
-"""When the keeper looks again, and when it lets things be."""
+"""When the keeper checks again, and when it does nothing."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def keeper(db: SQLiteDatabase, path: Path) -> WalKeeper:
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between two commits of a slow machine is quiet, and no timer fires."""
+    """No pause between two commits of a slow machine counts as quiet, and no timer fires."""
     monkeypatch.setattr(keeper_module, "QUIET_SECONDS", 60.0)
 
 
 async def arm(db: SQLiteDatabase, keeper: WalKeeper) -> float:
-    """Above the soft limit; when the timer is due."""
+    """Exceed the soft limit; return when the timer is due."""
     await write(db.writer_engine, 80)
     assert keeper._timer_at is not None
     return keeper._timer_at
@@ -54,7 +54,7 @@ async def arm(db: SQLiteDatabase, keeper: WalKeeper) -> float:
 async def test_one_timer_for_many_commits(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not armed again by each of them."""
+    """Not every commit restarts it."""
     armed: list[float] = []
     original = WalKeeper._look_again
 
@@ -73,7 +73,7 @@ async def test_one_timer_for_many_commits(
 async def test_a_timer_of_a_loop_that_is_gone_is_not_waited_for(
     db: SQLiteDatabase, keeper: WalKeeper
 ) -> None:
-    """A commit arms another, when it is a second late."""
+    """A commit starts another one when it is a second late."""
     await arm(db, keeper)
     keeper._timer_at = 1.0
     await write(db.writer_engine, 1)
@@ -83,7 +83,7 @@ async def test_a_timer_of_a_loop_that_is_gone_is_not_waited_for(
 
 @pytest.mark.usefixtures("busy")
 async def test_a_timer_whose_time_has_passed_over(db: SQLiteDatabase, keeper: WalKeeper) -> None:
-    """After ``stop()``, or when another was armed, it does nothing."""
+    """After ``stop()``, or when another was started, it does nothing."""
     armed_for = await arm(db, keeper)
     await keeper.stop()
     keeper.monitor.committed_at = float("-inf")
@@ -94,7 +94,7 @@ async def test_a_timer_whose_time_has_passed_over(db: SQLiteDatabase, keeper: Wa
 
 @pytest.mark.usefixtures("busy")
 async def test_a_moment_after_a_commit_is_not_quiet(db: SQLiteDatabase, keeper: WalKeeper) -> None:
-    """Nor is one at which somebody has the turn: it looks again later."""
+    """Nor is a moment at which a task holds the turn; the keeper checks again later."""
     armed_for = await arm(db, keeper)
     keeper.look_in_quiet(armed_for)
     assert keeper._task is None
@@ -122,7 +122,7 @@ async def test_after_a_failure_it_rests(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Commits go on, and do not try it again and again; it says so once."""
+    """Commits continue without retrying it each time, and one warning is logged."""
     tries: list[object] = []
 
     def fail(*numbers: object) -> Any:
@@ -146,7 +146,7 @@ async def test_after_a_failure_it_rests(
 
 
 async def test_pauses_grow_and_end(db: SQLiteDatabase, path: Path, keeper: WalKeeper) -> None:
-    """As long as something is in the way; a success ends them."""
+    """They grow while there is an obstacle; a success resets them."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT count(*) FROM blobs").fetchone()
@@ -161,7 +161,7 @@ async def test_pauses_grow_and_end(db: SQLiteDatabase, path: Path, keeper: WalKe
 async def test_the_task_inherits_nothing(
     db: SQLiteDatabase, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is nobody's child: what the task that committed has in its context is not its own."""
+    """It does not inherit the context of the task that committed."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
     seen: list[str] = []
     original = Checkpointing.tidy
@@ -180,10 +180,10 @@ async def test_the_task_inherits_nothing(
 async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
     db: SQLiteDatabase, keeper: WalKeeper
 ) -> None:
-    """What was moved of the one before says nothing about it."""
+    """Progress on the previous log does not count for the new one."""
     await write(db.writer_engine, 40)
     done = await db.checkpoint()
-    await write(db.writer_engine, 1)  # SQLite begins the log anew
+    await write(db.writer_engine, 1)  # SQLite restarts the log
     statistics = db.statistics().wal
     assert statistics is not None
     assert 0 < statistics.frames < done.frames
@@ -195,7 +195,7 @@ async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
 
 
 async def test_many_commits_in_one_turn(db: SQLiteDatabase, path: Path) -> None:
-    """The keeper never gets a turn; the commits see to it themselves, not each of them."""
+    """The keeper never gets a turn; the commits do the work themselves, though not each of them."""
     keeper, largest = keeper_of(path), 0
     async with db.writer_engine.connect() as connection:
         for _ in range(200):
@@ -203,11 +203,11 @@ async def test_many_commits_in_one_turn(db: SQLiteDatabase, path: Path) -> None:
             await connection.commit()
             largest = max(largest, log_size(path))
         assert keeper.checkpointing.last is None
-    assert 512 * KIB < largest < 600 * KIB  # also while the keeper holds a snapshot of its own
+    assert 512 * KIB < largest < 600 * KIB  # even while the keeper holds its own snapshot
 
 
 async def test_raw_connections_are_looked_after(path: Path, make_engine: Any) -> None:
-    """What is written past the pool counts when the connection is back."""
+    """Data written outside the pool counts when the connection is returned."""
     engine = make_engine(SQLitePool, wal=SMALL)
     await create_blobs(engine)
     async with engine.connect() as connection:
@@ -221,7 +221,7 @@ async def test_raw_connections_are_looked_after(path: Path, make_engine: Any) ->
 async def test_a_database_that_is_gone(
     path: Path, make_engine: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """There is nothing to keep, and nothing to say."""
+    """There is no log to keep, and nothing to report."""
     engine = make_engine(SQLitePool, wal=SMALL)
     await create_blobs(engine)
     await write(engine, 80)
@@ -242,7 +242,7 @@ async def test_a_fork_in_the_middle_is_no_failure(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The keeper finds its connections closed, and tries again."""
+    """The keeper finds its connections closed, and retries."""
     original, forks = Checkpointing.tidy, [1]
 
     async def tidy(self: Checkpointing) -> Any:
@@ -261,7 +261,7 @@ async def test_a_fork_in_the_middle_is_no_failure(
 async def test_a_turn_that_does_not_come(
     db: SQLiteDatabase, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks again later."""
+    """It checks again later."""
     monkeypatch.setattr(keeper_module, "_TURN_SECONDS", 0.0)
     monkeypatch.setattr(WalKeeper, "attend", lambda self: None)
     await write(db.writer_engine, 200)
@@ -273,7 +273,7 @@ async def test_a_turn_that_does_not_come(
 
 
 async def test_stop_waits_for_no_turn(db: SQLiteDatabase, path: Path, keeper: WalKeeper) -> None:
-    """What the keeper waits for is not waited for."""
+    """A wait of the keeper does not delay it."""
     turn = turn_of(path)
     async with db.writer_engine.connect() as connection:
         await connection.execute(text("INSERT INTO blobs (data) VALUES (zeroblob(200000))"))
@@ -290,7 +290,7 @@ async def test_stop_waits_for_no_turn(db: SQLiteDatabase, path: Path, keeper: Wa
 async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
     db: SQLiteDatabase, path: Path, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only when half the soft limit has been written since, however fast that was."""
+    """It is tried only when half the soft limit has been written since, however fast."""
     monkeypatch.setattr(monitor_module, "_MEASURE_SECONDS", 0.0)
     moves: list[int] = []
     original = Checkpointing.move_gently
@@ -314,7 +314,7 @@ async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
 async def test_a_read_that_is_left_to_itself_is_over_when_its_thread_is_back(
     path: Path, make_engine: Any
 ) -> None:
-    """The connection goes on, and nobody waits for a reader that is gone."""
+    """The connection stays usable, and no gap waits for a reader that has gone."""
     sleeping = SleepingFunction()
     engine = make_engine(SQLitePool, wal=SMALL, on_connect=sleeping.on_connect)
     await create_blobs(engine)
@@ -366,7 +366,7 @@ async def test_autocommit_is_looked_after(db: SQLiteDatabase, keeper: WalKeeper)
 async def test_a_commit_that_is_done_never_fails(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever goes wrong with the look at the log after it."""
+    """This holds whatever error occurs when the log is examined afterwards."""
 
     def broken(self: WalMonitor) -> int:
         raise RuntimeError("nobody has thought of this")
@@ -382,12 +382,12 @@ async def test_a_commit_that_is_done_never_fails(
 async def test_a_task_of_a_loop_that_died_takes_nothing_from_its_successor(
     keeper: WalKeeper,
 ) -> None:
-    """The garbage collector closes its coroutine at any time, also when another is at work."""
+    """The garbage collector may close its coroutine at any time, even while another is working."""
     line = keeper.checkpointing._one_at_a_time
     permit = line.acquire_nowait()
     assert permit is not None
     died = keeper._work(idle=True)
-    died.send(None)  # it stands in line
+    died.send(None)  # it waits in line
     keeper._start(idle=True)
     task = keeper._task
     died.close()

@@ -1,4 +1,4 @@
-"""What is seen of the log, and how often."""
+"""What is observed of the log, and how often."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .logs import SMALL, create_blobs, write
 async def test_a_large_log_is_not_measured_after_every_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor between them: no pause of a slow machine is quiet."""
+    """Nor is it between commits, as no pause of a slow machine counts as quiet."""
     monkeypatch.setattr(keeper, "QUIET_SECONDS", 60.0)
     monkeypatch.setattr(monitor, "_MEASURE_SECONDS", 10.0)
     measured: list[str] = []
@@ -59,7 +59,7 @@ async def test_when_a_commit_only_appends(
     wal: WalSettings,
     quiet: bool,
 ) -> None:
-    """Where there is a log below four times its soft limit, and nobody has moved it."""
+    """It does if the log is below four times its soft limit and has not been moved."""
     monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
@@ -72,7 +72,7 @@ async def test_when_a_commit_only_appends(
 async def test_each_commit_is_asked_about_by_itself(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one after it may be in a thread, and move the log."""
+    """The next commit may be in a thread, and move the log."""
     monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
@@ -87,7 +87,7 @@ async def test_each_commit_is_asked_about_by_itself(
 async def test_a_database_that_is_gone_is_not_quiet(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can tell what has happened to it."""
+    """Its state cannot be determined."""
     monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
@@ -118,7 +118,7 @@ async def test_what_a_commit_sets_going(
     wal: WalSettings,
     done: list[str],
 ) -> None:
-    """The keeper from the soft limit on; from four times that, whoever commits."""
+    """The keeper acts from the soft limit on; from four times that, the committing task does."""
     async with SQLiteDatabase(path) as db:
         own, called = db._keeper, list[str]()
         assert own is not None
@@ -135,7 +135,7 @@ async def test_what_a_commit_sets_going(
 
 
 async def test_what_is_due_is_not_put_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that has moved the log itself leaves nothing to do, but readers are to be named."""
+    """A commit that moved the log itself leaves no work, but readers still have to be named."""
     async with SQLiteDatabase(path) as db:
         own = db._keeper
         assert own is not None
@@ -172,13 +172,13 @@ async def test_the_turn_between_processes_after_a_commit(
     write: Callable[[SQLiteDatabase], Awaitable[None]],
     large: bool,
 ) -> None:
-    """It is kept for a checkpoint that cannot wait, and for nothing else.
+    """It is kept only for a checkpoint that cannot wait.
 
     This process       | Others
     COMMIT             |
     checkpoint         | wait for the turn
-    gives the turn back|
-    looks at the log   | may write
+    releases the turn  |
+    examines the log   | may write
     """
     limit = 1 if large else 2**40
     async with SQLiteDatabase(
@@ -187,7 +187,7 @@ async def test_the_turn_between_processes_after_a_commit(
         await create_items(db.writer_engine)
         own, moving, looking = db._keeper, list[bool](), list[bool]()
         assert own is not None
-        monkeypatch.setattr(own, "_works", lambda: True)  # and makes no checkpoint of its own
+        monkeypatch.setattr(own, "_works", lambda: True)  # and runs no checkpoint of its own
         monkeypatch.setattr(own.monitor, "catch_up", lambda _: moving.append(is_free(path)))
         monkeypatch.setattr(own.monitor, "committed", lambda _: looking.append(is_free(path)))
         await write(db)
@@ -198,7 +198,7 @@ async def test_the_turn_between_processes_after_a_commit(
 async def test_after_work_on_the_raw_connection(
     path: Path, swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not in the turn, so its checkpoint is left to the keeper, which takes one."""
+    """It is not in the turn, so its checkpoint is left to the keeper, which acquires one."""
     await create_items(swap_in)
     assert isinstance(swap_in.pool, FairPool)
     own, seen = swap_in.pool.keeper, list[str]()

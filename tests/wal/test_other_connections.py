@@ -1,4 +1,4 @@
-"""A log that others use, too: readers, writers, and programs that delete it or do without."""
+"""A log that others use, too: readers, writers, and programs that delete it or bypass it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ON_LINUX = pytest.mark.skipif(
 async def test_another_process_is_left_in_a_read_transaction(
     path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Everybody goes on; a warning names it once; when it ends, the log shrinks by itself."""
+    """Others continue; a warning names the process once; when it ends, the log shrinks again."""
     await add(small)
     with OtherProcess(path) as other:
         other.execute("BEGIN")
@@ -60,7 +60,7 @@ async def test_another_process_is_left_in_a_read_transaction(
 
 
 async def test_the_keeper_looks_again(path: Path, small: SQLiteDatabase) -> None:
-    """Also where nobody commits any more: somebody was in the way, and then is not."""
+    """It does so even without further commits: there was an obstacle, which then disappears."""
     keeper = small._keeper
     assert keeper is not None
     with OtherProcess(path) as other:
@@ -82,7 +82,7 @@ async def test_the_keeper_looks_again(path: Path, small: SQLiteDatabase) -> None
 async def test_each_time_somebody_is_in_the_way(
     path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once the log could be truncated, the next one who keeps it from that is named again."""
+    """Once the log could be truncated, the next process that prevents it is named again."""
     await add(small)
     names = []
     for number in (1, 2):
@@ -105,7 +105,7 @@ async def test_another_writer_comes_between(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The log is not truncated then, but later; nobody was in the way, so nobody is warned."""
+    """The log is then truncated later; there was no obstacle, so no warning is logged."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     begin_anew = one_checkpoint._begin_anew
     came: list[CheckpointOutcome] = []
@@ -133,7 +133,7 @@ async def test_another_writer_comes_between(
 
 
 async def write_while(small: SQLiteDatabase, other: OtherProcess, begin: str) -> asyncio.Task[None]:
-    """A write that has met the other's lock."""
+    """Return a write that has met the other's lock."""
     other.execute(begin)
     writing = asyncio.create_task(add(small))
     keeper = small._keeper
@@ -152,7 +152,7 @@ async def test_another_program_writes(
     monkeypatch: pytest.MonkeyPatch,
     affected: bool,
 ) -> None:
-    """Where SQLite can lose commits then, a warning names it, once; otherwise all is well."""
+    """If SQLite can then lose commits, a single warning names the program; otherwise none does."""
     monkeypatch.setattr(wal_warnings, "has_reset_bug", lambda _: affected)
     with OtherProcess(path) as other:
         writing = await write_while(small, other, "BEGIN IMMEDIATE")
@@ -180,13 +180,13 @@ async def test_another_process_uses_the_package(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They know each other, and nobody is warned."""
+    """They recognize each other, and no warning is logged."""
     monkeypatch.setattr(wal_warnings, "has_reset_bug", lambda _: True)
     with OtherProcess(path, PACKAGE) as other:
         writing = await write_while(small, other, "INSERT INTO t (data) VALUES (1)")
         assert small._keeper is not None
         small._keeper.checkpointing._next_look_around = 0.0
-        small._keeper.meet_busy()  # one look is over before the other commits
+        small._keeper.meet_busy()  # one check is over before the other commits
         assert other.execute("commit") == "committed"
         await writing
         assert await count(small) == 2
@@ -198,12 +198,12 @@ async def test_another_process_uses_the_package(
 async def test_the_application_switches_the_log_off(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning says so; everything works; the next opening switches it on again."""
+    """A warning says so, everything works, and the next opening switches it on again."""
     async with SQLiteDatabase(path, wal=SMALL) as db:
         async with db.writer_engine.connect() as connection:
             await connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, data BLOB)")
             await connection.commit()
-        await db.reader_engine.dispose()  # nobody else may be connected
+        await db.reader_engine.dispose()  # no other connection may exist
         assert await pragma(db, "journal_mode = DELETE") == "delete"
         await add(db, 3)
         assert said(caplog) == [
@@ -228,7 +228,7 @@ async def test_the_application_switches_the_log_off(
 async def test_an_ordinary_life_says_nothing(
     path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a log that is moved and truncated many times."""
+    """The log is moved and truncated many times."""
     for _ in range(5):
         await add(small, 30)
         assert (await small.checkpoint("truncate")).outcome.value == "truncated"

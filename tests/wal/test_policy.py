@@ -1,4 +1,4 @@
-"""When something is done about the log, and what."""
+"""When the log needs work, and which."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def decided(
     ],
 )
 def test_in_a_quiet_moment(settings: WalSettings, size: int, expected: Action) -> None:
-    """From the soft limit on the log is tidied up, in use or not; whoever reads is not asked."""
+    """From the soft limit on, the log is tidied up, in use or not; readers do not matter."""
     for used in (0, size):
         for pinned in (False, True):
             found = decided(settings, used, size, idle=True, checked_at=used, pinned=pinned)
@@ -58,7 +58,7 @@ def test_in_a_quiet_moment(settings: WalSettings, size: int, expected: Action) -
 
 @pytest.mark.parametrize(("pinned", "expected"), [(False, Action.GAP), (True, TIDY)])
 def test_in_a_quiet_moment_at_the_hard_limit(pinned: bool, expected: Action) -> None:
-    """Readers may overlap for ever, although nobody writes any more."""
+    """Readers may overlap for ever, even if no task writes any more."""
     assert decided(EQUAL, 1000, idle=True, pinned=pinned) is expected
     assert decided(EQUAL, 999, 1000, idle=True, pinned=pinned) is TIDY
 
@@ -87,12 +87,12 @@ def test_in_a_quiet_moment_at_the_hard_limit(pinned: bool, expected: Action) -> 
     ],
 )
 def test_while_others_write(settings: WalSettings, used: int, expected: Action) -> None:
-    """Half the hard limit moves, the hard limit makes room; without one, twice the soft moves."""
+    """It is moved at half the hard limit (or twice the soft one); the hard limit makes room."""
     assert decided(settings, used) is expected
 
 
 def test_what_is_in_use_counts_and_not_the_size_of_the_file() -> None:
-    """A large file whose log has begun anew waits for a quiet moment; a small one for nothing."""
+    """A large file whose log has restarted waits for a quiet moment; a small one needs nothing."""
     assert decided(SETTINGS, 999, size=10**9) is WAIT
     assert decided(SETTINGS, 999, size=999) is NOTHING
 
@@ -103,7 +103,7 @@ def test_what_is_in_use_counts_and_not_the_size_of_the_file() -> None:
         (2000, 2000, WAIT),
         (2000, 2499, WAIT),
         (2000, 2500, MOVE),
-        (2001, 2000, MOVE),  # it has begun anew, and is large already
+        (2001, 2000, MOVE),  # it has restarted, and is large already
         (1501, 2000, WAIT),
         (1500, 2000, MOVE),
         (3600, 3999, WAIT),
@@ -111,7 +111,7 @@ def test_what_is_in_use_counts_and_not_the_size_of_the_file() -> None:
     ],
 )
 def test_a_log_that_was_just_moved(checked_at: int, used: int, expected: Action) -> None:
-    """Not again before half the soft limit has been written; that keeps no gap from being made."""
+    """It is not moved again before half the soft limit was written, but a gap is still possible."""
     assert decided(SETTINGS, used, checked_at=checked_at) is expected
 
 
@@ -120,7 +120,7 @@ def test_a_log_that_was_just_moved(checked_at: int, used: int, expected: Action)
     [(0, 1999, WAIT), (0, 4000, MOVE), (4000, 4499, WAIT), (4000, 4500, MOVE)],
 )
 def test_somebody_who_stays(checked_at: int, used: int, expected: Action) -> None:
-    """A gap would be in vain: what can be moved is moved, now and then."""
+    """A gap would be in vain, so what can be moved is moved from time to time."""
     assert decided(SETTINGS, used, checked_at=checked_at, pinned=True) is expected
 
 
@@ -136,13 +136,13 @@ def test_somebody_who_stays(checked_at: int, used: int, expected: Action) -> Non
     ],
 )
 def test_when_writers_wait_too(settings: WalSettings, used: int, expected: bool) -> None:
-    """At the hard limit and three quarters: before SQLite moves it in somebody's commit."""
+    """This is at 1¾ times the hard limit, before SQLite moves the log in a commit."""
     assert too_large(log(used), settings) is expected
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, EQUAL, NO_GAPS])
 def test_writers_wait_before_sqlite_steps_in(settings: WalSettings) -> None:
-    """SQLite's own checkpoint comes later than all of that."""
+    """SQLite's own checkpoint comes later than all of these."""
     assert settings.largest is not None
     assert too_large(log(settings.largest), settings)
     assert not too_large(log(settings.hard_limit or 0), settings)

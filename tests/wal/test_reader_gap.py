@@ -1,4 +1,4 @@
-"""At the hard limit readers make room for the log, for a bounded moment."""
+"""At the hard limit, readers make room for the log, for a limited time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["db", "gaps", "patient"]
 
 
 async def test_readers_that_always_overlap(patient: SQLiteDatabase, path: Path) -> None:
-    """The next reader waits for the running ones to end, sees the newest commit, and the log is
+    """The next reader waits for the running ones to end and sees the newest commit, and the log is
     truncated in between.
     """
     db = patient
@@ -35,7 +35,7 @@ async def test_readers_that_always_overlap(patient: SQLiteDatabase, path: Path) 
     await fill(db, path)
     await until(lambda: snapshots.in_gap)
     third = asyncio.create_task(read(db))
-    await write(db.writer_engine, 1)  # writers go on
+    await write(db.writer_engine, 1)  # writers continue
     newest = await count_rows(db)
     await first.end()
     assert snapshots.in_gap
@@ -52,7 +52,7 @@ async def test_readers_that_always_overlap(patient: SQLiteDatabase, path: Path) 
 async def test_a_reader_that_outstays(
     db: SQLiteDatabase, path: Path, gaps: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named, once; others wait for it no longer than said, and only once."""
+    """It is named once; others wait for it only for the configured time, and only once."""
     stayer = await reading(db)
     await fill(db, path)
     await until(lambda: keeper_of(path).snapshots.in_gap)
@@ -82,7 +82,7 @@ async def test_a_reader_that_outstays(
 async def test_a_read_that_was_declared_long(
     db: SQLiteDatabase, path: Path, gaps: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody waits for it; it is reported at the hard limit."""
+    """No task waits for it, and it is reported at the hard limit."""
     report = await reading(db, long=True)
     await fill(db, path)
     await until(lambda: caplog.records)
@@ -98,7 +98,7 @@ async def test_a_read_that_was_declared_long(
 
 
 async def test_long_is_for_one_session(db: SQLiteDatabase, path: Path) -> None:
-    """The connection forgets it when it comes back."""
+    """The connection forgets the option when it is returned."""
     for long in (True, False, True):
         reader = await reading(db, long=long)
         (snapshot,) = keeper_of(path).snapshots
@@ -108,7 +108,7 @@ async def test_long_is_for_one_session(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_long_as_an_option_of_a_connection(db: SQLiteDatabase, path: Path) -> None:
-    """And a snapshot goes with its connection, even if somebody tries to use that once more."""
+    """A snapshot ends with its connection, even if the connection is used again."""
     async with db.reader_engine.connect() as connection:
         await connection.execution_options(sqlite_long_read=True)
         await connection.execute(COUNT)
@@ -123,7 +123,7 @@ async def test_long_as_an_option_of_a_connection(db: SQLiteDatabase, path: Path)
 async def test_a_log_that_grows_too_fast_makes_writers_wait_too(
     patient: SQLiteDatabase, path: Path
 ) -> None:
-    """While readers end, the keeper takes the turn rather than let the log grow without bound."""
+    """While readers end, the keeper holds the turn so that the log does not grow without bound."""
     db, turn = patient, turn_of(path)
     reader = await reading(db)
     await fill(db, path)
@@ -162,7 +162,7 @@ async def test_a_session_that_waits_for_the_turn_with_a_snapshot(
 
 
 async def test_a_cancelled_wait_for_the_end_of_a_gap(patient: SQLiteDatabase, path: Path) -> None:
-    """It leaves nothing: no snapshot, no reader taken."""
+    """No snapshot is left behind, and no reader stays acquired."""
     db = patient
     reader = await reading(db)
     await fill(db, path)
@@ -180,7 +180,7 @@ async def test_a_cancelled_wait_for_the_end_of_a_gap(patient: SQLiteDatabase, pa
 
 
 async def test_without_a_gap_readers_never_wait(path: Path, gaps: list[float]) -> None:
-    """``reader_gap=0``; the log is truncated when they let it."""
+    """With ``reader_gap=0``, the log is truncated when readers permit it."""
     async with SQLiteDatabase(path, wal=replace(SMALL, reader_gap=0)) as db:
         await create_blobs(db.writer_engine)
         reader = await reading(db)
@@ -196,7 +196,7 @@ async def test_without_a_gap_readers_never_wait(path: Path, gaps: list[float]) -
 async def test_gaps_in_vain_become_rare(
     db: SQLiteDatabase, path: Path, gaps: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a reader outside is in the way, those of the package do not wait each time."""
+    """If an outside reader is the obstacle, the package's readers do not wait each time."""
     keeper_of(path)._gap_pause.seconds = 10.0  # as after some of them
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")
@@ -212,7 +212,7 @@ async def test_gaps_in_vain_become_rare(
 
 
 async def test_a_writer_of_a_swap_in_pool_is_no_reader(make_engine: MakeEngine, path: Path) -> None:
-    """It has the turn, and the keeper waits for that."""
+    """It holds the turn, for which the keeper waits."""
     engine = make_engine(SQLitePool, wal=SMALL)
     await create_blobs(engine)
     snapshots = keeper_of(path).snapshots
@@ -229,7 +229,7 @@ async def test_a_writer_of_a_swap_in_pool_is_no_reader(make_engine: MakeEngine, 
 
 
 async def test_every_read_is_entered_and_left(db: SQLiteDatabase, path: Path) -> None:
-    """By sessions, connections, streams, AUTOCOMMIT and errors, to the last one."""
+    """This covers sessions, connections, streams, AUTOCOMMIT and errors."""
     snapshots = keeper_of(path).snapshots
     async with db.reader_engine.connect() as connection:
         await connection.execute(COUNT)
@@ -258,5 +258,5 @@ async def test_every_read_is_entered_and_left(db: SQLiteDatabase, path: Path) ->
         assert len(snapshots) == 1
     async with db.write() as session:
         await session.execute(COUNT)
-        assert len(snapshots) == 0  # a writer has the turn; the keeper waits for that
+        assert len(snapshots) == 0  # a writer holds the turn; the keeper waits for that
     assert len(snapshots) == 0

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="files in use cannot be 
 
 
 def another(path: Path) -> bytes:
-    """Put another database there, as `mv` does; its content."""
+    """Put another database in its place, as `mv` does; return its content."""
     beside = path.with_name("new.db")
     with closing(sqlite3.connect(beside)) as connection:
         connection.execute("CREATE TABLE other (a)")
@@ -41,7 +41,7 @@ async def refused(db: SQLiteDatabase, why: str) -> None:
 
 
 async def write_raw(db: SQLiteDatabase) -> None:
-    """Commit as the application does on the raw connection, by itself."""
+    """Commit as the application does on the raw connection, on its own."""
     async with db.writer_engine.connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         await raw.execute(str(UPDATE_FIRST))
@@ -49,7 +49,7 @@ async def write_raw(db: SQLiteDatabase) -> None:
 
 
 async def test_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log of the old one is not moved into it. A commit says so, once; a checkpoint, too."""
+    """The old log is not moved into it. A commit reports this once, and so does a checkpoint."""
     async with SQLiteDatabase(path, placement="thread") as db:
         await create_items(db.writer_engine)
         content = another(path)
@@ -63,7 +63,7 @@ async def test_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_deleted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """None is made in its place."""
+    """No new file is created in its place."""
     async with SQLiteDatabase(path, placement="thread") as db:
         await create_items(db.writer_engine)
         path.unlink()
@@ -92,7 +92,7 @@ async def by_text(db: SQLiteDatabase) -> None:
 
 
 async def by_a_savepoint(db: SQLiteDatabase) -> None:
-    """The end of the outermost savepoint is a COMMIT, if that has begun the transaction."""
+    """Releasing the outermost savepoint is a COMMIT, if it has begun the transaction."""
     engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text("SAVEPOINT a"))
@@ -113,7 +113,7 @@ COMMITS = [write, in_a_session, in_autocommit, by_text, by_a_savepoint, in_a_fun
 async def test_a_commit_is_refused(
     path: Path, commit: Callable[[SQLiteDatabase], Awaitable[None]], placement: str, warm: bool
 ) -> None:
-    """Nothing would find its rows any more. Without a log, SQLite refuses it, as on stock."""
+    """Its rows would be unreachable. Without a log, SQLite refuses it, as on stock."""
     away = path.with_name("away.db")
     async with SQLiteDatabase(path, placement=placement) as db:
         await create_items(db.writer_engine)
@@ -131,7 +131,7 @@ async def test_a_commit_is_refused(
 
 
 async def test_put_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """All is well again, and nothing is lost."""
+    """Everything works again, and nothing is lost."""
     away = path.with_name("away.db")
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -146,7 +146,7 @@ async def test_put_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_the_keeper(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It says so and moves nothing, neither in a turn of its own nor right after a commit."""
+    """It reports it and moves nothing, neither in its own turn nor right after a commit."""
     limits = WalSettings(soft_limit=1, hard_limit=1)
     async with SQLiteDatabase(path, placement="thread", wal=limits) as db:
         await create_items(db.writer_engine)
@@ -164,7 +164,7 @@ async def test_the_keeper(path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_checkpoint_that_has_begun(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file may go while it waits for its turn."""
+    """The file may disappear while it waits for its turn."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         assert db._keeper is not None
@@ -187,7 +187,7 @@ def connections_to(path: Path) -> int:
 
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_backup(path: Path, replaced: bool) -> None:
-    """It would be one of another file."""
+    """It would be a backup of another file."""
     copy = path.with_name("copy.db")
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -207,11 +207,11 @@ async def test_a_backup(path: Path, replaced: bool) -> None:
                 assert target.execute("SELECT count(*) FROM items").fetchone() == (3,)
 
 
-# -- what is innocent ----------------------------------------------------------------------------
+# -- harmless cases ------------------------------------------------------------------------------
 
 
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
-    """An engine goes on with the file that it finds, the keeper of the old one included."""
+    """An engine continues with the file that it finds, as does the keeper of the old one."""
     engine: AsyncEngine = make_engine(SQLitePool)
     await create_items(engine)
     assert isinstance(engine.pool, FairPool)
@@ -229,7 +229,7 @@ async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngin
 
 
 async def test_written_by_others(db: SQLiteDatabase, path: Path) -> None:
-    """VACUUM, other connections, permissions, a link to it: it is the same file."""
+    """After VACUUM, other connections, permissions, or a link, it is still the same file."""
     await create_items(db.writer_engine)
     path.chmod(0o600)
     os.link(path, path.with_name("link.db"))
@@ -246,7 +246,7 @@ async def test_written_by_others(db: SQLiteDatabase, path: Path) -> None:
 async def test_out_of_reach(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, placement: str
 ) -> None:
-    """Privileges were dropped after the opening, or a server is away: nothing says that it went."""
+    """Without privileges, or with a server away, there is no evidence that the file has gone."""
     stat = os.stat
 
     def refused_stat(file: Any, *arguments: Any, **options: Any) -> Any:
@@ -266,7 +266,7 @@ async def test_out_of_reach(
 
 
 async def test_another_database_is_replaced(db: SQLiteDatabase, path: Path) -> None:
-    """Each file is looked at by itself."""
+    """Each file is examined separately."""
     await create_items(db.writer_engine)
     other = path.with_name("other.db")
     async with SQLiteDatabase(other) as second:
@@ -277,7 +277,7 @@ async def test_another_database_is_replaced(db: SQLiteDatabase, path: Path) -> N
 
 
 async def test_closed_connections_are_forgotten(db: SQLiteDatabase, path: Path) -> None:
-    """Of checkpoints, too."""
+    """Connections for checkpoints are included."""
     await create_items(db.writer_engine)
     before = connections_to(path)
     await db.checkpoint()

@@ -1,4 +1,4 @@
-"""Connections that are opened where the database was deleted or replaced while it was open."""
+"""Connections opened where the database was deleted or replaced while it was open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="files in use cannot be 
 
 
 async def test_in_use_when_another_engine_comes(path: Path, make_engine: MakeEngine) -> None:
-    """Its log would be that of the new file, too."""
+    """Its log would also be that of the new file."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     async with first.connect() as connection:
@@ -36,7 +36,7 @@ async def test_in_use_when_another_engine_comes(path: Path, make_engine: MakeEng
 
 
 async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine) -> None:
-    """SQLite would apply it to that. It is refused as long as the log is there."""
+    """SQLite would apply it to the new file, which is refused while the log is there."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     content = another(path)
@@ -53,7 +53,7 @@ async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine
 
 
 async def test_the_old_log_after_the_end_of_the_facade(path: Path) -> None:
-    """SQLite leaves it there when the last connection to the old file is closed."""
+    """SQLite leaves it in place when the last connection to the old file is closed."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         content = another(path)
@@ -67,11 +67,11 @@ async def test_the_old_log_after_the_end_of_the_facade(path: Path) -> None:
         assert await session.scalar(text("SELECT name FROM sqlite_master")) == "other"
 
 
-# -- what is innocent ----------------------------------------------------------------------------
+# -- harmless cases ------------------------------------------------------------------------------
 
 
 async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeEngine) -> None:
-    """Tests remove the file, and make the next engine on a new one. The old one goes on there."""
+    """Tests remove the file, and create an engine on a new one; the old engine continues on it."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     path.unlink()
@@ -91,7 +91,7 @@ async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeE
 async def test_a_new_file_with_a_log_of_its_own(
     path: Path, make_engine: MakeEngine, closed: bool
 ) -> None:
-    """A copy of another database and of its log, which has its last commits: they are found."""
+    """It is a copy of another database and its log, whose last commits are found."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     for name in ("app.db", "app.db-wal", "app.db-shm"):
@@ -111,7 +111,7 @@ async def test_a_new_file_with_a_log_of_its_own(
 async def test_a_new_log_with_the_number_of_the_old_one(
     path: Path, make_engine: MakeEngine
 ) -> None:
-    """SQLite removes the old log beside an empty file, and the system uses its number again."""
+    """SQLite removes the old log beside an empty file, and the system reuses its inode number."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     path.unlink()
@@ -120,7 +120,7 @@ async def test_a_new_log_with_the_number_of_the_old_one(
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE other (a)")
-        for suffix in ("", "-wal"):  # into the file that is there
+        for suffix in ("", "-wal"):  # into the existing file
             shutil.copyfile(f"{other}{suffix}", f"{path}{suffix}")
     path.with_name("app.db-shm").unlink()
     async with second.connect() as new:
@@ -128,7 +128,7 @@ async def test_a_new_log_with_the_number_of_the_old_one(
 
 
 async def test_the_log_of_another_program(path: Path, make_engine: MakeEngine) -> None:
-    """It has made the file anew, and uses it: its log is not the old one, and stays."""
+    """It has recreated the file and uses it: its log is not the old one, and stays."""
     first, second = make_engine(SQLitePool), make_engine(SQLitePool)
     await create_items(first)
     for name in files_beside(path) - {f"{path.name}-turn"}:

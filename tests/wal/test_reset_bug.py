@@ -1,4 +1,4 @@
-"""Which SQLite can lose commits when a log begins anew."""
+"""Which SQLite versions can lose commits when a log restarts."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ from sa_sqlite_pool.wal.reset_bug import has_reset_bug
     ],
 )
 def test_versions(version: tuple[int, int, int], affected: bool) -> None:
-    """From 3.7.0 to 3.51.2, without the fixed branches."""
+    """Affected are 3.7.0 to 3.51.2, without the fixed branches."""
     assert has_reset_bug(version) is affected

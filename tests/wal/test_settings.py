@@ -17,14 +17,14 @@ MIB = 1024 * 1024
 
 
 def test_the_defaults() -> None:
-    """16 and 64 MiB, and readers give way for half a second."""
+    """The limits are 16 and 64 MiB, and readers give way for half a second."""
     assert dataclasses.astuple(WalSettings()) == (16 * MIB, 64 * MIB, 0.5, None)
 
 
 @pytest.mark.parametrize("name", ["soft_limit", "hard_limit"])
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "16 MiB", float("inf")])
 def test_limits_are_whole_numbers_of_bytes(name: str, wrong: Any) -> None:
-    """The message names the limit, its unit, and what was given."""
+    """The message names the limit, its unit, and the given value."""
     with pytest.raises(
         ConfigurationError,
         match=re.escape(
@@ -35,7 +35,7 @@ def test_limits_are_whole_numbers_of_bytes(name: str, wrong: Any) -> None:
 
 
 def test_the_hard_limit_is_not_below_the_soft_one() -> None:
-    """Equal limits are fine, and so is either alone."""
+    """Equal limits are accepted, and so is either alone."""
     with pytest.raises(
         ConfigurationError,
         match=r"^hard_limit of WalSettings must be at least soft_limit \(1000 bytes\), not 999$",
@@ -47,7 +47,7 @@ def test_the_hard_limit_is_not_below_the_soft_one() -> None:
 
 
 def test_raising_the_soft_limit_alone_says_what_to_do() -> None:
-    """Above the default of the other."""
+    """The soft limit exceeds the default of the other."""
     with pytest.raises(ConfigurationError, match="hard_limit of WalSettings must be at least"):
         WalSettings(soft_limit=65 * MIB)
 
@@ -55,14 +55,14 @@ def test_raising_the_soft_limit_alone_says_what_to_do() -> None:
 @pytest.mark.parametrize("name", ["reader_gap", "max_snapshot_age"])
 @pytest.mark.parametrize("wrong", [-0.1, True, "1", float("nan")])
 def test_times_are_seconds(name: str, wrong: Any) -> None:
-    """Not negative, and numbers."""
+    """They must be numbers, and not negative."""
     message = f"{name} of WalSettings must be a number of seconds ≥ 0, not {wrong!r}"
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         WalSettings(**{name: wrong})
 
 
 def test_a_gap_needs_a_time() -> None:
-    """None is no number; 0 is for never. A snapshot may have no longest age."""
+    """None is not a number, and 0 means never; a snapshot may have no maximum age."""
     with pytest.raises(ConfigurationError, match="reader_gap of WalSettings"):
         WalSettings(reader_gap=None)  # type: ignore[arg-type]
     assert WalSettings(reader_gap=0).reader_gap == 0.0
@@ -70,7 +70,7 @@ def test_a_gap_needs_a_time() -> None:
 
 
 def test_times_become_floats() -> None:
-    """So that they compare and print alike."""
+    """This makes them compare and print alike."""
     settings = WalSettings(reader_gap=1, max_snapshot_age=60)
     assert isinstance(settings.reader_gap, float)
     assert isinstance(settings.max_snapshot_age, float)
@@ -86,18 +86,18 @@ def test_times_become_floats() -> None:
     ],
 )
 def test_when_a_commit_waits_no_longer(settings: WalSettings, largest: int | None) -> None:
-    """At twice the hard limit; never where nobody keeps the log."""
+    """The limit is twice the hard limit; without a keeper there is none."""
     assert settings.largest == largest
 
 
 def test_it_cannot_be_changed_afterwards() -> None:
-    """What was checked stays."""
+    """Validated values cannot change."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         WalSettings().reader_gap = 1.0  # type: ignore[misc]
 
 
 def test_anything_else_is_refused(path: Path, make_engine: MakeEngine) -> None:
-    """At every door, before the file is touched."""
+    """Every door refuses it before the file is touched."""
     settings = WalSettings()
     assert check_wal_settings(settings) is settings
     assert check_wal_settings(None) == settings
@@ -119,7 +119,7 @@ def test_anything_else_is_refused(path: Path, make_engine: MakeEngine) -> None:
     ],
 )
 async def test_sqlites_own_checkpoints(path: Path, settings: WalSettings, pages: int) -> None:
-    """They are off, where the log has a keeper and the application does not want them."""
+    """They are off if the log has a keeper and the application does not request them."""
     for pragmas, expected in (({}, pages), ({"wal_autocheckpoint": 7}, 7)):
         async with (
             SQLiteDatabase(path, wal=settings, pragmas=pragmas) as db,

@@ -1,4 +1,4 @@
-"""Snapshots that grow too old are ended, where that is asked for."""
+"""Snapshots that grow too old are ended, on request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestMaxSnapshotAge:
     async def test_between_statements(
         self, db: SQLiteDatabase, path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """What it tries next is refused until rollback(), then it reads the newest state."""
+        """Its next attempts are refused until rollback(); then it reads the newest state."""
         async with db.read() as session:
             assert await session.scalar(COUNT) == 0
             await self.fill(db, path)
@@ -50,7 +50,7 @@ class TestMaxSnapshotAge:
 
     @pytest.mark.needs_thread
     async def test_in_the_middle_of_a_statement(self, db: SQLiteDatabase, path: Path) -> None:
-        """It is stopped."""
+        """The statement is stopped."""
 
         async def endless() -> None:
             async with db.read() as session:
@@ -65,7 +65,7 @@ class TestMaxSnapshotAge:
         assert await read(db) is not None
 
     async def test_in_the_middle_of_a_stream(self, db: SQLiteDatabase, path: Path) -> None:
-        """Its snapshot goes with it."""
+        """The stream loses its snapshot."""
         for _ in range(30):
             await write(db.writer_engine, 1)
         async with db.read() as session:
@@ -79,7 +79,7 @@ class TestMaxSnapshotAge:
                     pass
 
     async def test_the_end_of_it_is_no_error(self, db: SQLiteDatabase, path: Path) -> None:
-        """Whoever has read everything never hears of it."""
+        """A session that has read everything gets no error."""
         async with db.read() as session, session.begin():
             assert await session.scalar(COUNT) == 0
             await self.fill(db, path)
@@ -89,7 +89,7 @@ class TestMaxSnapshotAge:
     async def test_it_is_said_once(
         self, db: SQLiteDatabase, path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Also if the loop of its task is busy, so that it ends later."""
+        """This holds even if the loop of its task is busy and it ends later."""
         reader, keeper = await reading(db), keeper_of(path)
         (snapshot,) = keeper.snapshots
         snapshot._end_early = None
@@ -101,7 +101,7 @@ class TestMaxSnapshotAge:
         await reader.end()
 
     async def test_a_long_one_goes_on(self, db: SQLiteDatabase, path: Path) -> None:
-        """Who says so is believed."""
+        """A reader declared as long is exempt."""
         report = await reading(db, long=True)
         await fill(db, path)
         await until(lambda: keeper_of(path).checkpointing.last is not None)
@@ -109,7 +109,7 @@ class TestMaxSnapshotAge:
         assert report.counts == [0, 0]
 
     async def test_an_end_that_comes_too_late(self, db: SQLiteDatabase, path: Path) -> None:
-        """It was meant for a transaction that has ended by itself; the next one goes on."""
+        """It was meant for a transaction that has already ended; the next one continues."""
         async with db.read() as session:
             await session.scalar(COUNT)
             (snapshot,) = keeper_of(path).snapshots
@@ -135,7 +135,7 @@ class TestMaxSnapshotAge:
     async def test_below_the_hard_limit_age_is_no_harm(
         self, db: SQLiteDatabase, path: Path
     ) -> None:
-        """Only a log that is too large is worth an error."""
+        """Only a log that is too large justifies an error."""
         reader = await reading(db)
         await write(db.writer_engine, 100)
         await until(lambda: keeper_of(path).checkpointing.last is not None)
@@ -144,7 +144,7 @@ class TestMaxSnapshotAge:
 
 
 async def test_a_reader_that_grows_too_old_after_it_has_outstayed(path: Path) -> None:
-    """A gap in vain is not the last word."""
+    """A gap in vain does not settle the matter."""
     settings = replace(SMALL, reader_gap=0.05, max_snapshot_age=3600.0)
     async with SQLiteDatabase(path, wal=settings) as db:
         await create_blobs(db.writer_engine)
