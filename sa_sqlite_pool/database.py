@@ -217,7 +217,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             self._publisher.open(file)
 
     async def _end_work(self, timeout: float) -> None:
-        pools = self._pools
+        pools, term = self._pools, self._term
         for pool in pools:
             pool.refuse(self._not_open)
             pool.recall_stranded()
@@ -226,10 +226,11 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         try:
             await self._all_ended(pools, timeout)
         finally:  # also if the loop ends and cancels this
-            self._backups.stop(self._not_open)
-            for pool in pools:
-                pool.refuse(self._not_open)  # tasks that wait for another process by now
-                pool.recall(f"{self._label} was closed")
+            if self._term is term:
+                self._backups.stop(self._not_open)
+                for pool in pools:
+                    pool.refuse(self._not_open)  # tasks that wait for another process by now
+                    pool.recall(f"{self._label} was closed")
         await self._all_ended(pools, HURRY_SECONDS)
 
     async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:

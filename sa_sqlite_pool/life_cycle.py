@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 from .errors import DatabaseClosedError
+from .mutex import new_lock
 from .settings import check_timeout
 from .system.clock import let_others_run
+from .system.forks import renew_after_fork
 from .system.waiting import done_in_time
 
 L = TypeVar("L", bound="LifeCycle")
@@ -54,13 +56,14 @@ class _Closing:
 
     ``ended`` is done when the task is: with None, with its error, or cancelled with it. That it is
     given up, by a cancellation or by its loop, shows in :attr:`given_up`; another task takes over,
-    one that has got the token of ``to_take_over``.
+    one that has got the token of ``to_take_over``. A child process has not got the task.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.ended: Future[None] = Future()
         self.to_take_over: list[None] = [None]
         self._loop = asyncio.get_running_loop()
+        self._inherited = False
         # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
         self._task = asyncio.ensure_future(work())
         self._task.add_done_callback(self._has_ended)
@@ -76,20 +79,24 @@ class _Closing:
     @property
     def given_up(self) -> bool:
         """True if it was cancelled, or its loop does not run: closed, or left by its program."""
-        return self.ended.cancelled() or not (self.ended.done() or self._loop.is_running())
+        ended, runs = self.ended, not self._inherited and self._loop.is_running()
+        return ended.cancelled() or not (ended.done() or runs)
+
+    def leave_to_parent(self) -> None:
+        """Give it up in a child process, which closes what it opens by itself."""
+        self._inherited, self.to_take_over = True, [None]
 
 
 @final
 class _Term:
     """The time from one opening to its close, which another term may follow.
 
-    There is a token each for the one thread that opens, closes, and begins the next term.
+    There is a token each for the one thread that opens and closes.
     """
 
     def __init__(self) -> None:
         self.to_open: list[None] = [None]
         self.to_close: list[None] = [None]
-        self.to_follow: list[None] = [None]
         self.closing: _Closing | None = None
 
     @property
@@ -112,6 +119,17 @@ class LifeCycle(ABC):
     def __init__(self, close_timeout: float) -> None:
         self._close_timeout = close_timeout
         self._term = _Term()
+        self._beginning = new_lock()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Let the child process go on with what threads of its parent were in the middle of."""
+        self._beginning = new_lock()
+        term = self._term
+        if term.closing is not None:
+            term.closing.leave_to_parent()
+        elif not term.to_close:
+            term.to_close.append(None)
 
     @property
     def _state(self) -> State:
@@ -138,7 +156,10 @@ class LifeCycle(ABC):
 
     @abstractmethod
     async def _end_work(self, timeout: float) -> None:
-        """Let running work go on for ``timeout`` seconds, stop what is left, refuse what comes."""
+        """Let running work go on for ``timeout`` seconds, stop what is left, refuse what comes.
+
+        Touch nothing once ``_term`` is another one than in the beginning.
+        """
 
     @abstractmethod
     async def _dispose_engines(self) -> None:
@@ -149,8 +170,8 @@ class LifeCycle(ABC):
 
         Opening an open database does nothing; a closed one is opened again.
         """
-        while self._state is State.CLOSED:
-            await self._begin_again()
+        if self._state is State.CLOSED:
+            self._begin_again()
         term = self._term
         if term.state is State.NEW:
             try:
@@ -167,18 +188,12 @@ class LifeCycle(ABC):
         self._assert_open()
         return self
 
-    async def _begin_again(self) -> None:
-        """Begin another term, or let another thread that does so go on."""
-        term = self._term
-        if not _took(term.to_follow):
-            await let_others_run()
-            return
-        try:
-            self._admit()
-        except BaseException:
-            term.to_follow.append(None)
-            raise
-        self._term = _Term()
+    def _begin_again(self) -> None:
+        """Begin another term, unless another thread does."""
+        with self._beginning:
+            if self._state is State.CLOSED:
+                self._admit()
+                self._term = _Term()
 
     async def close(self, timeout: float | None = None) -> None:
         """Close all connections. Return in bounded time, whatever is going on.
@@ -212,19 +227,28 @@ class LifeCycle(ABC):
     def _begin_closing(self, term: _Term, tokens: list[None], timeout: float) -> None:
         """Begin to close, with the token of ``tokens``; give it back if that is not possible."""
         try:
-            term.closing = _Closing(partial(self._shut, timeout))
+            term.closing = _Closing(partial(self._shut, term, timeout))
         except BaseException:  # no loop of asyncio runs here, say
             tokens.append(None)
             raise
 
-    async def _shut(self, timeout: float) -> None:
+    async def _shut(self, term: _Term, timeout: float) -> None:
+        """Close what ``term`` has opened, as long as that is the term.
+
+        Where the loop of this task stood still, another may have closed it, and opened it again.
+        """
         try:
-            await self._end_work(timeout)
-            await self._dispose_engines()
+            for step in (partial(self._end_work, timeout), self._dispose_engines):
+                if self._term is term:
+                    await step()
         except Exception:  # of a listener, say; after a cancellation another task goes on
-            self._has_closed()
+            self._has_shut(term)
             raise
-        self._has_closed()
+        self._has_shut(term)
+
+    def _has_shut(self, term: _Term) -> None:
+        if self._term is term:
+            self._has_closed()
 
     async def __aenter__(self: L) -> L:
         return await self.open()

@@ -14,10 +14,11 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from sa_sqlite_pool import CheckpointOutcome, DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.integrations.fastapi import lifespan
+from sa_sqlite_pool.life_cycle import LifeCycle
 from sa_sqlite_pool.publishing.overview import look_at
 from tests.closures.work import in_line
 from tests.helpers import (
@@ -232,6 +233,49 @@ def test_after_a_loop_that_ended_while_it_closed(path: Path) -> None:
     asyncio.run(go_on())
 
 
+@pytest.mark.parametrize("laps", range(4))
+def test_a_loop_that_has_stood_still_while_it_closed(path: Path, laps: int) -> None:
+    """Another loop has gone on closing, and opened it again: that term is not closed by the first.
+
+    As where a test framework has one loop for a module and one for each test.
+    """
+    db, first = SQLiteDatabase(path, readers=1), asyncio.new_event_loop()
+    sessions: list[AsyncSession] = []
+
+    async def begin_to_close() -> None:
+        await db.open()
+        await create_items(db.writer_engine)
+        session = db.sessionmaker(role="reader")
+        await session.execute(text("SELECT 1"))
+        sessions.append(session)
+        asyncio.ensure_future(db.close(0.01))  # noqa: RUF006 - the loop ends with it
+        for _ in range(laps):
+            await asyncio.sleep(0)
+
+    async def go_on_and_open() -> None:
+        await db.close(0)
+        await db.open()
+
+    async def go_on() -> None:
+        await sessions.pop().close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await task
+
+    async def use() -> None:
+        await write(db)
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+        await db.close()
+
+    first.run_until_complete(begin_to_close())
+    assert "closing" in repr(db) or not laps
+    second = asyncio.new_event_loop()
+    second.run_until_complete(go_on_and_open())
+    first.run_until_complete(go_on())
+    second.run_until_complete(use())
+    first.close()
+    second.close()
+
+
 async def test_two_threads_open_it_again_at_the_same_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +290,7 @@ async def test_two_threads_open_it_again_at_the_same_line(
         admit(self)
 
     monkeypatch.setattr(SQLiteDatabase, "_admit", count_and_admit)
-    in_step = InStep(SQLiteDatabase._begin_again.__code__)
+    in_step = InStep(LifeCycle.open.__code__)
 
     async def use() -> None:
         await db.open()

@@ -36,10 +36,17 @@ class PrivateDirectory:
 
     def make(self) -> None:
         """Make it again, empty, if it was removed."""
-        if not self.remove.alive:
-            if os.getpid() == self._process:  # a forked child process has left its parent's
-                os.mkdir(self._directory, 0o700)
-            self._be_there()
+        if self.remove.alive:
+            return
+        try:
+            os.mkdir(self._directory, 0o700)
+        except FileExistsError:
+            if os.getpid() == self._process:
+                raise
+            # A forked child process has left its parent's, and goes on with it.
+        else:
+            self._process = os.getpid()
+        self._be_there()
 
 
 def _remove(directory: str, owner: int) -> None:

@@ -164,6 +164,7 @@ class ServerDatabase(LifeCycle):
 
     async def _end_work(self, timeout: float) -> None:
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
+        term = self._term
         all_out = [pool.checked_out for pool in pools]
         for pool, out in zip(pools, all_out, strict=True):
             pool.refuse(self._not_open)
@@ -172,10 +173,11 @@ class ServerDatabase(LifeCycle):
         try:
             await asyncio.gather(*(out.all_returned(timeout) for out in all_out))
         finally:
-            for pool in pools:
+            for pool in pools if self._term is term else ():
                 pool.abort()
         await asyncio.gather(*(out.all_returned(HURRY_SECONDS) for out in all_out))
-        await self._readers.stopped()
+        if self._term is term:
+            await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # each, whatever becomes of the other
