@@ -225,6 +225,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         """The number of tasks in line for a connection."""
         return self._line.waiting
 
+    @property
+    def in_use(self) -> bool:
+        """True if a task has a connection, or opens one: then it has a permit, and no checkout."""
+        return self._line.held > 0
+
     # -- for statistics -------------------------------------------------------------------------
 
     @property
@@ -315,6 +320,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             record = self._pool.take() or self._one_more()
         except BaseException:
             self._line.release(permit)
+            self._remove_left()
             raise
         try:
             self._checkouts.begin(record, permit, budget)
@@ -369,7 +375,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._first.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        if self._left is not None:  # a task has waited in line, and opens what the next pool opens
+        if self._left:  # a task has waited in line, and opens what the next pool opens
             self._forget_file()
         rules = self._rules()
         self.database_file.pools.add(self)
