@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
@@ -135,6 +136,25 @@ async def test_the_log_is_kept_again(path: Path) -> None:
                 await create_items(db.writer_engine)
             await write(db)
         assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
+
+
+async def test_what_was_counted_before(path: Path) -> None:
+    """Counters only grow, also those of the turn and of checkpoints."""
+    db = SQLiteDatabase(path)
+    turns = []
+    for number in range(3):
+        async with db:
+            if not number:
+                await create_items(db.writer_engine)
+            await write(db)
+            await db.checkpoint()
+            found = db.statistics()
+            turns.append(found.turn.waits.at_once)
+            assert found.engine("writer").waits.at_once == turns[-1]
+            assert found.checkpoints is not None
+            assert found.checkpoints.moved_all == number + 1
+        gc.collect()
+    assert turns[0] < turns[1] < turns[2]
 
 
 KEYS = "CREATE TABLE children (id INTEGER PRIMARY KEY, item INTEGER REFERENCES items{})"

@@ -414,6 +414,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             _connector=self._connector,
         )
         recreated._own_line.waits = self._own_line.waits  # the engine's, and they only grow
+        recreated._file_before = vars(self).get("database_file", self._file_before)
         return recreated
 
 
