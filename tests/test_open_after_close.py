@@ -13,13 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, event, func, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from sa_sqlite_pool import CheckpointOutcome, DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.integrations.fastapi import lifespan
 from sa_sqlite_pool.life_cycle import LifeCycle
+from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.publishing.overview import look_at
 from tests.closures.work import in_line
 from tests.helpers import (
@@ -345,3 +347,31 @@ async def test_an_opening_that_fails_late(path: Path, monkeypatch: pytest.Monkey
             await late
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
         assert db.reader_engine.pool.at_rest == at_rest > 0  # type: ignore[attr-defined]
+
+
+async def test_opened_while_one_that_comes_too_late_gives_its_connection_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told that the database was closed, although that is over when it can be told."""
+    db = SQLiteDatabase(path)
+    pool = db.reader_engine.pool
+    assert isinstance(pool, FairPool)
+
+    def close(*_: object) -> None:
+        pool.refuse(lambda: DatabaseClosedError("it was closed"))
+
+    def give_back_and_open(self: FairPool, record: ConnectionPoolEntry) -> None:
+        give_back(self, record)
+        pool.admit()
+
+    async with db.writer_engine.connect():
+        pass
+    give_back = FairPool._put_back
+    event.listen(db.reader_engine.sync_engine, "connect", close)
+    monkeypatch.setattr(FairPool, "_put_back", give_back_and_open)
+    with pytest.raises(DatabaseClosedError, match="it was closed"):
+        await amounts(db.reader_engine)
+    monkeypatch.undo()
+    event.remove(db.reader_engine.sync_engine, "connect", close)
+    async with db:
+        await create_items(db.writer_engine)

@@ -309,8 +309,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         budget = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if budget is None or budget.enter_nowait() else await_only(budget.enter())
         connector = self._connector
-        if connector.refusal is not None:
-            raise connector.refusal()
+        if (refusal := connector.refusal) is not None:
+            raise refusal()
         if not connector.site.inspected_by_all:
             await_only(connector.inspect_site())  # before the turn: its files are beside it
         if not connector.knows_file:  # the turn depends on it
@@ -330,9 +330,9 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._line.release(permit)
             raise
         connector.counts.checkouts += 1
-        if connector.refusal is not None:  # it was set during the wait
-            self._put_back(record)
-            raise connector.refusal()
+        if (refusal := connector.refusal) is not None:  # it was set during the wait
+            self._put_back(record)  # this may wait, until it is set no more
+            raise refusal()
         return record
 
     def _find_file(self) -> None:
