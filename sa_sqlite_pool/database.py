@@ -200,9 +200,17 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
     def _admit(self) -> None:
         if self._private_directory is not None:
-            self._private_directory.make()
+            self._begin_in_memory()
         for pool in self._pools:
             pool.admit()
+
+    def _begin_in_memory(self) -> None:
+        """Begin another database: connections of before, which are still closed, have the old."""
+        self._private_directory = PrivateDirectory()
+        self.url = self.url.set(database=self._private_directory.database)
+        location = self._backups.location = locate(self.url)
+        for pool in self._pools:
+            pool.move_to(location)
 
     async def _open_engines(self) -> None:
         for engine in (self.writer_engine, self.reader_engine):

@@ -91,35 +91,6 @@ def test_a_client_after_the_other(path: Path) -> None:
     assert [asyncio.run(client(create)) for create in (True, False, False)] == [4, 5, 6]
 
 
-async def test_one_in_memory_is_empty(tmp_path: Path) -> None:
-    """As SQLAlchemy's is after ``dispose()``; and again its directory goes with the closing."""
-    db = SQLiteDatabase(":memory:")
-    directory = Path(str(db.url.database)).parent
-    for _ in range(3):
-        async with db:
-            await create_items(db.writer_engine)
-            await write(db)
-            assert await amounts(db.reader_engine) == [1, 0, 0]
-            assert directory.stat().st_mode & 0o777 == 0o700
-        assert not directory.exists()
-
-
-async def test_a_directory_that_cannot_be_made_again(tmp_path: Path) -> None:
-    """That is told, and leaves the database closed: it is opened when it can be."""
-    db = SQLiteDatabase(":memory:")
-    directory = Path(str(db.url.database)).parent
-    await db.open()
-    await db.close()
-    directory.mkdir()  # by another user, who could read what is written there
-    for _ in range(2):
-        with pytest.raises(FileExistsError):
-            await db.open()
-    assert "closed" in repr(db)
-    directory.rmdir()
-    async with db:
-        await create_items(db.writer_engine)
-
-
 async def test_it_is_published_again(path: Path) -> None:
     """``sa-sqlite-pool status`` finds it while it is open, and not between."""
     db = SQLiteDatabase(path)

@@ -151,6 +151,11 @@ class Connector:
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
+    def move_to(self, location: Location) -> None:
+        """Open another file from now on than the URL says."""
+        self.location = location
+        vars(self).pop("site", None)
+
     def leave_private_directory(self) -> bool:
         """Leave the directory of the database in memory to :attr:`left`; return whether it has one.
 

@@ -16,6 +16,7 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
+from ..files.location import Location
 from ..opening.connector import Connector
 from ..opening.creator import Opened
 from ..settings import (
@@ -265,6 +266,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         """Take checkouts again, after :meth:`refuse`."""
         self._connector.refusal = None
 
+    def move_to(self, location: Location) -> None:
+        """Open another file from now on; the pool has been made by ``dispose()``, and is empty."""
+        self._connector.move_to(location)
+        self._forget_file()
+
     def recall(self, reason: str) -> None:
         """Take back what is checked out: running statements are stopped, transactions rolled back.
 
@@ -318,9 +324,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
             record = self._pool.take() or self._one_more()
-        except BaseException:
+        except BaseException as error:
             self._line.release(permit)
             self._remove_left()
+            if (refusal := connector.refusal) is not None and isinstance(error, Exception):
+                raise refusal() from error  # one in memory is gone, say
             raise
         try:
             self._checkouts.begin(record, permit, budget)
