@@ -227,7 +227,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     async def _end_work(self, timeout: float) -> None:
         pools, term = self._pools, self._term
         for pool in pools:
-            pool.refuse(self._not_open)
+            pool.refuse(self._refusal())
             pool.recall_stranded()
             pool.collect_abandoned()  # or streams that lost their clients would be waited for
         self._closures.refuse(self._not_open)
@@ -237,7 +237,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             if self._term is term:
                 self._backups.stop(self._not_open)
                 for pool in pools:
-                    pool.refuse(self._not_open)  # tasks that wait for another process by now
+                    pool.refuse(self._refusal())  # tasks that wait for another process by now
                     pool.recall(f"{self._label} was closed")
         await self._all_ended(pools, HURRY_SECONDS)
 

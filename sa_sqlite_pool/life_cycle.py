@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -268,5 +269,21 @@ class LifeCycle(ABC):
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:
-        remedy = _REMEDIES.get(self._state, _REMEDIES[State.CLOSED])
-        return DatabaseClosedError(f"{self._label} {remedy}")
+        return _not_open(self._label, self._state)
+
+    def _refusal(self) -> Callable[[], DatabaseClosedError]:
+        """Return what makes :meth:`_not_open`'s error, and does not keep this object.
+
+        Connectors keep it, and mappers of SQLAlchemy keep their dialects.
+        """
+        reference, label = weakref.ref(self), self._label
+
+        def refusal() -> DatabaseClosedError:
+            owner = reference()
+            return _not_open(label, State.CLOSED if owner is None else owner._state)
+
+        return refusal
+
+
+def _not_open(label: str, state: State) -> DatabaseClosedError:
+    return DatabaseClosedError(f"{label} {_REMEDIES.get(state, _REMEDIES[State.CLOSED])}")

@@ -70,7 +70,7 @@ async def test_beside_a_function_that_does_not_end(path: Path, in_memory: bool) 
 
 
 async def test_an_opening_that_fails_because_it_closes(path: Path) -> None:
-    """The task is told that the database was closed, not what it met: that its directory is gone."""
+    """The task is told that the database was closed, and not that its directory is gone."""
     db = SQLiteDatabase(path)
     pool = db.reader_engine.pool
     assert isinstance(pool, FairPool)

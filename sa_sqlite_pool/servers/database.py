@@ -167,7 +167,7 @@ class ServerDatabase(LifeCycle):
         term = self._term
         all_out = [pool.checked_out for pool in pools]
         for pool, out in zip(pools, all_out, strict=True):
-            pool.refuse(self._not_open)
+            pool.refuse(self._refusal())
             await greenlet_spawn(out.give_up_stranded)
             pool.collect_abandoned()  # or streams that lost their clients would be waited for
         try:
