@@ -200,9 +200,17 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
     def _admit(self) -> None:
         if self._private_directory is not None:
-            self._private_directory.make()
+            self._begin_in_memory()
         for pool in self._pools:
             pool.admit()
+
+    def _begin_in_memory(self) -> None:
+        """Start a new database: old connections that are still being closed keep the old one."""
+        self._private_directory = PrivateDirectory()
+        self.url = self.url.set(database=self._private_directory.database)
+        location = self._backups.location = locate(self.url)
+        for pool in self._pools:
+            pool.move_to(location)
 
     async def _open_engines(self) -> None:
         for engine in (self.writer_engine, self.reader_engine):
@@ -217,19 +225,20 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             self._publisher.open(file)
 
     async def _end_work(self, timeout: float) -> None:
-        pools = self._pools
+        pools, term = self._pools, self._term
         for pool in pools:
-            pool.refuse(self._not_open)
+            pool.refuse(self._refusal())
             pool.recall_stranded()
             pool.collect_abandoned()  # so that close() does not wait for streams without clients
         self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)
         finally:  # even if the loop is ending and cancels this task
-            self._backups.stop(self._not_open)
-            for pool in pools:
-                pool.refuse(self._not_open)  # tasks that by now wait for another process
-                pool.recall(f"{self._label} was closed")
+            if self._term is term:
+                self._backups.stop(self._not_open)
+                for pool in pools:
+                    pool.refuse(self._refusal())  # tasks that by now wait for another process
+                    pool.recall(f"{self._label} was closed")
         await self._all_ended(pools, HURRY_SECONDS)
 
     async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:

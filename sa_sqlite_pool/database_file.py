@@ -21,10 +21,14 @@ from .turn.write_turn import WriteTurn
 from .wal.keeper import WalKeeper
 
 
-class ClosesAtRest(Protocol):
+class OfFile(Protocol):
     """The interface of a pool to other pools on the same file."""
 
     role: ClassVar[Role]
+
+    @property
+    def in_use(self) -> bool:
+        """True if a task has a connection checked out, or is opening one."""
 
     def close_at_rest(self) -> None:
         """Close the connections that are at rest, in this thread."""
@@ -50,7 +54,7 @@ class DatabaseFile:
             location.identity, location.label, describe_writer=self._writer, turn_of=self._turn_of
         )
         self.snapshots = Snapshots()
-        self.pools: WeakObjects[ClosesAtRest] = WeakObjects()
+        self.pools: WeakObjects[OfFile] = WeakObjects()
         self._keeper: WalKeeper | None = None
 
     def __repr__(self) -> str:

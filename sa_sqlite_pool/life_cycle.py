@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -12,8 +13,10 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 from .errors import DatabaseClosedError
+from .mutex import new_lock
 from .settings import check_timeout
 from .system.clock import let_others_run
+from .system.forks import renew_after_fork
 from .system.waiting import done_in_time
 
 L = TypeVar("L", bound="LifeCycle")
@@ -54,13 +57,14 @@ class _Closing:
 
     ``ended`` completes with the task: with None, with its error, or cancelled like the task. If the
     work is given up, by a cancellation or by its loop, :attr:`given_up` is True; another task takes
-    over, the one that gets the token of ``to_take_over``.
+    over, the one that gets the token of ``to_take_over``. A child process does not have the task.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.ended: Future[None] = Future()
         self.to_take_over: list[None] = [None]
         self._loop = asyncio.get_running_loop()
+        self._inherited = False
         # Stored, since a loop holds only weak references to tasks, and the caller may be cancelled.
         self._task = asyncio.ensure_future(work())
         self._task.add_done_callback(self._has_ended)
@@ -76,20 +80,24 @@ class _Closing:
     @property
     def given_up(self) -> bool:
         """True if it was cancelled, or its loop is not running: closed, or left by its program."""
-        return self.ended.cancelled() or not (self.ended.done() or self._loop.is_running())
+        ended, runs = self.ended, not self._inherited and self._loop.is_running()
+        return ended.cancelled() or not (ended.done() or runs)
+
+    def leave_to_parent(self) -> None:
+        """Give up the work in a child process, which closes its own connections itself."""
+        self._inherited, self.to_take_over = True, [None]
 
 
 @final
 class _Term:
     """The time from one opening to its close, which another term may follow.
 
-    Each token is for a single thread: the one that opens, closes, or begins the next term.
+    Each token is for a single thread: the one that opens, or closes.
     """
 
     def __init__(self) -> None:
         self.to_open: list[None] = [None]
         self.to_close: list[None] = [None]
-        self.to_follow: list[None] = [None]
         self.closing: _Closing | None = None
 
     @property
@@ -112,6 +120,17 @@ class LifeCycle(ABC):
     def __init__(self, close_timeout: float) -> None:
         self._close_timeout = close_timeout
         self._term = _Term()
+        self._beginning = new_lock()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Let the child process continue what threads of its parent were in the middle of."""
+        self._beginning = new_lock()
+        term = self._term
+        if term.closing is not None:
+            term.closing.leave_to_parent()
+        elif not term.to_close:
+            term.to_close.append(None)
 
     @property
     def _state(self) -> State:
@@ -138,7 +157,10 @@ class LifeCycle(ABC):
 
     @abstractmethod
     async def _end_work(self, timeout: float) -> None:
-        """Let running work continue for ``timeout`` seconds, stop the rest, and refuse new work."""
+        """Let running work continue for ``timeout`` seconds, stop the rest, and refuse new work.
+
+        Change nothing once ``_term`` is no longer the term that this call began with.
+        """
 
     @abstractmethod
     async def _dispose_engines(self) -> None:
@@ -149,8 +171,8 @@ class LifeCycle(ABC):
 
         Opening an open database does nothing; a closed one is reopened.
         """
-        while self._state is State.CLOSED:
-            await self._begin_again()
+        if self._state is State.CLOSED:
+            self._begin_again()
         term = self._term
         if term.state is State.NEW:
             try:
@@ -167,18 +189,12 @@ class LifeCycle(ABC):
         self._assert_open()
         return self
 
-    async def _begin_again(self) -> None:
-        """Begin another term, or yield once if another thread is doing so."""
-        term = self._term
-        if not _took(term.to_follow):
-            await let_others_run()
-            return
-        try:
-            self._admit()
-        except BaseException:
-            term.to_follow.append(None)
-            raise
-        self._term = _Term()
+    def _begin_again(self) -> None:
+        """Begin another term, unless another thread has done so."""
+        with self._beginning:
+            if self._state is State.CLOSED:
+                self._admit()
+                self._term = _Term()
 
     async def close(self, timeout: float | None = None) -> None:
         """Close all connections. Return in bounded time, whatever else is running.
@@ -212,19 +228,28 @@ class LifeCycle(ABC):
     def _begin_closing(self, term: _Term, tokens: list[None], timeout: float) -> None:
         """Start closing, having taken the token of ``tokens``; return the token if this fails."""
         try:
-            term.closing = _Closing(partial(self._shut, timeout))
+            term.closing = _Closing(partial(self._shut, term, timeout))
         except BaseException:  # for example, because no asyncio loop runs here
             tokens.append(None)
             raise
 
-    async def _shut(self, timeout: float) -> None:
+    async def _shut(self, term: _Term, timeout: float) -> None:
+        """Close what ``term`` has opened, as long as it is the current term.
+
+        If the loop of this task was stopped, another may have closed and reopened the database.
+        """
         try:
-            await self._end_work(timeout)
-            await self._dispose_engines()
+            for step in (partial(self._end_work, timeout), self._dispose_engines):
+                if self._term is term:
+                    await step()
         except Exception:  # for example of a listener; after a cancellation another task continues
-            self._has_closed()
+            self._has_shut(term)
             raise
-        self._has_closed()
+        self._has_shut(term)
+
+    def _has_shut(self, term: _Term) -> None:
+        if self._term is term:
+            self._has_closed()
 
     async def __aenter__(self: L) -> L:
         return await self.open()
@@ -244,5 +269,21 @@ class LifeCycle(ABC):
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:
-        remedy = _REMEDIES.get(self._state, _REMEDIES[State.CLOSED])
-        return DatabaseClosedError(f"{self._label} {remedy}")
+        return _not_open(self._label, self._state)
+
+    def _refusal(self) -> Callable[[], DatabaseClosedError]:
+        """Return a function that creates the error of :meth:`_not_open`, with a weak reference.
+
+        Connectors keep the function, and SQLAlchemy's mappers keep their dialects.
+        """
+        reference, label = weakref.ref(self), self._label
+
+        def refusal() -> DatabaseClosedError:
+            owner = reference()
+            return _not_open(label, State.CLOSED if owner is None else owner._state)
+
+        return refusal
+
+
+def _not_open(label: str, state: State) -> DatabaseClosedError:
+    return DatabaseClosedError(f"{label} {_REMEDIES.get(state, _REMEDIES[State.CLOSED])}")

@@ -23,9 +23,8 @@ from typing import Any
 
 from sqlalchemy import exc
 
-from sa_sqlite_pool import SQLiteDatabase
 from tests.helpers import turn_of, until_waiting
-from tests.programs import COUNT, CREATE, INSERT, WAIT_SECONDS, Door, in_another_process, say
+from tests.programs import COUNT, INSERT, WAIT_SECONDS, Door, in_another_process, say
 
 CHILD_SECONDS = 10  # a child that has not ended by then hangs
 
@@ -234,8 +233,8 @@ def _parent_commits(parent: Parent, using: AbstractAsyncContextManager[Any]) -> 
     parent.finish()
 
 
-async def _is_refused(use: Coroutine[Any, Any, object]) -> bool:
-    """Return whether SQLite's file could not be used here; raise an error of another kind."""
+async def is_refused(use: Coroutine[Any, Any, object]) -> bool:
+    """Whether SQLite's file could not be used here; an error of another kind is raised."""
     try:
         await use
     except exc.OperationalError as error:
@@ -264,7 +263,7 @@ def locked(parent: Parent) -> None:
         turn = turn_of(Path(parent.path))
         say("turn", turn.holder, turn.waiting)
         os.write(ready[1], b".")
-        say("refused", await _is_refused(parent.door.add_and_count()))
+        say("refused", await is_refused(parent.door.add_and_count()))
 
     pid = fork(lambda: asyncio.run(child()))
     os.read(ready[0], 1)
@@ -289,7 +288,7 @@ def waiters(parent: Parent) -> None:
 
     def child() -> None:
         if in_use:
-            say("refused", asyncio.run(_is_refused(parent.door.add_and_count())))
+            say("refused", asyncio.run(is_refused(parent.door.add_and_count())))
         else:
             parent.child_works()
 
@@ -299,27 +298,6 @@ def waiters(parent: Parent) -> None:
     say("parent's line", turn.holder is permit, turn.waiting)
     parent.run(go_on())
     parent.finish()
-
-
-def in_memory(parent: Parent) -> None:
-    db = SQLiteDatabase(":memory:")
-    database = str(db.url.database)
-
-    async def fill() -> None:
-        await db.open()
-        async with db.write() as session:
-            await session.execute(CREATE)
-            await session.execute(INSERT)
-
-    async def count() -> int:
-        async with db.read() as session:
-            return int((await session.scalars(COUNT)).one())
-
-    parent.run(fill())
-    say("exit", ended(fork(lambda: say("child counts", asyncio.run(count())))))
-    say("parent counts", parent.run(count()))
-    parent.run(db.close())
-    say("directory", os.path.exists(os.path.dirname(database)))
 
 
 class Hammer(threading.Thread):
@@ -350,8 +328,8 @@ class Hammer(threading.Thread):
 
 
 async def _work_twice(parent: Parent) -> None:
-    """Work in the parent's file, unless that is refused, and in another with the same SQLite."""
-    await _is_refused(parent.door.add_and_count())
+    """In the parent's file, unless that is refused; and in another, with the same SQLite."""
+    await is_refused(parent.door.add_and_count())
     other = Door("facade", f"{parent.path}-{os.getpid()}")
     await other.prepare()
     assert await other.add_and_count() == 2
@@ -382,9 +360,9 @@ def hammered_by_writes(parent: Parent, forks: str) -> None:
     say("check", in_another_process(parent.path, "PRAGMA integrity_check"))
 
 
-def main(program: str, door: str, path: str, *more: str) -> None:
-    globals()[program](Parent(door, path), *more)
+def main(programs: dict[str, Any], program: str, door: str, path: str, *more: str) -> None:
+    programs[program](Parent(door, path), *more)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(globals(), *sys.argv[1:])

@@ -358,8 +358,9 @@ async def test_leaving_the_block_by_a_cancellation_is_quick(path: Path) -> None:
 def test_the_loop_may_end_while_it_closes(path: Path) -> None:
     """asyncio.run() cancels the closing itself: what runs is stopped, nothing hangs."""
 
+    db = SQLiteDatabase(path)
+
     async def main() -> None:
-        db = SQLiteDatabase(path)
         await db.open()
         session = db.sessionmaker(role="writer")
         await session.execute(text("CREATE TABLE t (id)"))
@@ -376,3 +377,4 @@ def test_the_loop_may_end_while_it_closes(path: Path) -> None:
     connection = sqlite3.connect(path, timeout=10)
     connection.execute("BEGIN IMMEDIATE")
     connection.close()
+    asyncio.run(db.close())

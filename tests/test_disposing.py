@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sa_sqlite_pool import (
     SQLitePool,
     WriterPool,
+    statistics,
 )
 from sa_sqlite_pool.pools.base import FairPool
 from tests.cancelling import cancelled_at
@@ -210,3 +212,16 @@ async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: Asy
         await swap_in.dispose()
         assert (pool.checkedout(), pool.checkedin()) == (2, 0)
     assert (pool.checkedout(), pool.checkedin()) == (0, 0)
+
+
+async def test_what_the_turn_has_counted_stays(swap_in: AsyncEngine) -> None:
+    """As what the engine has counted: counters only grow."""
+    await create_items(swap_in)
+    turns = []
+    for _ in range(3):
+        async with swap_in.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+        turns.append(statistics(swap_in).turn.waits.at_once)
+        await swap_in.dispose()
+        gc.collect()
+    assert turns[0] < turns[1] < turns[2]

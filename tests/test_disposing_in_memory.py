@@ -99,6 +99,55 @@ async def test_a_task_that_has_waited_in_line(make_engine: MakeEngine) -> None:
     assert files[0] is files[1]
 
 
+async def test_while_a_task_opens_its_connection(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its database is there until it gives the connection back, wherever it is by then."""
+    opened, laps = False, 0
+    while not opened:
+        engine = make_engine(SQLitePool, url="sqlite+aiosqlite://")
+        task = asyncio.create_task(is_empty(engine))
+        for _ in range(laps):
+            await asyncio.sleep(0)
+        opened = engine.pool.checkedout() == 1 and bool(engine.pool.checkouts)  # type: ignore[attr-defined]
+        laps += 1
+        directory = directory_of(engine)
+        await engine.dispose()
+        assert await task
+        assert not directory.exists()
+        await engine.dispose()
+    assert laps > 2
+    assert caplog.text == ""
+
+
+async def test_disposed_of_again_while_one_that_has_waited_is_there(
+    make_engine: MakeEngine,
+) -> None:
+    """It came in by the first pool, and its database is that of the second."""
+    engine = make_engine(SQLitePool, url="sqlite+aiosqlite://", pool_size=1, max_overflow=0)
+    go_on, old = asyncio.Event(), engine.pool
+
+    async def wait_and_write() -> Path:
+        async with engine.begin() as connection:
+            directory = directory_of(engine)
+            await go_on.wait()
+            await connection.execute(text("CREATE TABLE items (id INTEGER)"))
+        return directory
+
+    async with engine.connect():
+        task = asyncio.create_task(wait_and_write())
+        await until(lambda: old.waiting == 1)  # type: ignore[attr-defined]
+        await engine.dispose()
+    await until(lambda: len(old.checkouts) == 1)  # type: ignore[attr-defined]
+    assert await is_empty(engine)
+    directory = directory_of(engine)
+    await engine.dispose()
+    assert directory.exists()
+    go_on.set()
+    assert await task == directory
+    assert not directory.exists()
+
+
 async def test_a_dispose_that_is_cancelled(make_engine: MakeEngine) -> None:
     """Where SQLAlchemy makes no other pool, the database is that of before."""
     number, suspended = 0, True

@@ -26,9 +26,11 @@ A_FEW_FORKS = 8
 SECONDS = 150  # for a program that hangs although its children have alarms
 
 
-def said(program: str, door: str, path: Path, *more: str) -> dict[str, str]:
-    """Return the output of a program of ``fork_programs`` and its children once all have ended."""
-    command = [sys.executable, "-m", "tests.fork_programs", program, door, str(path), *more]
+def said(
+    program: str, door: str, path: Path, *more: str, module: str = "fork_programs"
+) -> dict[str, str]:
+    """What a program of ``module`` and its children said, once all of them have ended."""
+    command = [sys.executable, "-m", f"tests.{module}", program, door, str(path), *more]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT
     )
@@ -45,7 +47,15 @@ def _split(line: str) -> tuple[str, str]:
 
 
 KEYS = [
-    *("child counts", "own connections", "parent counts", "parent's line", "exit", "files"),
+    *(
+        "child counts",
+        "child closed",
+        "own connections",
+        "parent counts",
+        "parent's line",
+        "exit",
+        "files",
+    ),
     *(
         "rows",
         "check",
@@ -176,8 +186,21 @@ def test_the_line_of_the_parent_is_not_the_childs(path: Path, door: str) -> None
 def test_a_database_in_memory_survives_the_child(path: Path) -> None:
     """Its directory goes when the parent closes it, not when a child ends."""
     expected = {"child counts": "1", "exit": "0"}
-    found = said("in_memory", "facade", path)
+    found = said("in_memory", "facade", path, module="fork_programs_closing")
     assert found == {**expected, "parent counts": "1", "directory": "False"}
+
+
+def test_a_database_in_memory_that_was_closed(path: Path) -> None:
+    """A child opens one of its own: its parent's directory is gone."""
+    counts = {"child counts": "1", "parent counts": "1"}
+    found = said("in_memory_and_closed", "facade", path, module="fork_programs_closing")
+    assert found == {**counts, "exit": "0", "directory": "False"}
+
+
+def test_a_child_does_not_wait_for_its_parent_to_close(path: Path) -> None:
+    """It has neither the task that closes nor its loop, and closes the database by itself."""
+    found = said("closing", "facade", path, module="fork_programs_closing")
+    assert found == {"child closed": "True", "refused": "True", "exit": "0"}
 
 
 HAMMERED = pytest.mark.parametrize(

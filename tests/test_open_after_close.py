@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
@@ -12,12 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, event, func, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from sa_sqlite_pool import CheckpointOutcome, DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.integrations.fastapi import lifespan
+from sa_sqlite_pool.life_cycle import LifeCycle
+from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.publishing.overview import look_at
 from tests.closures.work import in_line
 from tests.helpers import (
@@ -87,35 +91,6 @@ def test_a_client_after_the_other(path: Path) -> None:
     assert [asyncio.run(client(create)) for create in (True, False, False)] == [4, 5, 6]
 
 
-async def test_one_in_memory_is_empty(tmp_path: Path) -> None:
-    """As SQLAlchemy's is after ``dispose()``; and again its directory goes with the closing."""
-    db = SQLiteDatabase(":memory:")
-    directory = Path(str(db.url.database)).parent
-    for _ in range(3):
-        async with db:
-            await create_items(db.writer_engine)
-            await write(db)
-            assert await amounts(db.reader_engine) == [1, 0, 0]
-            assert directory.stat().st_mode & 0o777 == 0o700
-        assert not directory.exists()
-
-
-async def test_a_directory_that_cannot_be_made_again(tmp_path: Path) -> None:
-    """That is told, and leaves the database closed: it is opened when it can be."""
-    db = SQLiteDatabase(":memory:")
-    directory = Path(str(db.url.database)).parent
-    await db.open()
-    await db.close()
-    directory.mkdir()  # by another user, who could read the files there
-    for _ in range(2):
-        with pytest.raises(FileExistsError):
-            await db.open()
-    assert "closed" in repr(db)
-    directory.rmdir()
-    async with db:
-        await create_items(db.writer_engine)
-
-
 async def test_it_is_published_again(path: Path) -> None:
     """``sa-sqlite-pool status`` finds it while it is open, and not between."""
     db = SQLiteDatabase(path)
@@ -134,6 +109,25 @@ async def test_the_log_is_kept_again(path: Path) -> None:
                 await create_items(db.writer_engine)
             await write(db)
         assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
+
+
+async def test_what_was_counted_before(path: Path) -> None:
+    """Counters only grow, also those of the turn and of checkpoints."""
+    db = SQLiteDatabase(path)
+    turns = []
+    for number in range(3):
+        async with db:
+            if not number:
+                await create_items(db.writer_engine)
+            await write(db)
+            await db.checkpoint()
+            found = db.statistics()
+            turns.append(found.turn.waits.at_once)
+            assert found.engine("writer").waits.at_once == turns[-1]
+            assert found.checkpoints is not None
+            assert found.checkpoints.moved_all == number + 1
+        gc.collect()
+    assert turns[0] < turns[1] < turns[2]
 
 
 KEYS = "CREATE TABLE children (id INTEGER PRIMARY KEY, item INTEGER REFERENCES items{})"
@@ -232,6 +226,49 @@ def test_after_a_loop_that_ended_while_it_closed(path: Path) -> None:
     asyncio.run(go_on())
 
 
+@pytest.mark.parametrize("laps", range(4))
+def test_a_loop_that_has_stood_still_while_it_closed(path: Path, laps: int) -> None:
+    """Another loop has gone on closing, and opened it again: that term is not closed by the first.
+
+    As where a test framework has one loop for a module and one for each test.
+    """
+    db, first = SQLiteDatabase(path, readers=1), asyncio.new_event_loop()
+    sessions: list[AsyncSession] = []
+
+    async def begin_to_close() -> None:
+        await db.open()
+        await create_items(db.writer_engine)
+        session = db.sessionmaker(role="reader")
+        await session.execute(text("SELECT 1"))
+        sessions.append(session)
+        asyncio.ensure_future(db.close(0.01))  # noqa: RUF006 - the loop ends with it
+        for _ in range(laps):
+            await asyncio.sleep(0)
+
+    async def go_on_and_open() -> None:
+        await db.close(0)
+        await db.open()
+
+    async def go_on() -> None:
+        await sessions.pop().close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await task
+
+    async def use() -> None:
+        await write(db)
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+        await db.close()
+
+    first.run_until_complete(begin_to_close())
+    assert "closing" in repr(db) or not laps
+    second = asyncio.new_event_loop()
+    second.run_until_complete(go_on_and_open())
+    first.run_until_complete(go_on())
+    second.run_until_complete(use())
+    first.close()
+    second.close()
+
+
 async def test_two_threads_open_it_again_at_the_same_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +283,7 @@ async def test_two_threads_open_it_again_at_the_same_line(
         admit(self)
 
     monkeypatch.setattr(SQLiteDatabase, "_admit", count_and_admit)
-    in_step = InStep(SQLiteDatabase._begin_again.__code__)
+    in_step = InStep(LifeCycle.open.__code__)
 
     async def use() -> None:
         await db.open()
@@ -281,3 +318,31 @@ async def test_an_opening_that_fails_late(path: Path, monkeypatch: pytest.Monkey
             await late
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
         assert db.reader_engine.pool.at_rest == at_rest > 0  # type: ignore[attr-defined]
+
+
+async def test_opened_while_one_that_comes_too_late_gives_its_connection_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told that the database was closed, although that is over when it can be told."""
+    db = SQLiteDatabase(path)
+    pool = db.reader_engine.pool
+    assert isinstance(pool, FairPool)
+
+    def close(*_: object) -> None:
+        pool.refuse(lambda: DatabaseClosedError("it was closed"))
+
+    def give_back_and_open(self: FairPool, record: ConnectionPoolEntry) -> None:
+        give_back(self, record)
+        pool.admit()
+
+    async with db.writer_engine.connect():
+        pass
+    give_back = FairPool._put_back
+    event.listen(db.reader_engine.sync_engine, "connect", close)
+    monkeypatch.setattr(FairPool, "_put_back", give_back_and_open)
+    with pytest.raises(DatabaseClosedError, match="it was closed"):
+        await amounts(db.reader_engine)
+    monkeypatch.undo()
+    event.remove(db.reader_engine.sync_engine, "connect", close)
+    async with db:
+        await create_items(db.writer_engine)

@@ -48,7 +48,7 @@ class Backups:
 
     def __init__(self, engine: AsyncEngine, location: Location, read_timeout: float) -> None:
         self._engine = engine
-        self._location = location
+        self.location = location
         self._read_timeout = read_timeout
         self._running: set[CopyJob] = set()
         renew_after_fork(self)
@@ -79,7 +79,7 @@ class Backups:
         database = self._check(progress, pages)
         target = real_path(path)
         job = CopyJob(
-            f"BACKUP {self._location.label} TO {target}",
+            f"BACKUP {self.location.label} TO {target}",
             "nothing of the copy is left, and an older one is as it was",
         )
         atomic = AtomicFile(target)
@@ -113,12 +113,12 @@ class Backups:
     def _check(self, progress: Progress | None, pages: int) -> str:
         check_count("pages_per_step", pages)
         check_progress(progress, "the pages copied and their total")
-        if self._location.file is None:
+        if self.location.file is None:
             raise ConfigurationError(
-                f"{self._location.label} is shared in memory and cannot be copied; use the path "
+                f"{self.location.label} is shared in memory and cannot be copied; use the path "
                 'of a file, or SQLiteDatabase(":memory:")'
             )
-        return self._location.file
+        return self.location.file
 
     @property
     def _pool(self) -> FairPool:
@@ -128,24 +128,24 @@ class Backups:
 
     @asynccontextmanager
     async def _snapshot(self, job: CopyJob) -> AsyncIterator[ConnectionThread]:
-        """Open a connection with a snapshot of the present state, until the end of the block."""
-        pool, reader = self._pool, self._location.with_parameter("mode", "ro")
+        """Open a connection that sees the present state until the end of the block."""
+        pool, reader = self._pool, self.location.with_parameter("mode", "ro")
         self._assert_in_place(job)
         async with (
             self._writers_in_line(job)
             if pool.keeper is None
             else job.long_read(pool.database_file.snapshots),
-            connected(reader, self._location.file) as worker,
+            connected(reader, self.location.file) as worker,
         ):
             await self._begin(job, worker)
             self._assert_in_place(job)  # the path may have led to another file
             yield worker
 
     def _assert_in_place(self, job: CopyJob) -> None:
-        """Raise ``OperationalError`` if the path names another file than connections have open."""
-        assert self._location.file is not None
+        """Raise ``OperationalError`` if the path leads to another file than connections have."""
+        assert self.location.file is not None
         try:
-            open_files.assert_in_place(self._location.file)
+            open_files.assert_in_place(self.location.file)
         except FileReplacedError as error:
             raise job.error(error) from error
 
@@ -166,7 +166,7 @@ class Backups:
             if not _is_lock(error):
                 raise
             raise ReadLockTimeout(
-                f"waited {self._read_timeout:.2f} s to read from {self._location.label}; "
+                f"waited {self._read_timeout:.2f} s to read from {self.location.label}; "
                 "another connection holds SQLite's lock exclusively; end its transaction "
                 "or raise read_timeout",
                 error,

@@ -25,21 +25,10 @@ class PrivateDirectory:
     """
 
     def __init__(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
-        self._process = os.getpid()
-        self.database = str(Path(self._directory) / "memory.db")
-        self._be_there()
-
-    def _be_there(self) -> None:
+        directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
+        self.database = str(Path(directory) / "memory.db")
         _databases.add(self.database)
-        self.remove = weakref.finalize(self, _remove, self._directory, self._process)
-
-    def make(self) -> None:
-        """Create the directory again, empty, if it was removed."""
-        if not self.remove.alive:
-            if os.getpid() == self._process:  # a forked child left its parent's directory in place
-                os.mkdir(self._directory, 0o700)
-            self._be_there()
+        self.remove = weakref.finalize(self, _remove, directory, os.getpid())
 
 
 def _remove(directory: str, owner: int) -> None:

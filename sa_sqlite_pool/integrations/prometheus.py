@@ -100,8 +100,8 @@ class DatabaseCollector(Collector):
         self._sources: tuple[Source, ...] = ()
 
     def add(self, source: Source) -> None:
-        """Add a database; it replaces one of the same name that is permanently closed."""
-        others = tuple(one for one in self._sources if not one.is_over)
+        """Add a database, in the place of one of its name that is closed."""
+        others = tuple(one for one in self._sources if not _makes_way(one, source))
         if any(one.overlaps(source) for one in others):
             raise ConfigurationError(
                 f"{source.name!r} is registered already; unregister() it first"
@@ -132,6 +132,12 @@ class DatabaseCollector(Collector):
                 for values, value in () if statistics is None else figure.read(statistics):
                     _add(family, [name, *values], value)
             yield family
+
+
+def _makes_way(one: Source, source: Source) -> bool:
+    """Return whether ``one`` is dropped for ``source``. What is closed may be opened again."""
+    same = one.name == source.name or one.overlaps(source)
+    return one.is_gone or (one.is_closed and same)
 
 
 def _family(figure: Figure) -> _Family:

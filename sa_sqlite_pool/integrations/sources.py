@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import final
 
 from sqlalchemy import Engine
@@ -21,35 +23,51 @@ Monitored = SQLiteDatabase | AsyncEngine | Engine
 class Source:
     """A database or an engine, with the ``name`` that distinguishes it from others.
 
-    By default, it is the name of its file.
+    That is the name of its file, unless another is given. A database is referred to weakly: after
+    it was closed it may be opened again, by what still has it.
     """
 
     def __init__(self, monitored: Monitored, name: str | None) -> None:
         if isinstance(monitored, SQLiteDatabase):
-            self._database: SQLiteDatabase | None = monitored
-            both = monitored.reader_engine, monitored.writer_engine
-            self.engines = [engine.sync_engine for engine in both]
+            self._engine: Engine | None = None
+            self._database: Callable[[], SQLiteDatabase | None] = weakref.ref(monitored)
+            found = monitored.reader_engine.sync_engine
         else:
-            self._database = None
-            self.engines = [_checked(monitored)]
-        # Exporters encode it, and one name that cannot be encoded would fail the whole export.
-        found = name or locate(self.engines[0].url).label
-        self.name = found.encode(errors="backslashreplace").decode()
+            self._engine = found = _checked(monitored)
+            self._database = lambda: None
+        # Exporters encode it, and one name in another encoding would fail all that they export.
+        label = name or locate(found.url).label
+        self.name = label.encode(errors="backslashreplace").decode()
+
+    @property
+    def engines(self) -> list[Engine]:
+        """Its engines; none of a database that is garbage."""
+        if self._engine is not None:
+            return [self._engine]
+        database = self._database()
+        if database is None:
+            return []
+        return [database.reader_engine.sync_engine, database.writer_engine.sync_engine]
 
     def is_of(self, monitored: Monitored) -> bool:
         """Return whether this is the source of ``monitored``."""
         if isinstance(monitored, SQLiteDatabase):
-            return self._database is monitored
-        return self._database is None and self.engines[0] is _sync(monitored)
+            return self._database() is monitored
+        return self._engine is _sync(monitored)
 
     def overlaps(self, other: Source) -> bool:
         """Return whether both have an engine in common."""
         return any(engine in other.engines for engine in self.engines)
 
     @property
-    def is_over(self) -> bool:
-        """Whether this is a database that is permanently closed, or is being closed."""
-        return self._database is not None and pool_of(self.engines[0]).refuses
+    def is_gone(self) -> bool:
+        """True if it is a database that is garbage."""
+        return not self.engines
+
+    @property
+    def is_closed(self) -> bool:
+        """True if it is a database that is closed, or being closed."""
+        return self._engine is None and all(pool_of(engine).refuses for engine in self.engines)
 
     def statistics(self) -> DatabaseStatistics | None:
         """Return its statistics, or None if it is not open.
@@ -57,10 +75,11 @@ class Source:
         An engine counts as open from its first connection on: before, it may not know its file, and
         would have to open a connection to determine it.
         """
-        if self._database is None:
-            return statistics(self.engines[0]) if pool_of(self.engines[0]).has_begun else None
+        if self._engine is not None:
+            return statistics(self._engine) if pool_of(self._engine).has_begun else None
+        database = self._database()
         try:
-            return self._database.statistics()
+            return None if database is None else database.statistics()
         except DatabaseClosedError:
             return None
 

@@ -77,6 +77,8 @@ class Connector:
         self._rules: Rules | None = None  # of the pool, while it opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
+        # Those that dispose() has left, and that are still in use.
+        self.left: list[PrivateDirectory] = []
         self._probing = False
 
     # -- before: the location -------------------------------------------------------------------
@@ -149,18 +151,24 @@ class Connector:
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
-    def leave_private_directory(self) -> PrivateDirectory | None:
-        """Return the directory of the in-memory database, if there is one, and forget it.
+    def move_to(self, location: Location) -> None:
+        """Open another file from now on than the URL says."""
+        self.location = location
+        vars(self).pop("site", None)
+
+    def leave_private_directory(self) -> bool:
+        """Leave the directory of the database in memory to :attr:`left`; return whether it has one.
 
         The next connection creates a new one, as after the last close of an in-memory database.
         """
         directory, location = self._private_directory, vars(self).get("location")
         if directory is None or location is None or location.path != directory.database:
-            return None
+            return False
+        self.left.append(directory)
         self._private_directory = None
-        del self.location
-        vars(self).pop("site", None)
-        return directory
+        for name in ("location", "site"):
+            vars(self).pop(name, None)
+        return True
 
     @cached_property
     def site(self) -> Site:

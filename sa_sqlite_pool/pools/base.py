@@ -16,6 +16,7 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
+from ..files.location import Location
 from ..opening.connector import Connector
 from ..opening.creator import Opened
 from ..settings import (
@@ -225,6 +226,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         """The number of tasks in line for a connection."""
         return self._line.waiting
 
+    @property
+    def in_use(self) -> bool:
+        """True if a task has a connection, or opens one: then it has a permit, and no checkout."""
+        return self._line.held > 0
+
     # -- for statistics -------------------------------------------------------------------------
 
     @property
@@ -259,6 +265,11 @@ class FairPool(ReadsAtOnce, TakesBack):
     def admit(self) -> None:
         """Allow checkouts again, after :meth:`refuse`."""
         self._connector.refusal = None
+
+    def move_to(self, location: Location) -> None:
+        """Open another file from now on; the pool has been made by ``dispose()``, and is empty."""
+        self._connector.move_to(location)
+        self._forget_file()
 
     def recall(self, reason: str) -> None:
         """Recall all checkouts: stop running statements, and roll back open transactions.
@@ -304,8 +315,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         budget = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if budget is None or budget.enter_nowait() else await_only(budget.enter())
         connector = self._connector
-        if connector.refusal is not None:
-            raise connector.refusal()
+        if (refusal := connector.refusal) is not None:
+            raise refusal()
         if not connector.site.inspected_by_all:
             await_only(connector.inspect_site())  # before the turn, whose files are there, too
         if not connector.knows_file:  # the turn depends on the file
@@ -313,8 +324,11 @@ class FairPool(ReadsAtOnce, TakesBack):
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
             record = self._pool.take() or self._one_more()
-        except BaseException:
+        except BaseException as error:
             self._line.release(permit)
+            self._remove_left()
+            if (refusal := connector.refusal) is not None and isinstance(error, Exception):
+                raise refusal() from error  # one in memory is gone, say
             raise
         try:
             self._checkouts.begin(record, permit, budget)
@@ -324,9 +338,9 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._line.release(permit)
             raise
         connector.counts.checkouts += 1
-        if connector.refusal is not None:  # it was set during the wait
-            self._put_back(record)
-            raise connector.refusal()
+        if (refusal := connector.refusal) is not None:  # it was set during the wait
+            self._put_back(record)  # this may wait, until it is set no more
+            raise refusal()
         return record
 
     def _find_file(self) -> None:
@@ -369,7 +383,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._first.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        if self._left is not None:  # a task that waited in line opens the next pool's database
+        if self._left:  # a task has waited in line, and opens what the next pool opens
             self._forget_file()
         rules = self._rules()
         self.database_file.pools.add(self)
@@ -407,7 +421,8 @@ class FairPool(ReadsAtOnce, TakesBack):
             _dispatch=self.dispatch,
             _connector=self._connector,
         )
-        recreated._own_line.waits = self._own_line.waits  # the engine's counts, which only grow
+        recreated._own_line.waits = self._own_line.waits  # the engine's, and they only grow
+        recreated._file_before = vars(self).get("database_file", self._file_before)
         return recreated
 
 

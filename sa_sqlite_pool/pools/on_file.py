@@ -19,6 +19,9 @@ class OnFile:
 
     role: ClassVar[Role]
     _connector: Connector
+    # That of the engine's pool before, kept for what it has counted: it is found again if it is
+    # the same file.
+    _file_before: DatabaseFile | None = None
 
     @property
     def counts(self) -> EngineCounts:

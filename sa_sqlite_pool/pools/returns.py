@@ -14,11 +14,11 @@ from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty
 
 from ..compat.pool_records import Record, reusable
-from ..database_file import DatabaseFile
+from ..database_file import DatabaseFile, database_file
 from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
+from ..files.location import Location
 from ..files.open_files import open_files
-from ..files.private_directory import PrivateDirectory
 from ..mutex import new_lock
 from ..settings import Role
 from ..sqlite.read_only import should_write
@@ -37,7 +37,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
-    _left: PrivateDirectory | None = None  # of the in-memory database that dispose() has ended
+    _left = False  # whether dispose() has ended an in-memory database
 
     def _create_connection(self) -> ConnectionPoolEntry:
         return Record(self)
@@ -141,9 +141,18 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         self._remove_left()
 
     def _remove_left(self) -> None:
-        """Remove the directory of the ended in-memory database, once no connection is open."""
-        if self._left is not None and not self._checkouts:
-            self._left.remove()
+        """Remove the directories of ended in-memory databases, once no pool uses them.
+
+        A task that waited in the line of a pool that was disposed of opens the next pool's
+        database, which may have ended as well.
+        """
+        left = self._connector.left
+        for directory in left[:]:
+            file = database_file(Location(directory.database))
+            if not any(pool.in_use for pool in file.pools):
+                directory.remove()
+                with contextlib.suppress(ValueError):  # another thread removed it
+                    left.remove(directory)
 
     def _leave_old_file(self, path: str) -> None:
         """Close connections at rest to a file that was deleted or replaced since they were opened.

@@ -164,18 +164,20 @@ class ServerDatabase(LifeCycle):
 
     async def _end_work(self, timeout: float) -> None:
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
+        term = self._term
         all_out = [pool.checked_out for pool in pools]
         for pool, out in zip(pools, all_out, strict=True):
-            pool.refuse(self._not_open)
+            pool.refuse(self._refusal())
             await greenlet_spawn(out.give_up_stranded)
             pool.collect_abandoned()  # else it would wait for streams that lost their clients
         try:
             await asyncio.gather(*(out.all_returned(timeout) for out in all_out))
         finally:
-            for pool in pools:
+            for pool in pools if self._term is term else ():
                 pool.abort()
         await asyncio.gather(*(out.all_returned(HURRY_SECONDS) for out in all_out))
-        await self._readers.stopped()
+        if self._term is term:
+            await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # each, even if the other fails

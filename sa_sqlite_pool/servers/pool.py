@@ -144,16 +144,16 @@ class ServerPool(Pool):
         try:
             if permit.asked_at is None:  # it did not have to wait
                 permit.asked_at = caller()
-            if self.checked_out.refusal is not None:  # it may have been set during the wait
-                raise self.checked_out.refusal()
+            if (refusal := self.checked_out.refusal) is not None:  # set during the wait
+                raise refusal()
             record = self._at_rest(server) or ServerRecord(self, server)
             self.checked_out.begin(record, permit)
             record.get_connection()
             record.end_setting_up(self.driver)
-            if self.checked_out.refusal is not None:  # the pool was closed meanwhile
+            if (refusal := self.checked_out.refusal) is not None:  # the pool was closed meanwhile
                 record.close()
-                raise self.checked_out.refusal()
-            permit.idle_since = time.monotonic()  # opening it does not count as idle
+                raise refusal()
+            permit.idle_since = time.monotonic()  # not while it was opened
             self.checked_out.held[record] = Held(permit, record, self.driver)
             if permit.loop is not self._idle_watch.loop:
                 self._idle_watch.checkout_began()
@@ -165,8 +165,9 @@ class ServerPool(Pool):
             finally:
                 server.line.release(permit)
                 self.checked_out.has_returned()
-            if self.checked_out.refusal is not None and isinstance(error, Exception):
-                raise self.checked_out.refusal() from error
+            refusal = self.checked_out.refusal
+            if refusal is not None and isinstance(error, Exception):
+                raise refusal() from error
             raise
         return record
 

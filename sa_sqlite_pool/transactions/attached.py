@@ -43,7 +43,9 @@ class _Held(NamedTuple):
 class RunsInThread(Protocol):
     """The interface of a connection to work that needs its thread."""
 
-    def run(self, function: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
+    def run(
+        self, function: Callable[[sqlite3.Connection], T], /, *, interruptible: bool
+    ) -> Awaitable[T]:
         """Call ``function(connection)`` in the thread."""
 
 
@@ -139,28 +141,35 @@ class AttachedFiles:
     async def move_large_logs(self, connection: RunsInThread, main: WriteTurn) -> None:
         """Run checkpoints of large logs after functions, which write outside the other turns.
 
-        Each runs in its file's turn, if that is free now; otherwise a later COMMIT, by whatever
-        holds the turn, will find the log still large.
+        Each runs in its file's turn, if that is free now; otherwise, and after an error, a later
+        COMMIT, by whatever holds the turn, will find the log still large.
         """
-        for file in await connection.run(self._with_large_logs):
-            turn = main.turn_of(file)
-            if main.shared:
-                turn.share()
-            permit, request = turn.acquire_nowait(), None
-            if permit is None:
-                continue
-            try:
-                request = turn.enter_nowait()
-            finally:
-                if request is None:
-                    turn.release(permit)
-            if request is not None:
-                self.held.append(_Held(file, turn, permit, request))
+        if not self.any and not self.out_of_date:  # all were detached
+            return
         try:
-            if self.held:
-                await connection.run(self.look_at_logs)
+            with contextlib.suppress(Exception):
+                # Not interruptible: a checkpoint must not continue without its turn.
+                for file in await connection.run(self._with_large_logs, interruptible=False):
+                    self._take_nowait(file, main)
+                if self.held:
+                    await connection.run(self.look_at_logs, interruptible=False)
         finally:
             self.give_back()
+
+    def _take_nowait(self, file: str, main: WriteTurn) -> None:
+        turn = main.turn_of(file)
+        if main.shared:
+            turn.share()
+        permit, request = turn.acquire_nowait(), None
+        if permit is None:
+            return
+        try:
+            request = turn.enter_nowait()
+        finally:
+            if request is None:
+                turn.release(permit)
+        if request is not None:
+            self.held.append(_Held(file, turn, permit, request))
 
     def _with_large_logs(self, connection: Any) -> list[str]:
         if self.out_of_date:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.closures import shared_transaction
+from sa_sqlite_pool.execution import jobs
 from sa_sqlite_pool.transactions import attached as attached_files
+from sa_sqlite_pool.transactions.attached import AttachedFiles
 from sa_sqlite_pool.turn.lock_file import lock_file
-from tests.helpers import create_items, turn_of
+from tests.closures.work import in_line
+from tests.helpers import create_items, turn_of, until
 
 ROW = text("INSERT INTO other.notes VALUES (zeroblob(50000))")
 
@@ -77,3 +84,49 @@ async def test_in_the_turn_between_processes(db: SQLiteDatabase, other: Path) ->
     lock.release()
     await db.run_write_core(write)
     assert other.stat().st_size > 500_000
+
+
+async def test_where_its_turn_cannot_be_taken(
+    db: SQLiteDatabase, path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no error of functions that wait in line behind those that have written."""
+    monkeypatch.setattr(shared_transaction, "MOST_WORK", 1)
+    Path(f"{other}-turn").mkdir()
+    calls = [partial(db.run_write_core, write)] * 6
+    assert await in_line(db, path, *calls) == [None] * 6
+    assert other.stat().st_size < 100_000
+    Path(f"{other}-turn").rmdir()
+    await db.run_write_core(write)
+    assert other.stat().st_size > 300_000
+    assert turn_of(other).holder is None
+
+
+async def test_a_leader_that_is_cancelled_there(
+    db: SQLiteDatabase, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn is given back when the checkpoint has ended, and not before."""
+    monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0)
+    running, go_on = threading.Event(), threading.Event()
+    look, turn = AttachedFiles.look_at_logs, turn_of(other)
+
+    def look_slowly(self: AttachedFiles, connection: object) -> None:
+        if self.held:
+            running.set()
+            go_on.wait(10)
+        look(self, connection)
+
+    def leaders() -> list[asyncio.Task[object]]:
+        return [task for task in asyncio.all_tasks() if "group commit" in task.get_name()]
+
+    monkeypatch.setattr(AttachedFiles, "look_at_logs", look_slowly)
+    while not running.is_set():
+        await db.run_write_core(write)
+        await until(lambda: running.is_set() or not leaders())
+    (leader,) = leaders()
+    leader.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert turn.holder is not None
+    go_on.set()
+    await asyncio.wait([leader])
+    assert turn.holder is None

@@ -234,6 +234,22 @@ async def test_a_closed_database_is_not_kept(path: Path, metrics: Metrics, recor
         assert metrics.value("sa_sqlite_pool.turn.waiting") == 0
 
 
+async def test_opened_again_it_is_recorded_again(
+    path: Path, metrics: Metrics, record: Record
+) -> None:
+    """Also where another database was instrumented meanwhile."""
+    db = SQLiteDatabase(path)
+    record(db)
+    async with db:
+        await create_items(db.writer_engine)
+    async with SQLiteDatabase(path.with_name("other.db")) as other:
+        record(other)
+    async with db:
+        await add_one(db)
+        assert metrics.value("sa_sqlite_pool.turn.waiting") == 0
+    assert metrics.point(DURATION, name="UPDATE").count == 1
+
+
 async def test_other_pools_are_refused(
     make_engine: MakeEngine, metrics: Metrics, record: Record
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import urllib.request
@@ -217,6 +218,25 @@ async def test_a_database_that_is_not_open_exports_nothing(path: Path, server: S
     async with SQLiteDatabase(path) as successor:
         prometheus.register(successor, server.registry)
         assert (await server.scrape()).value("turn_waiting") == 0
+
+
+async def test_opened_again_it_is_exported_again(path: Path, server: Server) -> None:
+    """Also where another database was registered meanwhile; one that is garbage is forgotten."""
+    db = SQLiteDatabase(path)
+    prometheus.register(db, server.registry)
+    prometheus.register(SQLiteDatabase(path.with_name("lost.db")), server.registry)
+    async with db:
+        pass
+    gc.collect()
+    async with SQLiteDatabase(path.with_name("other.db")) as other, db:
+        prometheus.register(other, server.registry)
+        scraped = await server.scrape()
+        for name in ("app.db", "other.db"):
+            assert scraped.value("turn_waiting", database=name) == 0
+        with pytest.raises(ConfigurationError, match="is registered already"):
+            prometheus.register(db, server.registry)
+    collector = prometheus._collectors[server.registry]
+    assert [source.name for source in collector._sources] == ["app.db", "other.db"]
 
 
 async def test_engines_of_ones_own(swap_in: AsyncEngine, server: Server, path: Path) -> None:

@@ -42,11 +42,12 @@ class Listeners:
             "checkin": self._checked_in,
         }
         for name, listener in self._listeners.items():
-            event.listen(engine.engine, name, listener)
+            event.listen(engine.engine(), name, listener)
 
     def remove(self) -> None:
-        for name, listener in self._listeners.items():
-            event.remove(self._engine.engine, name, listener)
+        engine = self._engine.engine()
+        for name, listener in self._listeners.items() if engine is not None else ():
+            event.remove(engine, name, listener)
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -99,7 +100,8 @@ class Listeners:
         self._instruments.create_time.record(seconds, self._engine.of_pool)
 
     def _checked_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
-        permit = pool_of(self._engine.engine).checkouts.permit_of(record)
+        engine = self._engine.engine()
+        permit = None if engine is None else pool_of(engine).checkouts.permit_of(record)
         if permit is not None:
             self._instruments.wait_time.record(permit.seconds_waited, self._engine.of_pool)
             record.record_info[_BEGAN] = time.perf_counter()  # info is cleared with the connection

@@ -52,7 +52,8 @@ def instrument(
     """
     source = Source(monitored, name)
     for earlier in list(_instrumentations):
-        if earlier.source.is_over:
+        known = earlier.source
+        if known.is_gone or (known.is_closed and known.overlaps(source)):
             earlier.uninstrument()
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
     with _mutex:
@@ -75,8 +76,9 @@ class Instrumentation:
         self._tracer = tracer
         self._engines = [InstrumentedEngine(source.name, engine) for engine in source.engines]
         self._listeners = [Listeners(engine, instruments) for engine in self._engines]
-        for engine in self._engines:
-            pool_of(engine.engine).wait_watch.observer = _Observer(engine, instruments, tracer)
+        for instrumented, engine in zip(self._engines, source.engines, strict=True):
+            observer = _Observer(instrumented, instruments, tracer)
+            pool_of(engine).wait_watch.observer = observer
         instruments.add(source, self._engines)
 
     def uninstrument(self) -> None:
@@ -88,8 +90,8 @@ class Instrumentation:
         self._instruments.remove(self.source)
         for listeners in self._listeners:
             listeners.remove()
-        for engine in self._engines:
-            pool_of(engine.engine).wait_watch.observer = None
+        for engine in self.source.engines:
+            pool_of(engine).wait_watch.observer = None
 
 
 _instrumentations: set[Instrumentation] = set()
@@ -129,8 +131,8 @@ class _Observer:
             instruments.turn_wait.record(wait.seconds, engine.of_database)
         elif wait.what is WaitedFor.PROCESS:
             instruments.process_wait.record(wait.seconds, engine.of_database)
-        # For a writer, acquiring the turn is the checkout.
-        gives = WaitedFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
+        # The turn is the checkout of a writer.
+        gives = WaitedFor.TURN if engine.role == WriterPool.role.value else None
         is_checkout = wait.what in {WaitedFor.CONNECTION, WaitedFor.READER, gives}
         if is_checkout and isinstance(wait.error, exc.TimeoutError):
             instruments.timeouts.add(1, engine.of_pool)

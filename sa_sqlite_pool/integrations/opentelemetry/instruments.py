@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, final
@@ -31,11 +32,14 @@ _FRESH_SECONDS = 1.0
 
 @final
 class InstrumentedEngine:
-    """An engine, with the attributes of its measurements."""
+    """An engine, with the attributes of what is recorded of it.
+
+    ``engine()`` returns it, and None if it is garbage.
+    """
 
     def __init__(self, name: str, engine: Engine) -> None:
         role = pool_of(engine).role.value
-        self.engine = engine
+        self.engine = weakref.ref(engine)
         self.role = role
         self.of_database = {"db.system.name": "sqlite", "db.namespace": name}
         self.of_pool = {"db.client.connection.pool.name": f"{name}/{role}"}
