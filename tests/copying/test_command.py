@@ -82,9 +82,9 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "models", "reason"),
     [
-        ("sqlite:///other.db", MODELS, "is not PostgreSQL's"),
+        ("sqlite:///other.db", MODELS, "is not a PostgreSQL URL"),
         ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is none"),
-        ("nonsense", MODELS, "is no URL"),
+        ("nonsense", MODELS, "is not a URL"),
         ("postgresql://host/name", "models", "is not MODULE:OBJECT"),
         ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
         ("postgresql://host/name", "tests.copying.dirty:Base", "has no attribute 'Base'"),
@@ -92,8 +92,8 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
         ("postgresql://host/name", ":Base", "':Base' is not MODULE:OBJECT"),
         ("postgresql://host/name", "..models:Base", "'..models:Base' is not MODULE:OBJECT"),
         ("postgresql+asyncpg://host/name?foo=bar", MODELS, "asyncpg has no option foo: leave it"),
-        ("postgresql://host:99999/name", MODELS, "has no port from 1 to 65535"),
-        ("postgresql://host:abc/name", MODELS, "'postgresql://host:abc/name' is no URL"),
+        ("postgresql://host:99999/name", MODELS, "has a port that is not between 1 and 65535"),
+        ("postgresql://host:abc/name", MODELS, "'postgresql://host:abc/name' is not a URL"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> None:
