@@ -37,7 +37,7 @@ def test_a_copy(app: App, tmp_path: Path) -> None:
     assert app.sql("SELECT count(*) FROM dirty") == "18"
     again = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
     assert (again.returncode, again.stdout) == (3, "")
-    assert again.stderr.startswith("sa-sqlite-pool: these tables have rows on the server already")
+    assert again.stderr.startswith("sa-sqlite-pool: these tables already have rows on the server")
 
 
 def test_json(app: App, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
     ("url", "models", "reason"),
     [
         ("sqlite:///other.db", MODELS, "is not a PostgreSQL URL"),
-        ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is none"),
+        ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is not supported"),
         ("nonsense", MODELS, "is not a URL"),
         ("postgresql://host/name", "models", "is not MODULE:OBJECT"),
         ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
@@ -184,7 +184,7 @@ def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", "models:metadata", "--dry-run")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(
-        "app.db: of the models PostgreSQL does not take: 1; nothing was copied\n\n"
+        "app.db: parts of the models that PostgreSQL does not accept: 1; nothing was copied\n\n"
         't: schema, 1\n  CREATE TABLE t: column "s" is of type boolean'
     )
 
