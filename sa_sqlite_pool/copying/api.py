@@ -246,7 +246,7 @@ class _Copy:
                 await incoming.end()
             if incoming.digest != outgoing.digest:
                 raise CopyError(
-                    f"{table.name} did not come back as it was sent: {outgoing.digest.rows:,} rows "
+                    f"{table.name} was not read back as it was sent: {outgoing.digest.rows:,} rows "
                     f"were sent, {incoming.digest.rows:,} are there, and their values differ; "
                     "nothing was copied. Is there a trigger, or a column of another type?"
                 )
@@ -295,7 +295,7 @@ async def _commit(transaction: AsyncTransaction, engine: AsyncEngine) -> None:
             server = name_of(engine.url)
             log(
                 CommitCancelled(database=server, server=server),
-                "the COMMIT of a copy to %s was cancelled before its answer had come: look there "
+                "the COMMIT of a copy to %s was cancelled before its answer arrived: check there "
                 "whether the tables have their rows; if not, copy again",
                 server,
             )
@@ -304,7 +304,7 @@ async def _commit(transaction: AsyncTransaction, engine: AsyncEngine) -> None:
         if isinstance(error, CommitUnknownError) or not is_unanswered(error):
             raise
         raise CommitUnknownError(
-            "the connection has ended before the answer to COMMIT came: look on the server whether "
-            "the tables are there; if not, copy again",
+            "the connection was lost before the answer to COMMIT arrived: check on the server "
+            "whether the tables are there; if not, copy again",
             error.orig,
         ) from error

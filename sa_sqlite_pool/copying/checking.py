@@ -13,7 +13,7 @@ from .misfits import Collector
 from .source import Row, Rows, columns_of, is_not_utf8, read_any_text, read_texts
 from .tables import CopiedColumn, Plan, TablePlan
 
-_NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or of the primary key")
+_NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or part of the primary key")
 
 
 async def check(

@@ -221,7 +221,8 @@ def _duplicates(
         f"SELECT {_key(plan)}, {', '.join(found)} FROM {table} "  # noqa: S608
         f"WHERE ({values}) IN ({twice}){where} ORDER BY {values}, {order}"
     )
-    problem = Problem(Kind.DUPLICATE, f"{', '.join(names)} will be unique, and this is there twice")
+    why = f"{', '.join(names)} must be unique, and this value occurs more than once"
+    problem = Problem(Kind.DUPLICATE, why)
     return RowsQuery(plan, names, problem, sql, may_fail)
 
 

@@ -15,7 +15,7 @@ from .tables import Plan, TablePlan
 LINE_BYTES = 2**30 - 128 * 1024
 """The longest row that COPY accepts."""
 
-_TOO_LONG = "PostgreSQL takes rows of up to 1 GB, in which bytes count twice"
+_TOO_LONG = "PostgreSQL accepts rows of up to 1 GB, and each byte of a blob counts twice"
 
 
 def refuse_long_lines(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:

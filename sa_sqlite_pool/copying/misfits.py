@@ -52,7 +52,7 @@ def headline(misfits: Sequence[Misfits]) -> str:
     values = sum(group.total for group in misfits) - schema
     parts = [f"values that do not fit: {values:,}"] if values or not schema else []
     if schema:
-        parts.append(f"of the models PostgreSQL does not take: {schema:,}")
+        parts.append(f"parts of the models that PostgreSQL does not accept: {schema:,}")
     return ", ".join(parts)
 
 

@@ -156,7 +156,7 @@ def wanted_tables(metadata: MetaData) -> list[Table]:
     try:
         ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
     except NoReferenceError as error:
-        raise CopyError(f"{error}: import the models that have it") from error
+        raise CopyError(f"{error}: import the models that define it") from error
     tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]
     if not tables:
         raise CopyError("the metadata has no tables: import the models before it is used")
@@ -164,7 +164,7 @@ def wanted_tables(metadata: MetaData) -> list[Table]:
     for table in tables:
         other = seen.setdefault(folded(table.name), table)
         if other is not table:
-            raise CopyError(f"{other.fullname} and {table.fullname} are one table in the file")
+            raise CopyError(f"{other.fullname} and {table.fullname} are the same table in the file")
     return tables
 
 
@@ -198,8 +198,9 @@ def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
     ]
     if names:
         yield (
-            "the models have schemas, and a copy is of one file, without those that the "
-            f"application has attached (ATTACH): copied are, of the file itself, {', '.join(names)}"
+            "the models have schemas, and a copy reads one file, without those that the "
+            "application has attached (ATTACH); these are copied from the file itself: "
+            f"{', '.join(names)}"
         )
 
 
@@ -224,8 +225,8 @@ def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
             raise
         raise CopyError(
             f"{plan.name} cannot be read without what the application adds to its connections "
-            f"({error}): a copy has only what SQLite has. If it computes a column, make that "
-            "Computed in the models, or STORED in the file"
+            f"({error}): a copy has only what SQLite itself has. If it computes a column, make "
+            "that Computed in the models, or STORED in the file"
         ) from error
 
 

@@ -54,7 +54,7 @@ class Asyncpg:
                 from asyncpg import ConnectionDoesNotExistError  # noqa: PLC0415 - an extra
 
                 raise ConnectionDoesNotExistError(
-                    "the connection has ended while rows were sent; the server's log says why"
+                    "the connection was lost while rows were being sent; the server's log says why"
                 )
             await asyncio.wait({copying})
         finally:

@@ -37,14 +37,15 @@ def server_url(url: str | URL, *, what: str = "the URL", default_driver: str | N
     """
     parsed = _parsed(url)
     if "@" in (parsed.host or ""):
-        raise ConfigurationError(f"{_masked(str(url))!r} has an @ too many; {_QUOTED}")
+        raise ConfigurationError(f"{_masked(str(url))!r} has one @ too many; {_QUOTED}")
     if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(
-            f"{what} {parsed!r} is not PostgreSQL's, which is the only server known here; for "
-            "others use routing_sessionmaker() with engines of your own"
+            f"{what} {parsed!r} is not a PostgreSQL URL, the only kind supported here; for "
+            "other servers use routing_sessionmaker() with engines of your own"
         )
     if parsed.port is not None and parsed.port not in _PORTS:
-        raise ConfigurationError(f"{parsed!r} has no port from {_PORTS[0]} to {_PORTS[-1]}")
+        between = f"between {_PORTS[0]} and {_PORTS[-1]}"
+        raise ConfigurationError(f"{parsed!r} has a port that is not {between}")
     if parsed.drivername == "postgresql":
         driver = default_driver or next(filter(find_spec, _DRIVERS), "asyncpg")
         parsed = parsed.set(drivername=f"postgresql+{driver}")
@@ -64,7 +65,7 @@ def _parsed(url: str | URL) -> URL:
         return make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            f"{_masked(url)!r} is no URL such as postgresql://user@host:5432/name; {_QUOTED}"
+            f"{_masked(url)!r} is not a URL such as postgresql://user@host:5432/name; {_QUOTED}"
         ) from None
 
 
@@ -79,7 +80,7 @@ def _package_of(what: str, url: URL) -> str:
             package = None
     if package is None:
         raise ConfigurationError(
-            f"{what} has the driver {name}, which is none of those known here: use "
+            f"{what} has the driver {name}, which is not supported here: use "
             "postgresql+asyncpg or postgresql+psycopg"
         )
     return package
@@ -94,7 +95,7 @@ def _for_asyncpg(url: URL) -> URL:
     if unknown := sorted(url.query.keys() - known):
         raise ConfigurationError(
             f"asyncpg has no option {', '.join(unknown)}: leave it out of the URL, or use "
-            "postgresql+psycopg://, which takes those of libpq"
+            "postgresql+psycopg://, which accepts those of libpq"
         )
     return url
 

@@ -87,8 +87,8 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
     except BaseException:
         _log_cancelled(
             pool,
-            "a COMMIT on %s was cancelled before its answer had come: it is not known whether it "
-            "is committed; look for what was written before it is written again",
+            "a COMMIT on %s was cancelled before its answer arrived: whether it was committed is "
+            "unknown; look for what it wrote before writing it again",
         )
         raise
     pool.counts.committed(time.monotonic() - began)
@@ -108,8 +108,8 @@ def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> 
         if not isinstance(error, GeneratorExit):
             _log_cancelled(
                 pool,
-                "the answer to a COMMIT on %s had come when its task was cancelled: it is "
-                "committed, although listeners of after_commit are not called; do not write it "
+                "the answer to a COMMIT on %s had arrived when its task was cancelled: it is "
+                "committed, although after_commit listeners are not called; do not write it "
                 "again",
             )
         raise

@@ -48,7 +48,7 @@ class PrimaryPool(ServerPool):
                 f"this task already holds the write turn of {server.name} "
                 f"({server.line.describe_holders()}) and would wait for itself; write through the "
                 "session or connection that is open, or end its transaction first",
-                TimeoutError("the turn to write would never come"),
+                TimeoutError("the wait for the write turn would never end"),
             )
 
     def _not_in_time(self, server: Server) -> exc.TimeoutError:
@@ -58,5 +58,5 @@ class PrimaryPool(ServerPool):
             f"waited {self.timeout:.2f} s to write to {server.name}; the turn is held for "
             f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
             "shorten that transaction or raise write_timeout",
-            TimeoutError("the turn to write did not come in time"),
+            TimeoutError("timed out waiting for the write turn"),
         )

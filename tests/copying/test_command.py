@@ -37,7 +37,7 @@ def test_a_copy(app: App, tmp_path: Path) -> None:
     assert app.sql("SELECT count(*) FROM dirty") == "18"
     again = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
     assert (again.returncode, again.stdout) == (3, "")
-    assert again.stderr.startswith("sa-sqlite-pool: these tables have rows on the server already")
+    assert again.stderr.startswith("sa-sqlite-pool: these tables already have rows on the server")
 
 
 def test_json(app: App, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "models", "reason"),
     [
-        ("sqlite:///other.db", MODELS, "is not PostgreSQL's"),
-        ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is none"),
-        ("nonsense", MODELS, "is no URL"),
+        ("sqlite:///other.db", MODELS, "is not a PostgreSQL URL"),
+        ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is not supported"),
+        ("nonsense", MODELS, "is not a URL"),
         ("postgresql://host/name", "models", "is not MODULE:OBJECT"),
         ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
         ("postgresql://host/name", "tests.copying.dirty:Base", "has no attribute 'Base'"),
@@ -92,8 +92,8 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
         ("postgresql://host/name", ":Base", "':Base' is not MODULE:OBJECT"),
         ("postgresql://host/name", "..models:Base", "'..models:Base' is not MODULE:OBJECT"),
         ("postgresql+asyncpg://host/name?foo=bar", MODELS, "asyncpg has no option foo: leave it"),
-        ("postgresql://host:99999/name", MODELS, "has no port from 1 to 65535"),
-        ("postgresql://host:abc/name", MODELS, "'postgresql://host:abc/name' is no URL"),
+        ("postgresql://host:99999/name", MODELS, "has a port that is not between 1 and 65535"),
+        ("postgresql://host:abc/name", MODELS, "'postgresql://host:abc/name' is not a URL"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> None:
@@ -184,7 +184,7 @@ def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", "models:metadata", "--dry-run")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(
-        "app.db: of the models PostgreSQL does not take: 1; nothing was copied\n\n"
+        "app.db: parts of the models that PostgreSQL does not accept: 1; nothing was copied\n\n"
         't: schema, 1\n  CREATE TABLE t: column "s" is of type boolean'
     )
 

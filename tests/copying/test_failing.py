@@ -83,7 +83,7 @@ async def test_a_cancelled_commit(
     name = f"127.0.0.1:{app.cluster.primary.port}/{app.database}"
     (record,) = [one for one in caplog.records if vars(one).get("event") == CommitCancelled.name]
     assert vars(record)["server"] == vars(record)["database"] == name
-    assert "was cancelled before its answer had come" in record.getMessage()
+    assert "was cancelled before its answer arrived" in record.getMessage()
 
 
 async def test_a_progress_that_raises(app: App, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_value_that_is_changed_is_found(app: App, tmp_path: Path) -> Non
                 "CREATE TRIGGER change BEFORE INSERT ON everything "
                 "FOR EACH ROW EXECUTE FUNCTION change()"
             )
-        with pytest.raises(CopyError, match=r"everything did not come back as it was sent"):
+        with pytest.raises(CopyError, match=r"everything was not read back as it was sent"):
             await copied(path, app, everything_metadata)
         assert app.sql("SELECT count(*) FROM everything") == "0"
 

@@ -189,7 +189,7 @@ async def test_a_schema(app: App, tmp_path: Path) -> None:
     )
     report = await warned(path, app, models)
     (warning,) = report.warnings
-    assert warning.endswith("(ATTACH): copied are, of the file itself, app.t from t")
+    assert warning.endswith("(ATTACH); these are copied from the file itself: app.t from t")
     app.sql("CREATE SCHEMA main")
     for schema in (None, "main"):  # SQLite's own name for the file
         its = MetaData()

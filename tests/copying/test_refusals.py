@@ -74,7 +74,7 @@ async def test_no_answer(path: Path) -> None:
         port = silent.getsockname()[1]
         url = URL.create("postgresql+asyncpg", "u", host="127.0.0.1", port=port, database="x")
         error = await refused(path, url, connect_args={"timeout": 0.1})
-    assert "the host does not answer: correct the URL, or look at the firewall" in str(error)
+    assert "the host does not answer: correct the URL, or check the firewall" in str(error)
 
 
 async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:
 async def test_a_replica(app: App, path: Path) -> None:
     """It is known before the copy, and called so."""
     url = app.url(app.cluster.replicas[0])
-    assert "is a replica, which takes no writes: give the primary's URL" in str(
+    assert "is a replica, which accepts no writes: use the primary's URL" in str(
         await refused(path, url)
     )
 
@@ -108,7 +108,7 @@ async def test_another_copy(app: App, path: Path) -> None:
     """Two at once into one database: the second is told, and works afterwards."""
     async with engine_of(app) as engine, engine.begin() as connection:
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({COPY_KEY})"))
-        assert "another copy goes into" in str(await refused(path, app.url(), dry_run=False))
+        assert "another copy into" in str(await refused(path, app.url(), dry_run=False))
     assert (await copied(path, app, models)).rows == 1
 
 
@@ -150,7 +150,7 @@ async def test_a_commit_without_an_answer(app: App, path: Path) -> None:
     )
     async with SQLiteDatabase(path) as db, engine_of(app) as engine:
         event.listen(engine.sync_engine, "commit", lambda _: app.sql(end))
-        with pytest.raises(CommitUnknownError, match="look on the server"):
+        with pytest.raises(CommitUnknownError, match="check on the server"):
             await copy_to(db, engine, models)
     assert tables_on(app) == ""
     await copied(path, app, models)

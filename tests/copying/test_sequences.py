@@ -77,7 +77,7 @@ async def test_a_sequence_in_a_text(app: App, tmp_path: Path) -> None:
     models = models_of(Column("id", String, primary_key=True))
     path = make_file(tmp_path / "app.db", models, {}, "INSERT INTO t VALUES ('A1')")
     (warning,) = (await copied(path, app, models)).warnings
-    assert warning.startswith("the sequence s is in the default of t.id, which has no numbers")
+    assert warning.startswith("the sequence s is in the default of t.id, which contains no numbers")
 
 
 async def test_the_last_number(app: App, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_mark_beyond_the_type(app: App, tmp_path: Path, dry_run: bool) -
     path = make_file(path, MetaData(), {}, "UPDATE sqlite_sequence SET seq = 5000000000")
     (group,) = await misfits_in(path, app, models, dry_run=dry_run)
     assert (group.place, group.kind, group.first[0].found) == ("t.id", "range", "5000000000")
-    assert "AUTOINCREMENT has given: INTEGER ends at 2,147,483,647" in group.first[0].why
+    assert "AUTOINCREMENT has assigned: INTEGER ends at 2,147,483,647" in group.first[0].why
     big = models_of(Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     await copied(path, app, big)
     assert next_of(app, "t_id_seq") == 5_000_000_001
@@ -166,7 +166,7 @@ async def test_a_dry_run_sees_another_revision(app: App, tmp_path: Path, there: 
     path = make_file(tmp_path / "app.db", models, {}, ALEMBIC, stamped)
     app.sql(ALEMBIC)
     for dry_run in (True, False):
-        with pytest.raises(CopyError, match=r"has 36 characters, .* takes 32: ALTER TABLE"):
+        with pytest.raises(CopyError, match=r"has 36 characters, .* accepts 32: ALTER TABLE"):
             await copied(path, app, models, dry_run=dry_run)
     app.sql(f"INSERT INTO alembic_version VALUES ('{there}')")
     for dry_run in (True, False):

@@ -89,7 +89,7 @@ async def test_more_digits_than_python_computes_with(app: App, tmp_path: Path) -
     """None is rounded, up to the end of the type or elsewhere."""
     values = ["9" * 30, f"-{'9' * 30}", "1" + "0" * 30, "1e400", "NaN"]
     found = await misfits_of(app, tmp_path / "app.db", values, Digits())
-    ends, finite = ("range", "NUMERIC(30, 0) ends before"), ("range", "not a finite number")
+    ends, finite = ("range", "out of range for NUMERIC(30, 0)"), ("range", "not a finite number")
     assert found == {3: ends, 4: ends, 5: finite}
     models, table = models_of(Column("v", Digits()))
     await copied(file_of(tmp_path / "fitting.db", table, values[:2]), app, models)
@@ -110,7 +110,7 @@ async def test_the_ends_of_the_calendar(app: App, tmp_path: Path) -> None:
     """What is beyond them in UTC is named; what is at them is copied."""
     values = ["0001-01-01 00:00:00+05:00", "9999-12-31 23:59:59-05:00", "2024-01-01 00:00:00+05:00"]
     found = await misfits_of(app, tmp_path / "app.db", values, DateTime(timezone=True))
-    beyond = ("range", "in UTC, it is beyond the years 1 to 9999, which Python has")
+    beyond = ("range", "in UTC, it is outside the years 1 to 9999 of Python")
     assert found == {1: beyond, 2: beyond}
     models, table = models_of(Column("v", DateTime(timezone=True)))
     ends = ["0001-01-01 05:00:00+05:00", "9999-12-31 18:59:59-05:00", "0001-01-01 00:00:00.000000"]
@@ -208,13 +208,13 @@ async def test_documents(app: App, tmp_path: Path) -> None:
     """Numbers that NUMERIC does not have, and lists in lists that Python does not read."""
     jsonb = JSON().with_variant(postgresql.JSONB(), "postgresql")
     found = await misfits_of(app, tmp_path / "app.db", DOCUMENTS, jsonb)
-    deep = ("json", "nested more deeply than Python's json reads")
+    deep = ("json", "nested more deeply than Python's json can read")
     assert {key: kind for key, (kind, _) in found.items()} == {
         **dict.fromkeys((2, 3, 4, 8), "range"),
         5: "json",
     }
     assert found[5] == deep
-    assert found[2][1] == "a number of 131,073 digits, which PostgreSQL's JSONB does not have"
+    assert found[2][1] == "a number with 131,073 digits, which PostgreSQL's JSONB cannot store"
     assert await misfits_of(app, tmp_path / "json.db", DOCUMENTS, JSON()) == {5: deep}
     models, table = models_of(Column("v", jsonb))
     fitting = [DOCUMENTS[0], DOCUMENTS[5], DOCUMENTS[6]]

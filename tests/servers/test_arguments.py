@@ -41,7 +41,7 @@ def test_the_page_names_what_is_sqlites_alone() -> None:
 def test_an_option_of_sqlite(option: str) -> None:
     """The error says whose it is; nobody is asked for a server."""
     given: dict[str, Any] = {option: None}
-    with pytest.raises(ConfigurationError, match=f"{option}: of SQLiteDatabase alone"):
+    with pytest.raises(ConfigurationError, match=f"{option}: only for SQLiteDatabase"):
         ServerDatabase("postgresql+asyncpg://primary/app", **given)
 
 
@@ -88,7 +88,7 @@ def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("driver", ["psycopg2", "pg8000", "nothing"])
 def test_another_driver(driver: str) -> None:
     """It is named before anything of it is imported."""
-    with pytest.raises(ConfigurationError, match=f"driver {driver}, which is none"):
+    with pytest.raises(ConfigurationError, match=f"driver {driver}, which is not supported here"):
         ServerDatabase(f"postgresql+{driver}://primary/app")
 
 

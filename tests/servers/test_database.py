@@ -224,8 +224,8 @@ async def test_close_ends_what_waits_and_what_runs(app: App) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"url": "sqlite+aiosqlite:///app.db"}, "not PostgreSQL's"),
-        ({"url": "://"}, "is no URL"),
+        ({"url": "sqlite+aiosqlite:///app.db"}, "is not a PostgreSQL URL"),
+        ({"url": "://"}, "is not a URL"),
         ({"replicas": "postgresql+asyncpg://replica/app"}, "must be a list"),
         ({"replicas": ["postgresql+asyncpg:///app?host=a:1&host=b:2"]}, "has the hosts a:1, b:2"),
         ({"replicas": ["postgresql+asyncpg://a,b/app"]}, "has the hosts a, b"),

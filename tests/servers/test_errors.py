@@ -43,7 +43,7 @@ async def test_a_primary_that_takes_no_writes(app: App) -> None:
     """Given a replica's URL, the writer says that it is one."""
     replica = app.url(app.cluster.replicas[0])
     async with ServerDatabase(replica) as db:
-        with pytest.raises(OperationalError, match="takes no writes: it is a replica") as caught:
+        with pytest.raises(OperationalError, match="accepts no writes: it is a replica") as caught:
             async with db.write() as session:
                 await session.execute(text("CREATE TABLE t (i int)"))
         assert isinstance(caught.value.orig, ForbiddenWriteError)
@@ -54,7 +54,7 @@ async def test_a_serialization_failure_says_what_to_do(app: App) -> None:
     async with app.open(writes="serializable", replicas=[]) as db:
         await create_accounts(db, 2)
         count = text("SELECT sum(balance) FROM accounts")
-        with pytest.raises(DBAPIError, match=r"run_write\(\) does by itself") as caught:
+        with pytest.raises(DBAPIError, match=r"run_write\(\) does automatically") as caught:
             async with db.write() as first:
                 await first.execute(count)
                 async with db.sessionmaker(role="writer") as second:
@@ -89,7 +89,7 @@ async def test_a_deadlock_says_what_to_do(app: App) -> None:
         done = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
         (error,) = [one for one in done if one is not None]
         assert sqlstate_of(error) == "40P01"
-        assert "run_write() does by itself" in str(error)
+        assert "run_write() does automatically" in str(error)
 
 
 async def test_listeners_of_the_application_come_after(app: App) -> None:

@@ -85,7 +85,7 @@ async def test_a_commit_is_cancelled(
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
-    assert "it is not known whether it is committed" in text_of_cancelled(caplog, app)
+    assert "whether it was committed is unknown" in text_of_cancelled(caplog, app)
 
 
 async def test_a_commit_is_cancelled_after_its_answer(

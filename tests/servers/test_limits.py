@@ -220,7 +220,7 @@ async def test_a_commit_without_an_answer(app: App) -> None:
 
                 error = await soon(db.run_write(deposit))
         assert isinstance(error, CommitUnknownError)
-        assert "not known whether" in str(error)
+        assert "whether the transaction was committed is unknown" in str(error)
         assert error.connection_invalidated
         assert runs == 1
         copy = pickle.loads(pickle.dumps(error))
@@ -264,7 +264,7 @@ async def test_a_commit_that_is_cancelled(app: App, caplog: pytest.LogCaptureFix
                 error = await soon(asyncio.wait_for(deposit(), 0.2))
             assert isinstance(error, asyncio.TimeoutError)
             assert seen.token == "FFFFFFFF/FFFFFFFF"
-    assert any("not known whether" in record.getMessage() for record in caplog.records)
+    assert any("was committed is unknown" in record.getMessage() for record in caplog.records)
 
 
 async def test_a_commit_that_fails_is_rolled_back(app: App) -> None:

@@ -52,9 +52,9 @@ class Json(Codec):
                 _jsonb_form(escaped(value))  # it will be compared in this form
             return _escape_problem(_PAIRS.decode(value)) if "\\u" in value else None
         except RecursionError:
-            return Problem(Kind.JSON, "nested more deeply than Python's json reads")
+            return Problem(Kind.JSON, "nested more deeply than Python's json can read")
         except _BeyondNumericError as error:
-            return Problem(Kind.RANGE, f"{error}, which PostgreSQL's JSONB does not have")
+            return Problem(Kind.RANGE, f"{error}, which PostgreSQL's JSONB cannot store")
         except ValueError:
             return Problem(Kind.JSON, "not valid JSON")
 
@@ -112,13 +112,13 @@ def _numeric(text: str) -> None:
     try:
         number = Decimal(text)
     except ArithmeticError:  # an exponent that not even Decimal can represent
-        raise _BeyondNumericError("an exponent of many digits") from None
+        raise _BeyondNumericError("an exponent with many digits") from None
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     if len(digits) + exponent > _DIGITS_BEFORE and any(digits):
-        raise _BeyondNumericError(f"a number of {len(digits) + exponent:,} digits")
+        raise _BeyondNumericError(f"a number with {len(digits) + exponent:,} digits")
     if -exponent > _DIGITS_AFTER:
-        raise _BeyondNumericError(f"a number of {-exponent:,} places")
+        raise _BeyondNumericError(f"a number with {-exponent:,} decimal places")
 
 
 def _number(text: str) -> str:

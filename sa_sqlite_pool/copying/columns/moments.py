@@ -47,15 +47,16 @@ class Moment(Codec):
         try:
             moment = self._moment(value)
         except Exception:  # the application's parser may raise anything
-            return Problem(Kind.UNREADABLE, f"not a {self._kind.__name__} that SQLAlchemy reads")
+            return Problem(Kind.UNREADABLE, f"not a {self._kind.__name__} that SQLAlchemy can read")
         if not self._zoned and getattr(moment, "tzinfo", None) is not None:
             return Problem(
-                Kind.ZONE, "it has a time zone, and the column has none; DateTime(timezone=True)"
+                Kind.ZONE,
+                "it has a time zone, and the column has none: use DateTime(timezone=True)",
             )
         if self._zoned and (found := _zone_problem(moment)) is not None:
             return found
         if getattr(moment, "microsecond", 0) % 10 ** (MICROSECONDS - self._places):
-            return Problem(Kind.PLACES, f"more than {self._places} places of a second")
+            return Problem(Kind.PLACES, f"more than {self._places} decimal places of a second")
         return None
 
     def all_fit(self, values: Sequence[Any]) -> bool:
@@ -106,9 +107,9 @@ def _zone_problem(moment: datetime | time) -> Problem | None:
         if isinstance(moment, datetime) and offset is not None:  # without one it is UTC
             moment.astimezone(timezone.utc)
     except (OverflowError, ValueError):
-        return Problem(Kind.RANGE, "in UTC, it is beyond the years 1 to 9999, which Python has")
+        return Problem(Kind.RANGE, "in UTC, it is outside the years 1 to 9999 of Python")
     if isinstance(moment, time) and offset is not None and abs(offset) >= _ZONES_END:
-        return Problem(Kind.RANGE, "PostgreSQL's zones end at 15:59:59")
+        return Problem(Kind.RANGE, "PostgreSQL's time zone offsets end at 15:59:59")
     return None
 
 
@@ -143,7 +144,7 @@ class Interval(Codec):
         if not isinstance(value, timedelta):
             return wrong_type(value, "intervals")
         if value % self._unit:
-            return Problem(Kind.PLACES, f"{self._name} does not keep all of it")
+            return Problem(Kind.PLACES, f"{self._name} cannot store all of it")
         return None
 
     def text(self, value: Any) -> str:

@@ -155,11 +155,13 @@ class Numeric(Codec):
             return Problem(Kind.RANGE, "not a finite number")
         if self._scale is not None and _places(number) > self._scale:
             if not isinstance(value, float) or not self._is_noise(value):
-                return Problem(Kind.PLACES, f"more than {self._scale} places after the point")
+                return Problem(Kind.PLACES, f"more than {self._scale} decimal places")
             number = Decimal(self.text(value))  # rounding it may reach the limit
         # abs() would round to the 28 digits of Python's context.
         if self._end is not None and number.copy_abs() >= self._end:
-            return Problem(Kind.RANGE, f"NUMERIC({self._precision}, {self._scale}) ends before")
+            return Problem(
+                Kind.RANGE, f"out of range for NUMERIC({self._precision}, {self._scale})"
+            )
         return None
 
     def all_fit(self, values: Sequence[Any]) -> bool:

@@ -63,7 +63,7 @@ def compare(
     if not may_compare:
         warnings.insert(
             0,
-            "the types of the columns that are on the server were not compared: for that the role "
+            "the types of the columns on the server were not compared: for that the role "
             "needs the right to create temporary tables (GRANT TEMPORARY ON DATABASE)",
         )
     for table, found in there:
@@ -112,10 +112,10 @@ def _compare(
             continue
         if other.is_generated != (column.computed is not None):
             kind = "computed" if other.is_generated else "not computed"
-            differs(name, f"{kind} on the server", "and the models say otherwise")
+            differs(name, f"{kind} on the server", "the models say otherwise")
         type_ = wanted.get(clipped(name))
         if type_ is not None and not _suits(other.type, type_):
-            differs(name, f"{other.type} on the server", f"the models make it {type_}")
+            differs(name, f"{other.type} on the server", f"{type_} in the models")
     for other in there.values():
         if other.not_null and not other.has_default:
             differs(

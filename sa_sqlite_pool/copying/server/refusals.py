@@ -18,14 +18,14 @@ INSUFFICIENT_PRIVILEGE = "42501"
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ADVICE = {
-    INSUFFICIENT_PRIVILEGE: "the role of the URL needs that right, as the owner of the database "
-    "has it: GRANT CREATE ON SCHEMA … TO …, or use a database of its own (createdb --owner)",
-    "25006": "the server takes no writes: give the URL of the primary",
+    INSUFFICIENT_PRIVILEGE: "the role of the URL needs that right, which the owner of the database "
+    "has: GRANT CREATE ON SCHEMA … TO …, or use a database of its own (createdb --owner)",
+    "25006": "the server accepts no writes: use the URL of the primary",
     "25001": "leave postgresql_concurrently out of the models: a copy is one transaction",
     "3F000": "create the schema first: CREATE SCHEMA",
     "55P03": "another transaction uses these tables: end it, and copy again",
     "40P01": "another transaction uses these tables: end it, and copy again",
-    "53100": "the disk of the server is full: make room there, and copy again",
+    "53100": "the disk of the server is full: free space there, and copy again",
 }
 
 _OF_THE_SYSTEM = (OSError, asyncio.TimeoutError)  # not an OSError before Python 3.11
@@ -43,7 +43,7 @@ def refusal(error: Exception) -> str | None:
         return None
     advice = _ADVICE.get(sqlstate_of(error) or "")
     if "must be owner" in said(error):
-        advice = "give the URL of that role, or change it (ALTER TABLE … OWNER TO …)"
+        advice = "use the URL of that role, or change the owner (ALTER TABLE … OWNER TO …)"
     return said(error) if advice is None else f"{said(error)}; {advice}"
 
 
@@ -81,8 +81,8 @@ def _advice(url: URL, error: Exception, reason: str) -> str:
         if any(word in low for word in words):
             return advice.format(host=url.host, database=url.database)
     if isinstance(error, _ARGUMENTS_OF_A_DRIVER):
-        return f"correct the URL: {url.get_driver_name()} does not take what it has"
-    return "correct the URL, or see why the server cannot be reached"
+        return f"correct the URL: {url.get_driver_name()} does not accept what it contains"
+    return "correct the URL, or find out why the server cannot be reached"
 
 
 # Words from messages of operating systems, of libpq and of the server.
@@ -97,7 +97,7 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("no such file",),
-        "there is no socket of a server: is it running, and is that its directory?",
+        "there is no socket of a server: is the server running, and is this its directory?",
     ),
     (
         ("connect call failed", "refused"),
@@ -107,7 +107,7 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("does not exist",), "create it: createdb {database}"),
     (
         ("timeout", "timed out"),
-        "the host does not answer: correct the URL, or look at the firewall",
+        "the host does not answer: correct the URL, or check the firewall",
     ),
 )
 

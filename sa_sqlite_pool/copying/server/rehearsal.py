@@ -39,11 +39,11 @@ def refuse_server(connection: Connection) -> None:
     replica, encoding, database = connection.execute(_SERVER).one()
     where = repr(connection.engine.url)
     if replica:
-        raise CopyError(f"{where} is a replica, which takes no writes: give the primary's URL")
+        raise CopyError(f"{where} is a replica, which accepts no writes: use the primary's URL")
     if encoding != "UTF8":
         raise CopyError(
-            f"the database {database} has the encoding {encoding}, which has not all characters "
-            f"of SQLite's texts: create one with UTF8 (createdb --encoding=UTF8 "
+            f"the database {database} has the encoding {encoding}, which cannot represent all "
+            "characters of SQLite's texts: create one with UTF8 (createdb --encoding=UTF8 "
             "--template=template0)"
         )
 
@@ -56,8 +56,8 @@ def refuse_other_copies(connection: Connection) -> None:
     taken = connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({COPY_KEY})"))
     if not taken:
         raise CopyError(
-            f"another copy goes into {connection.engine.url!r} now: wait for its end, or copy into "
-            "another database"
+            f"another copy into {connection.engine.url!r} is running: wait until it ends, or copy "
+            "into another database"
         )
 
 

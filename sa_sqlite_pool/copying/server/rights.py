@@ -62,8 +62,8 @@ def is_usable(
             table.fullname,
             "",
             f"the role {owner} owns it",
-            f"a copy {' and '.join(needs)}, which the owner alone may do: give the URL of that "
-            "role, or change it (ALTER TABLE … OWNER TO …)",
+            f"a copy {' and '.join(needs)}, which only the owner may do: use the URL of that "
+            "role, or change the owner (ALTER TABLE … OWNER TO …)",
         )
     elif not may_insert:
         warnings.append(

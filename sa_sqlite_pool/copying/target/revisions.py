@@ -60,7 +60,7 @@ def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
         raise CopyError(
             f"the file is at Alembic's revision {', '.join(revisions)}, and the role of the URL "
             f"may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, and "
-            f"GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
+            f"GRANT SELECT, INSERT ON {ALEMBIC} TO … if it exists"
         )
     if there.names and set(there.names) != set(revisions):
         raise CopyError(
@@ -71,7 +71,7 @@ def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
     if there.takes is not None and len(longest) > there.takes:
         raise CopyError(
             f"Alembic's revision {longest} has {len(longest)} characters, and the table {ALEMBIC} "
-            f"on the server takes {there.takes}: "
+            f"on the server accepts {there.takes}: "
             f"ALTER TABLE {ALEMBIC} ALTER version_num TYPE VARCHAR({_WIDE})"
         )
 

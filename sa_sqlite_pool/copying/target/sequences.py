@@ -51,7 +51,7 @@ def refuse_marks(plan: Plan, misfits: Collector) -> None:
                 continue
             problem = column.codec.problem(table.high_water)
             if problem is not None:
-                why = f"the largest id that AUTOINCREMENT has given: {problem.why}"
+                why = f"the largest id that AUTOINCREMENT has assigned: {problem.why}"
                 known = Problem(problem.kind, why)
                 misfits.add(table.name, column.name, {}, table.high_water, known)
 
@@ -75,8 +75,8 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
             used = int(used)
         if not isinstance(used, int):
             warnings.append(
-                f"the sequence {sequence} is in the default of {table.name}.{column}, which has no "
-                "numbers: set it past those that are in use (setval)"
+                f"the sequence {sequence} is in the default of {table.name}.{column}, which "
+                "contains no numbers: set it past those that are in use (setval)"
             )
             continue
         next_ = execute(
@@ -88,7 +88,7 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
         if ascends and used == end:
             warnings.append(
                 f"the largest {column} of {table.name}, {used}, is the last that the sequence "
-                f"{sequence} gives: give both a wider type before there are new rows"
+                f"{sequence} can assign: give both a wider type before adding rows"
             )
     return warnings
 

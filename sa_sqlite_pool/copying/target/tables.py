@@ -47,12 +47,12 @@ Step = tuple[str, Callable[[Connection], object]]
 
 
 _USED = (
-    "these tables have rows on the server already: {}; a copy goes into an empty database: use a "
+    "these tables already have rows on the server: {}; a copy goes into an empty database: use a "
     "new one (createdb), or empty them (TRUNCATE) if nothing in them is needed"
 )
 SEEDED = (
-    "these tables have rows as soon as they are created: {}; a copy brings those of the file: "
-    "leave out what the models execute after they are created (after_create)"
+    "these tables have rows as soon as they are created: {}; a copy adds those of the file: "
+    "remove what the models execute after they are created (after_create)"
 )
 
 
@@ -76,8 +76,8 @@ def refuse_collations(connection: Connection, tables: Iterable[Table]) -> None:
             name = getattr(column.type.dialect_impl(connection.dialect), "collation", None)
             if name and not connection.scalar(query, {"name": name}):
                 raise CopyError(
-                    f"{table.fullname}.{column.name} has the collation {name}, which is not there "
-                    "on PostgreSQL; give it to SQLite alone: String().with_variant("
+                    f"{table.fullname}.{column.name} has the collation {name}, which PostgreSQL "
+                    "does not have; use it only for SQLite: String().with_variant("
                     f"String(collation={name!r}), 'sqlite')"
                 )
 

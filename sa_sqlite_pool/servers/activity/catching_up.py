@@ -55,7 +55,7 @@ def wait_until_shown(
     end = loop_time(loop) + pool.timeout
     while server.shows < needed:
         if pool.driver.is_broken(own):
-            raise pool.error(f"the connection to {server.name} has ended")
+            raise pool.error(f"the connection to {server.name} was lost")
         try:
             ask(pool, server, connection)
         except Exception as error:
@@ -71,7 +71,7 @@ def _not_in_time(pool: ServerPool, server: Server, needed: Position) -> ReadTime
     return ReadTimeout(
         f"waited {pool.timeout:.2f} s for the replica {server.name} to show what was seen in this "
         f"fresh() block: it is at {token_of(server.shows)} of the log, and {token_of(needed)} is "
-        "to be shown; this connection was checked out before, and cannot go to another server: "
+        "needed; this connection was checked out before, and cannot move to another server: "
         "check one out after the write, as db.read() does for its first statement, or raise "
         "read_timeout"
     )

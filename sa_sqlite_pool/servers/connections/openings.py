@@ -38,7 +38,7 @@ class Openings:
                 await asyncio.wait([opening])
             raise
         if opening.cancelled():
-            raise ConnectionAbortedError("the connection was called off while it was opened")
+            raise ConnectionAbortedError("the connection was cancelled while it was being opened")
         return opening.result()
 
     def call_off(self) -> None:

@@ -21,7 +21,7 @@ def driver_of(dialect: Dialect) -> Driver:
     found = _DRIVERS.get(dialect.driver) if dialect.name == "postgresql" else None
     if found is None:
         raise ConfigurationError(
-            f"{dialect.name}+{dialect.driver} is none of the drivers that ServerDatabase knows: "
-            "use a URL of postgresql+asyncpg or postgresql+psycopg"
+            f"{dialect.name}+{dialect.driver} is not a driver that ServerDatabase supports: "
+            "use a postgresql+asyncpg or postgresql+psycopg URL"
         )
     return found

@@ -25,34 +25,34 @@ from ..drivers.choosing import driver_of
 from .running import Outcome
 
 _LIMIT = "statement_timeout"
-_ROLLED_BACK = "its transaction has to be"
+_ROLLED_BACK = "its transaction must be"
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
 
 _ADVICE = {
-    SERIALIZATION_FAILURE: "the transaction would have seen another that was under way, and is "
-    "given up; begin it again, as run_write() does by itself",
-    DEADLOCK_DETECTED: "two transactions waited for each other, and this one is given up; begin it "
-    "again, as run_write() does by itself, and lock rows in the same order everywhere",
-    FAILED_TRANSACTION: "an error in this transaction was caught, and PostgreSQL has given up all "
+    SERIALIZATION_FAILURE: "the transaction conflicted with one that ran at the same time, and "
+    "was aborted; begin it again, as run_write() does automatically",
+    DEADLOCK_DETECTED: "two transactions waited for each other, and this one was aborted; begin it "
+    "again, as run_write() does automatically, and lock rows in the same order everywhere",
+    FAILED_TRANSACTION: "an error in this transaction was caught, and PostgreSQL has aborted all "
     "of it: nothing is written; put begin_nested() around the part that may fail, or let the error "
-    "out",
+    "propagate",
 }
 
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
-_OF_READS = "read again, as run_read() does by itself"
+_OF_READS = "read again, as run_read() does automatically"
 _ADVICE_FOR_READS = {
-    SERIALIZATION_FAILURE: "the server has given the read up: on a replica, since it replays what "
-    f"the primary has removed, or locked, under it; {_OF_READS}; if it happens often, raise "
+    SERIALIZATION_FAILURE: "the server has cancelled the read: on a replica, because it replays "
+    f"what the primary has removed, or locked, meanwhile; {_OF_READS}; if it happens often, raise "
     "max_standby_streaming_delay of the replica, or set hot_standby_feedback = on there",
     DEADLOCK_DETECTED: f"the read and another transaction, or what a replica replays, waited for "
-    f"each other, and the read is given up; {_OF_READS}",
+    f"each other, and the read was cancelled; {_OF_READS}",
 }
 
 _SET_TOO_LATE = (
-    'it has to come before all other statements of the transaction, and with writes="in turn" the '
-    "first is the one that takes the turn: leave it out (READ COMMITTED is right in the turn), or "
-    "make it an option of the connection or the session, such as "
+    'it must come before all other statements of the transaction, and with writes="in turn" the '
+    "first statement takes the turn: leave it out (READ COMMITTED is right in the turn), or "
+    "set it as an option of the connection or the session, such as "
     'connection(execution_options={"isolation_level": "SERIALIZABLE"}), with '
     'writes="serializable"; postgresql_readonly and postgresql_deferrable are options, too'
 )
@@ -118,7 +118,7 @@ def explained(
     if is_unknown and hasattr(context.original_exception, _AT_COMMIT):
         return _commit_unknown(server, error)
     if failed is not None and failed.was_given_up:
-        what = "the server did not answer, and its connection is"
+        what = "the server did not answer, so the connection was closed, and its transaction is"
         return _took_too_long(server, failed.sql, failed.limit, what)
     _advise(context, error, state, writes=writes)
     found = None
@@ -158,9 +158,9 @@ def _by_state(
 
 def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
     return CommitUnknownError(
-        f"the connection to {server} has ended before the answer to COMMIT came: it is not known "
-        "whether the transaction is committed; look for what it has written before it runs again, "
-        "or give it a key of its own in a unique column, so that a second run fails",
+        f"the connection to {server} was lost before the answer to COMMIT arrived: whether the "
+        "transaction was committed is unknown; look for what it wrote before running it again, "
+        "or give it its own key in a unique column, so that a second run fails",
         error.orig,
     )
 
@@ -173,7 +173,7 @@ def _forbidden(
         sql = context.execution_context.statement
     reason = reason_of(error.orig)
     if writes:
-        what = "takes no writes: it is a replica, or was made read-only; give the primary's URL"
+        what = "accepts no writes: it is a replica, or was made read-only; use the primary's URL"
         message = f"{server} {what} ({reason})"
     else:
         message = (
@@ -191,7 +191,7 @@ def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException
     if failed.blocked_by is not None:
         return WriteTimeout(
             f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held for "
-            f"{failed.blocked_by}; the statement was stopped, and its transaction has to be "
+            f"{failed.blocked_by}; the statement was stopped, and its transaction must be "
             f"rolled back: {shorten(failed.sql)}; shorten the transaction there or raise "
             "write_timeout",
             error.orig,

@@ -31,9 +31,8 @@ def check_engine_options(options: Mapping[str, Any]) -> None:
     """Raise :class:`~sa_sqlite_pool.ConfigurationError` for options that cannot be chosen."""
     if of_sqlite := OF_SQLITE & options.keys():
         raise ConfigurationError(
-            f"{', '.join(sorted(of_sqlite))}: of SQLiteDatabase alone, since a server has nothing "
-            "of the kind; leave it out for ServerDatabase (docs/servers.md says what is in its "
-            "place)"
+            f"{', '.join(sorted(of_sqlite))}: only for SQLiteDatabase, since a server has no "
+            "equivalent; leave it out for ServerDatabase (docs/servers.md says what replaces it)"
         )
     chosen = _CHOSEN_HERE & options.keys()
     if "isolation_level" in (options.get("execution_options") or ()):
@@ -52,7 +51,8 @@ def parse_replica(url: str | URL, primary: URL) -> URL:
     parsed = server_url(url, what="a replica's URL", default_driver=driver)
     if len(hosts := hosts_of(parsed)) > 1:
         raise ConfigurationError(
-            f"the URL of a replica has the hosts {', '.join(hosts)}: what one shows another need "
-            "not; give each a URL of its own in replicas (the URL of the primary may have several)"
+            f"the URL of a replica has the hosts {', '.join(hosts)}: one host may not show "
+            "what another shows; give each its own URL in replicas (the URL of the primary may "
+            "have several)"
         )
     return parsed

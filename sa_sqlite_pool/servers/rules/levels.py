@@ -56,7 +56,7 @@ def assert_may_take_turns(connection: Any) -> None:
     if level is not None and level not in _IN_TURN:
         raise ConfigurationError(
             f'isolation_level="{level}" with writes="in turn": the snapshot would be taken before '
-            "the turn has come, without what the holder before has committed; leave it out (READ "
+            "the turn comes, without what the previous holder has committed; leave it out (READ "
             'COMMITTED is right in the turn), or make the ServerDatabase with writes="serializable"'
         )
 
