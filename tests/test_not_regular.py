@@ -315,6 +315,6 @@ async def test_text_of_the_error(path: Path) -> None:
                 await session.execute(text("CREATE TABLE t (a)"))
     assert str(raised.value.orig) == (
         f"{path}-turn is a FIFO, where a regular file belongs; find out what has put it there, and "
-        "remove it, or keep the database in a directory of its own; file_turn=False does without "
+        "remove it, or keep the database in its own directory; file_turn=False works without "
         "that file"
     )
