@@ -53,7 +53,7 @@ def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
     """Is named, at once, with what to do; and left as it is."""
     path = tmp_path / "x"
     KINDS[kind](path)
-    with pytest.raises(DatabaseNotUsableError, match=f"{path} is {kind}, where .* remove it, soon"):
+    with pytest.raises(DatabaseNotUsableError, match=f"{path} is {kind}, but .* remove it, soon"):
         open_regular(str(path), ", soon")
     assert os.path.lexists(path)
 
@@ -314,7 +314,7 @@ async def test_text_of_the_error(path: Path) -> None:
             async with db.write() as session:
                 await session.execute(text("CREATE TABLE t (a)"))
     assert str(raised.value.orig) == (
-        f"{path}-turn is a FIFO, where a regular file belongs; find out what has put it there, and "
-        "remove it, or keep the database in a directory of its own; file_turn=False does without "
+        f"{path}-turn is a FIFO, but must be a regular file; find out what put it there, and "
+        "remove it, or keep the database in its own directory; file_turn=False works without "
         "that file"
     )

@@ -91,7 +91,7 @@ def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> Non
     finally:
         closed.chmod(0o700)
     assert output.startswith("OperationalError ")
-    assert "deep/app.db cannot be reached: Permission denied; let this user enter " in output
+    assert "deep/app.db cannot be reached: Permission denied; give this user access to " in output
     assert f"the directory {closed}, or correct the URL" in output  # not the directory below it
     assert list((closed / "deep").iterdir()) == []
 

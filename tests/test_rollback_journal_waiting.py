@@ -76,7 +76,7 @@ async def test_a_reader_that_stays_is_named_to_the_writer(make_door: Any, path: 
     message = str(caught.value)
     assert message.startswith(
         "waited 0.10 s to commit to app.db, and rolled back; without WAL, a commit waits until "
-        "there is no read transaction, and one has read for "
+        "no read transaction is open, and one has been held open for "
     )
     assert "by task 'report' (now at test_rollback_journal_waiting.py:" in message
     assert "last SQL: SELECT sum(amount) FROM items)" in message
@@ -110,7 +110,7 @@ async def test_autocommit_waits_as_a_commit_does(make_door: Any) -> None:
                 autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await autocommit.execute(UPDATE_FIRST)
 
-        with pytest.raises(WriteTimeout, match=r"waited 0\.10 s to commit .* one has read for"):
+        with pytest.raises(WriteTimeout, match=r"waited 0\.10 s to commit .* one has been held"):
             await asyncio.create_task(write())
 
 
@@ -124,8 +124,8 @@ async def test_what_keeps_a_new_reader_out_is_named(make_door: Any) -> None:
         with pytest.raises(ReadTimeout) as caught:
             await door.total()
         assert str(caught.value).startswith(
-            "waited 0.10 s to read from app.db; without WAL, no read transaction begins while a "
-            "commit waits for the open ones, and one has read for "
+            "waited 0.10 s to read from app.db; without WAL, no read transaction can begin while a "
+            "commit waits for the open ones, and one has been held open for "
         )
         assert "raise read_timeout" in str(caught.value)
     await adding

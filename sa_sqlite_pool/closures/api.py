@@ -79,8 +79,8 @@ class Closures:
         """Raise ClosureError inside a closure, which would wait for its own end."""
         if threading.get_ident() in self._groups.threads:
             raise ClosureError(
-                f"{self._label} was used inside a function given to run_write() or run_read(): it "
-                "would wait for itself; use the session or connection that the function was given"
+                f"{self._label} was used inside a function passed to run_write() or run_read(): it "
+                "would wait for itself; use the session or connection that the function received"
             )
 
     def refuse(self, error: Callable[[], Exception]) -> None:

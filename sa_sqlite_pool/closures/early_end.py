@@ -82,13 +82,13 @@ class Guarded(BorrowedConnection):
     def _assert_here(self) -> None:
         if self._thread != get_ident():
             raise ClosureError(
-                f"{self!r} belongs to one thread: use it in the function that it was given to, "
-                "and take with you what you have read"
+                f"{self!r} belongs to one thread: use it only in the function that received it, "
+                "and return what you have read"
             )
         if self.phase is Phase.ENDED:
             raise ClosureError(
-                f"{self!r} was used after its function had returned: read everything inside, for "
-                "example with .all(), and return that"
+                f"{self!r} was used after its function had returned: read everything inside the "
+                "function, for example with .all(), and return that"
             )
 
     def _assert_usable(self) -> None:

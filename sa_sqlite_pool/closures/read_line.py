@@ -199,7 +199,7 @@ class ReadLine:
         if self._gap is not None and self._gap.in_gap:
             return ReadTimeout(
                 f"waited {pool.timeout():.2f} s to read from {self._label}; no read transaction "
-                "begins while its log is being emptied; raise read_timeout, or lower reader_gap"
+                "can begin while its log is being emptied; raise read_timeout, or lower reader_gap"
             )
         return pool.not_in_time()
 

@@ -112,8 +112,9 @@ class ThreadConnection(Guarded):
             self._changes is not None and self.sqlite.total_changes != self._changes
         ):
             raise ClosureError(
-                "its transaction was not committed, and nothing of it is kept: its session or "
-                "connection was closed inside, or commits in a way of its own"
+                "the function's transaction was not committed, and none of its writes are kept: "
+                "its session or connection was closed inside the function, or commits in its own "
+                "way"
             )
 
     def end(self) -> None:

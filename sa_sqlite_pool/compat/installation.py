@@ -121,20 +121,22 @@ def _expected_function() -> Callable[..., Any]:
         if found is None:
             _refuse(f"has no {user}.{_NAME}")
         if found is not theirs:
-            _refuse(f"has another {_NAME} in {user} than in {_HOME}: some library has replaced it")
+            _refuse(
+                f"has a different {_NAME} in {user} than in {_HOME}: some library has replaced it"
+            )
     if not getattr(theirs, "__module__", "").startswith("sqlalchemy.util."):
         _refuse(f"has {theirs!r} as {_HOME}.{_NAME}: some library has replaced it")
     if not inspect.iscoroutinefunction(theirs) or not _takes_the_same(theirs):
         _refuse(f"has a {_NAME} with other arguments")
     if not _works():
-        _refuse("does not let its functions await in greenlets that are used again")
+        _refuse("does not let its functions await in reused greenlets")
     return theirs  # type: ignore[no-any-return]
 
 
 def _refuse(reason: str) -> NoReturn:
     raise ConfigurationError(
-        f"install() cannot be used here: SQLAlchemy {_sqlalchemy} {reason}; leave it out, which "
-        "costs time and nothing else"
+        f"install() cannot be used here: SQLAlchemy {_sqlalchemy} {reason}; leave the call out, "
+        "which costs only time"
     )
 
 

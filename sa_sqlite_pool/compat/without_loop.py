@@ -8,8 +8,8 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 _NO_LOOP = (
-    "no asyncio event loop is running here, and SQLAlchemy's asyncio extension works with no "
-    "other, such as Trio's: let asyncio run the program (uvicorn, hypercorn -k asyncio, "
+    "no asyncio event loop is running here, and SQLAlchemy's asyncio extension does not work with "
+    "others, such as Trio's: run the program with asyncio (uvicorn, hypercorn -k asyncio, "
     'anyio.run(main, backend="asyncio"), the AnyIO backend "asyncio" in tests)'
 )
 

@@ -296,7 +296,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                     if not self.given_up:  # if it was, meanwhile, it does not return to the pool
                         raise
             else:  # close() of engine.raw_connection(), which cannot wait
-                self.give_up("it was given back outside of a greenlet", keep=False)
+                self.give_up("it was returned outside a greenlet", keep=False)
         self._transaction.checkout = None
 
     def close(self) -> None:

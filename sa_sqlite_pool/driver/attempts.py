@@ -153,7 +153,7 @@ class TriesStatements:
             *(alone, was_open, statement.atomic),
         )
         if refused:
-            how = " (attach it by on_connect= or in a connect listener)"
+            how = " (attach it with on_connect= or in a connect listener)"
             raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
 
         facts, perform = statement.facts, self._performing.perform

@@ -118,7 +118,7 @@ class _AdaptedCursor:
 
     def nextset(self) -> NoReturn:
         """Raise the same error as aiosqlite: "if the database does not support …" (PEP 249)."""
-        raise AttributeError("a statement of SQLite has one result: there is no nextset()")
+        raise AttributeError("an SQLite statement has only one result set: there is no nextset()")
 
     if TYPE_CHECKING:  # defined by each kind of cursor
 

@@ -61,8 +61,8 @@ def _explain_setting(
         # pager.c). The connections of a pool stay open, so waiting does not help.
         raise _with_reason(
             error,
-            f"the journal mode of {rules.label} changes only while no other connection is open, "
-            "and the pools of this process keep theirs; close its engines, and open it with "
+            f"the journal mode of {rules.label} can change only while no other connection is open, "
+            "and the pools of this process keep theirs open; close its engines, and reopen it with "
             'pragmas={"journal_mode": …}',
         ) from error
     elif statement.kind is Kind.MAINTENANCE and transaction.in_the_way:

@@ -112,8 +112,8 @@ def setting_within(
                 raise _stay(
                     rules,
                     "on",
-                    "this one was begun by BEGIN, has written (CREATE and DROP count) or has a "
-                    "savepoint; commit or roll back first, or send the PRAGMA before that",
+                    "this one was begun with BEGIN, has written (CREATE and DROP count) or has a "
+                    "savepoint; commit or roll back first, or send the PRAGMA before any of these",
                 )
         transaction.at_end[name] = sql
         return NO_REPLY
@@ -137,7 +137,7 @@ def switching_in_function(sql: str, rules: Rules, execute: Execute) -> Execute:
                 rules,
                 "off" if wanted else "on",
                 "run_write() and run_read() begin one for each function; send the PRAGMA on a "
-                "connection of the writer engine, and what needs it after it",
+                "connection of the writer engine, and then the statements that need it",
             )
         return execute(connection, sql, parameters)
 

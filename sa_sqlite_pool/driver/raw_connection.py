@@ -116,8 +116,8 @@ class _ForeignKeys:
         log(
             ForeignKeysRefused(database=self._rules.label, value=value),
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
-            "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
-            "send it by connection.execute(), or after commit() or rollback()",
+            "within a transaction, and this one was begun by an earlier statement of SQLAlchemy; "
+            "send the PRAGMA with connection.execute(), or after commit() or rollback()",
             *(value, self._rules.label),
         )
         return True

@@ -50,7 +50,7 @@ def keeping_children(
             raise sqlite3.IntegrityError(
                 f"DROP TABLE {table} of {rules.label} is refused: foreign keys are on, and the "
                 f"table is to be replaced by {_copy_of(table)}, so that {lost} would be lost. "
-                "Migrate by run_env(), or send PRAGMA foreign_keys=OFF before the transaction "
+                "Migrate with run_env(), or send PRAGMA foreign_keys=OFF before the transaction "
                 "begins"
             )
         return execute(connection, sql, parameters)
@@ -82,7 +82,7 @@ def _lost_by_drop(connection: sqlite3.Connection, dropped: Dropped) -> str | Non
         both = f"{in_schema}.{quoted(child)} AS child, {in_schema}.{quoted(table)} AS parent"
         if rows(connection, f"SELECT 1 FROM {both} WHERE {refers} LIMIT 1"):  # noqa: S608
             names = ", ".join(f"{child}.{column}" for column, _ in columns)
-            return f"what refers to it in {names} (ON DELETE {action})"
+            return f"the rows or values that refer to it in {names} (ON DELETE {action})"
     return None
 
 

@@ -76,7 +76,7 @@ class Awaited(ABC, Generic[T]):
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
     ) -> None:
-        assert self._callback is None, "it is awaited by one task"
+        assert self._callback is None, "only one task may await it"
         self._callback = callback
         self._context = contextvars.copy_context() if context is None else context
 

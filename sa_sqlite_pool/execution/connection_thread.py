@@ -276,8 +276,8 @@ class ConnectionThread(RunsJobs):
             inherited_files.add(self.file)
         if self.ended is None:
             self.ended = (
-                f"it was opened in process {os.getppid()}, before the fork() that made this one, "
-                "and belongs to that process"
+                f"it was opened in process {os.getppid()}, before the fork() that created this "
+                "one, and belongs to that process"
             )
 
 

@@ -18,9 +18,9 @@ from ..settings import check_limit
 def prepare_dialect(dialect: Any, connector: Connector) -> None:
     if getattr(dialect, "driver", None) != "aiosqlite":
         raise ConfigurationError(
-            "this pool works with sqlite+aiosqlite URLs and create_async_engine() alone, not with "
+            "this pool works only with sqlite+aiosqlite URLs and create_async_engine(), not with "
             f"{getattr(dialect, 'name', None)}+{getattr(dialect, 'driver', None)}; "
-            "leave poolclass out for other databases"
+            "omit poolclass for other databases"
         )
     connector.listen(dialect)
     if type(dialect).get_isolation_level is SQLiteDialect.get_isolation_level:

@@ -117,7 +117,7 @@ class IdleWatch:
                 waiting=waiting,
                 **permit.fields(),
             ),
-            "%s: %s of %s has been idle for %.1f s, held by %s, which asked for it at %s; "
+            "%s: %s of %s has been idle for %.1f s, held by %s, requested at %s; "
             "%d more in line; end it before awaiting anything else",
             *(
                 self._product,

@@ -64,7 +64,7 @@ class WriterPool(FairPool):
         if (pool_size, max_overflow) != (1, 0):
             raise ConfigurationError(
                 "a WriterPool has exactly one connection, since SQLite allows one writer; "
-                "leave pool_size and max_overflow out"
+                "omit pool_size and max_overflow"
             )
         super().__init__(creator, pool_size=1, max_overflow=0, **kw)
 

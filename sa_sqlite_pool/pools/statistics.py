@@ -30,8 +30,8 @@ def statistics(engine: AsyncEngine | Engine) -> DatabaseStatistics:
     pool = engine.pool
     if not isinstance(pool, FairPool):
         raise ConfigurationError(
-            f"statistics() was given an engine with a {type(pool).__name__}: it knows engines that "
-            "were made with poolclass=SQLitePool, ReaderPool or WriterPool"
+            "statistics() requires an engine created with poolclass=SQLitePool, ReaderPool or "
+            f"WriterPool; this one has a {type(pool).__name__}"
         )
     return statistics_of([pool])
 

@@ -120,7 +120,7 @@ class AtomicFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DatabaseInUseError(
-                f"{self.final} is being written by another backup or restore; wait for that to end"
+                f"{self.final} is being written by another backup or restore; wait for it to finish"
             ) from error
 
     def _is(self, descriptor: int) -> bool:

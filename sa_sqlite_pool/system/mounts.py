@@ -109,8 +109,8 @@ class Mount:
             return "the host's processes share neither locks nor memory with those here"
         if self.type == "fuse" or self.type.startswith("fuse."):
             return (
-                "a FUSE program serves it, and need not pass on locks or let memory be shared with "
-                "others that have the file open"
+                "a FUSE program serves it, and may not pass on locks, or share memory with other "
+                "processes that have the file open"
             )
         return None
 

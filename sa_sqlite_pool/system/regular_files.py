@@ -34,7 +34,7 @@ def mode_of(path: Path, what: str = "path") -> int | None:
         return None
     except PermissionError as error:
         raise DatabaseNotUsableError(
-            f"{path} cannot be reached: {error.strerror}; let this user enter the directory "
+            f"{path} cannot be reached: {error.strerror}; give this user access to the directory "
             f"{_closed_directory(path)}, or correct the {what}"
         ) from error
     except OSError as error:
@@ -99,6 +99,6 @@ def _not_regular(path: str, remedy: str) -> DatabaseNotUsableError:
     with contextlib.suppress(OSError):
         kind = _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), kind)
     return DatabaseNotUsableError(
-        f"{path} is {kind}, where a regular file belongs; find out what has put it there, and "
-        f"remove it{remedy}"
+        f"{path} is {kind}, but must be a regular file; find out what put it there, and remove "
+        f"it{remedy}"
     )

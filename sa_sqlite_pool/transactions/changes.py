@@ -87,11 +87,12 @@ def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rul
         and before != after
     ):
         _told.add(rules.owner)
-        change = authorizer.schema_change or "a change of the schema"
+        change = authorizer.schema_change or "a schema change"
         log(
             SchemaChangeUndone(database=rules.label, change=change),
-            "%s on %s was rolled back with its transaction, of which it is a part here; the stock "
-            "driver commits it at once. To keep it, call commit(), or use engine.begin()",
+            "%s on %s was rolled back with its transaction: here it is part of the transaction, "
+            "whereas the stock driver commits it at once. To keep it, call commit(), or use "
+            "engine.begin()",
             *(change, rules.label),
         )
 

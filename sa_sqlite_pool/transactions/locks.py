@@ -75,14 +75,14 @@ def own_lock_error(error: Exception, twice: str | None, streams: list[str]) -> O
     if twice is not None and is_busy(error):
         return OwnLockError(
             f"{error}: a file is attached twice, the second time as {twice}, and this "
-            "transaction has written to it under its other name; use one of the names"
+            "transaction has written to it under its other name; use only one of the names"
         )
     if not is_own_lock(error):
         return None
     texts = "; ".join(map(shorten, streams))
     which = f"{len(streams)} of its streams: {texts}" if streams else "a cursor"
     return OwnLockError(
-        f"{error}: a result of the same connection is still open ({which}); read it to its "
+        f"{error}: a result of the same connection is still open ({which}); read it to the "
         "end, or close it, before this statement"
     )
 
@@ -187,15 +187,15 @@ class Patience:
         """
         if self._commits and (own := self._own_read()) is not None:
             raise OwnLockError(
-                f"a commit to {self._rules.label} would wait for itself: without WAL it waits "
-                "until nothing is read, and the same task reads on another connection, for "
+                f"a commit to {self._rules.label} would wait for itself: without WAL it waits for "
+                "all reads to end, and the same task is reading on another connection, for "
                 f"{own.describe(time.monotonic())}; end that transaction, or close its stream, "
                 "before committing; this one was rolled back"
             ) from error
         if self._is_shared(error) and (held := self._held_by_task()) is not None:
             raise OwnLockError(
                 f"{error}: it would wait for itself: connections to {self._rules.label} share a "
-                "cache, or a database in memory, and so lock tables for one another, and "
+                "cache, or an in-memory database, and so lock tables for one another, and "
                 f"{held} on another one; end that transaction first, or use :memory: or a file "
                 "without cache=shared, where readers do not wait"
             ) from error
@@ -213,10 +213,12 @@ class Patience:
         if not self._writing:  # read locks do not block readers
             holder = self._rules.turn.holder
             own = holder is not None and is_own(holder)
-            return f"the same task writes, for {holder.describe(now)}," if own and holder else None
+            return (
+                f"the same task is writing, for {holder.describe(now)}," if own and holder else None
+            )
         others = self._other_reads()
         if others and all(is_own(snapshot.permit) for snapshot in others):
-            return f"the same task reads, for {others[0].describe(now)},"
+            return f"the same task is reading, for {others[0].describe(now)},"
         return None
 
     def _own_read(self) -> Snapshot | None:
@@ -238,13 +240,13 @@ class Patience:
         if self._commits and reader is not None:
             return (
                 f"waited {self.seconds:.2f} s to commit to {self._rules.label}, and rolled back; "
-                "without WAL, a commit waits until there is no read transaction, and "
+                "without WAL, a commit waits until no read transaction is open, and "
                 f"{reader}; end read transactions sooner, or raise write_timeout"
             )
         if not self._writing and reader is not None:
             return (
                 f"waited {self.seconds:.2f} s to read from {self._rules.label}; without WAL, "
-                "no read transaction begins while a commit waits for the open ones, and "
+                "no read transaction can begin while a commit waits for the open ones, and "
                 f"{reader}; end read transactions sooner, or raise read_timeout"
             )
         if self._writing:
@@ -263,5 +265,5 @@ class Patience:
         if not others:
             return None
         who = others[0].describe(time.monotonic())
-        own = ", which waits for itself" if is_own(others[0].permit) else ""
-        return f"one has read for {who}{own}"
+        own = ", which is waiting for itself" if is_own(others[0].permit) else ""
+        return f"one has been held open for {who}{own}"

@@ -62,8 +62,8 @@ class Losses:
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(
-            f"SQLite has rolled this transaction back by itself ({self.lost_by}); nothing of it is "
-            "kept: call rollback() and start again"
+            f"SQLite has rolled back this transaction on its own ({self.lost_by}); none of its "
+            "changes are kept: call rollback() and start again"
         )
 
     def assert_not_too_old(self) -> None:

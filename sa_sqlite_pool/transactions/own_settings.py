@@ -173,9 +173,9 @@ class OwnSettings:
                 now = str(ask(connection, name)).lower()
             if pragma.value in {None, now}:
                 return execute(connection, f"PRAGMA {name}", parameters)
-            way_out = "leave it out, since all connections on a file have to agree"
+            way_out = "leave it out, since all connections to a file must agree"
             if name == "journal_mode":
-                way_out += '; pragmas={"journal_mode": "TRUNCATE"} of the engine does without WAL'
+                way_out += '; an engine with pragmas={"journal_mode": "TRUNCATE"} works without WAL'
             raise ConfigurationError(
                 f"a listener sets {name}={pragma.value} on a connection of {rules.label}, which "
                 f"has {name}={now}: {way_out}"
@@ -196,7 +196,7 @@ class OwnSettings:
                     attaching.attach_read_only(connection, wanted)
             except dbapi.OperationalError as error:
                 raise rules.forbidden(
-                    f"ATTACH ({error}), and creates no file: let the writer attach it first"
+                    f"ATTACH ({error}), nor create a file: let the writer attach it first"
                 ) from error
             finally:  # an ATTACH by a listener is not counted
                 self._attached += self._authorizer.attached - before

@@ -124,13 +124,13 @@ class Rules:
 
     def without_turn(self, what: str | None) -> ForbiddenWriteError:
         return ForbiddenWriteError(
-            f"{what} of a function in this statement was refused: the connection to {self.label} "
+            f"{what} by a function in this statement was refused: the connection to {self.label} "
             'does not have the write turn; begin with sqlite_role="writer" or BEGIN IMMEDIATE'
         )
 
     def took_too_long(self, sql: str, seconds: float | None, *, lost: bool) -> StatementTimeout:
         rolled_back = (
-            "SQLite has rolled its transaction back: call rollback() and start again; "
+            "SQLite has rolled back its transaction: call rollback() and start again; "
             if lost
             else ""
         )

@@ -13,11 +13,11 @@ from ..execution.replies import Parameters, Reply, Row, calls_driver
 
 CLOSED = "the cursor is closed"
 GIVEN_BACK = (
-    "this stream was closed when its connection went back to the pool, as it does when a session "
-    "commits, rolls back or closes, and at the end of a connection's block; read it to its end "
-    "before, or stream on a connection of its own: async with engine.connect()"
+    "this stream was closed when its connection returned to the pool, as happens when a session "
+    "commits, rolls back or closes, and at the end of a connection's block; read it to the end "
+    "first, or stream on a separate connection: async with engine.connect()"
 )
-TOO_OLD = "this stream was closed when its snapshot was ended, which was too old"
+TOO_OLD = "this stream was closed because its snapshot was too old and was ended"
 
 
 class RunsBriefly(Protocol):

@@ -48,17 +48,17 @@ _PATIENT_SECONDS = 0.5
 _IMPATIENT_SECONDS = 0.01
 
 _NO_LOCKS = (
-    "SQLite: %s cannot be locked (%s), so the processes that write to this database do not line "
-    "up: each tries again until SQLite lets it, in no order. Put the database on a local file "
-    "system where its directory can be written"
+    "SQLite: %s cannot be locked (%s), so the processes that write to this database do not wait in "
+    "line: each retries until SQLite lets it write, in no particular order. Put the database on a "
+    "local file system, in a writable directory"
 )
 
 # No file at all can be opened for now.
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _TOO_MANY_OPEN = (
     "SQLite: %s cannot be locked now (%s), so the processes that write to this database do not "
-    "line up until it can: each tries again until SQLite lets it. Close files, or raise the "
-    "limit of open files (ulimit -n)"
+    "wait in line until it can be: each retries until SQLite lets it write. Close files, or raise "
+    "the limit on open files (ulimit -n)"
 )
 
 

@@ -98,7 +98,7 @@ class FlockFile:
         return self._descriptor
 
 
-_REMEDY = ", or keep the database in a directory of its own; file_turn=False does without that file"
+_REMEDY = ", or keep the database in its own directory; file_turn=False works without that file"
 
 
 def _open(path: str, like: str) -> int:

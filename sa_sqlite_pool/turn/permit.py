@@ -135,7 +135,7 @@ class Permit:
         if self.coming_back:
             details.append("whose transaction is being rolled back")
         elif self.is_of_ended_task:
-            details.append(f"which has ended and asked at {self.asked_at}")
+            details.append(f"which has ended, having requested it at {self.asked_at}")
         elif self.stranded:
             details.append("whose event loop is closed")
         elif place := whereabouts(self.task):
@@ -146,8 +146,8 @@ class Permit:
             details.append(f"last SQL: {shorten(self.last_sql)}")
         if is_inherited(self):
             details.append(
-                "this task was started under it: if the holder waits for this task, neither can "
-                "go on; let it commit before"
+                "this task was started while it was held: if the holder waits for this task, "
+                "neither can continue; let the holder commit first"
             )
         return details
 

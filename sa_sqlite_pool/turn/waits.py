@@ -102,7 +102,7 @@ NOTHING: Final[AbstractContextManager[None]] = contextlib.nullcontext()
 """The block of a wait that is neither observed nor logged."""
 
 _SERVED = "served"
-_NOT_SEEN = "not known, since the event loop was busy"
+_NOT_SEEN = "unknown, because the event loop was busy"
 
 
 @final
@@ -257,7 +257,7 @@ class WaitWatch:
         )
         log(
             event,
-            "%s waited %.2f s %s %s at %s%s; in the way when %.2f s had passed: %s; shorten such "
+            "%s waited %.2f s %s %s at %s%s; in the way after %.2f s: %s; shorten such "
             "transactions, or raise slow_wait_warning%s",
             *(describe_task(name), seconds, _PURPOSES[what], database, asked_at),
             *("" if error is None else f", in vain ({outcome})", self.limit, held_by),
@@ -326,7 +326,7 @@ class _Wait:
         try:
             self._held_by = self._describe()
         except Exception as error:  # the timer must still wake other tasks with the same timeout
-            self._held_by = f"not known ({error!r})"
+            self._held_by = f"unknown ({error!r})"
 
     def __exit__(
         self,

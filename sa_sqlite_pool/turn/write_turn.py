@@ -223,7 +223,7 @@ class WriteTurn:
         if holder is None or holder.last_sql is None or not _DDL.match(holder.last_sql):
             return ""
         return (
-            "what it has created or dropped is part of its transaction, where the stock driver "
+            "what it created or dropped is part of its transaction, whereas the stock driver "
             "commits that at once: commit it before others write, "
         )
 

@@ -209,7 +209,7 @@ async def test_an_authorizer_of_the_application(db: SQLiteDatabase) -> None:
         ("COMMIT", "COMMIT on the driver's connection"),
         (
             "INSERT OR ROLLBACK INTO items (id, amount) VALUES (1, 1)",
-            "rolled this transaction back",
+            "rolled back this transaction",
         ),
     ],
 )

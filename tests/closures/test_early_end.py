@@ -139,7 +139,7 @@ async def test_what_is_refused_after_it(db: SQLiteDatabase) -> None:
         swallow(connection)
         add(connection, 10)
 
-    with pytest.raises(OperationalError, match="rolled this transaction back") as caught:
+    with pytest.raises(OperationalError, match="rolled back this transaction") as caught:
         await db.run_write_core(go_on)
     assert tells(caught.value)
     assert caught.value.statement is not None  # SQLAlchemy's own

@@ -218,7 +218,7 @@ async def test_a_hidden_loss(db: SQLiteDatabase) -> None:
             connection.execute(text("INSERT OR ROLLBACK INTO items (id, amount) VALUES (1, 1)"))
 
     for fn in (hide, hide_at_the_end):
-        with pytest.raises((OperationalError, TransactionLostError), match="rolled this trans"):
+        with pytest.raises((OperationalError, TransactionLostError), match="rolled back this"):
             await db.run_write_core(fn)
     assert await added(db) == []
 

@@ -377,7 +377,7 @@ async def test_a_session_that_does_not_commit(db: SQLiteDatabase, *, beneath: bo
         else:
             connection.execute(insert(Item).values(id=10))
 
-    with pytest.raises(ClosureError, match="was not committed, and nothing of it is kept"):
+    with pytest.raises(ClosureError, match="was not committed, and none of its writes are kept"):
         await closures.write(closures.with_session, write, write)
     assert await added(db) == []
     assert await closures.write(closures.with_session, only_asks_its_bind, write) == 3

@@ -140,7 +140,7 @@ async def test_a_commit_that_readers_keep_waiting(path: Path) -> None:
         await create_items(db.writer_engine)
         async with db.read() as session:
             await session.execute(text("SELECT * FROM items"))
-            with pytest.raises(WriteTimeout, match=r"to commit to app\.db.*one has read for"):
+            with pytest.raises(WriteTimeout, match=r"to commit to app\.db.*held open for"):
                 await asyncio.create_task(db.run_write_core(add, 10))
         db._closures._groups.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11

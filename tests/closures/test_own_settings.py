@@ -54,7 +54,7 @@ async def test_attached_on_a_reader(one: SQLiteDatabase, other: Path) -> None:
 
 
 async def test_a_reader_attaches_no_new_file(one: SQLiteDatabase, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="creates no file: let the writer attach it first"):
+    with pytest.raises(Exception, match="nor create a file: let the writer attach it first"):
         await one.run_read_core(attach, tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists()
 

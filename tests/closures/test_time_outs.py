@@ -267,13 +267,13 @@ async def test_a_hidden_statement_timeout(path: Path) -> None:
     """For a write, SQLite has rolled back everything, and further statements are refused."""
 
     def fill(connection: Connection) -> None:
-        with pytest.raises(StatementTimeout, match="rolled its transaction back"):
+        with pytest.raises(StatementTimeout, match="rolled back its transaction"):
             connection.execute(ENDLESS_WRITE)
         add(connection, 10)
 
     async with SQLiteDatabase(path, statement_timeout=0.5) as db:
         await create_items(db.writer_engine)
-        with pytest.raises(OperationalError, match="rolled this transaction back"):
+        with pytest.raises(OperationalError, match="rolled back this transaction"):
             await db.run_write_core(fill)
         assert await added(db) == []
 

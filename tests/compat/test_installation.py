@@ -200,7 +200,7 @@ def no_mark(patch: pytest.MonkeyPatch) -> None:
     [
         (gone, r"has no sqlalchemy\.util\.concurrency\.greenlet_spawn"),
         (gone_from_a_user, r"has no sqlalchemy\.ext\.asyncio\.result\.greenlet_spawn"),
-        (replaced_in_a_user, r"another greenlet_spawn in sqlalchemy\.ext\.asyncio\.session"),
+        (replaced_in_a_user, r"different greenlet_spawn in sqlalchemy\.ext\.asyncio\.session"),
         (everywhere(another, "tracer"), "some library has replaced it"),
         (everywhere(fewer_arguments), "with other arguments"),
         (everywhere(no_coroutine), "with other arguments"),

@@ -136,7 +136,7 @@ async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
 
         task = asyncio.create_task(leak(), name="import-42")
         await asyncio.wait([task])
-        assert "'import-42' (which has ended and asked at test_leaks" in repr(turn_of(path))
+        assert "'import-42' (which has ended, having requested it at test" in repr(turn_of(path))
         assert isinstance(task.exception(), ZeroDivisionError)
         del task
         await collected(r"checked out at test_leaks\.py")
@@ -168,7 +168,7 @@ async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> Non
 
         session = await asyncio.create_task(set_up(), name="set-up")
         for _ in range(2):
-            with pytest.raises(WriteTimeout, match=r"task 'set-up' \(which has ended and asked at"):
+            with pytest.raises(WriteTimeout, match=r"task 'set-up' \(which has ended, having"):
                 await asyncio.create_task(write())
         await session.execute(UPDATE_FIRST)
         await session.commit()
@@ -330,7 +330,7 @@ async def test_an_idle_writer_is_named_once(
     assert re.match(r"SQLite: the write turn of app.db has been idle for \d+\.\d s", message)
     assert "task 'import-42' (now at test_leaks.py:" in message
     assert "last SQL: UPDATE items" in message
-    assert "asked for it at test_leaks.py:" in message
+    assert "requested at test_leaks.py:" in message
     assert "1 more in line" in message
 
 

@@ -282,7 +282,7 @@ async def test_a_lost_transaction(make: Callable[..., AsyncEngine]) -> None:
             await connection.execute(
                 text("INSERT OR ROLLBACK INTO items (id, amount) VALUES (1, 1)")
             )
-        with pytest.raises(OperationalError, match="has rolled this transaction back"):
+        with pytest.raises(OperationalError, match="has rolled back this transaction"):
             await connection.execute(UPDATE_FIRST)
         await connection.rollback()
     assert (await amounts(engine))[0] == 0

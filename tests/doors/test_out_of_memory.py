@@ -9,7 +9,7 @@ import pytest
 from tests.children import Child, needs_fork_server
 from tests.doors.out_of_memory import a_function_reads_too_much, reads_too_much
 
-LOST = "rolled this transaction back by itself (out of memory)"
+LOST = "rolled back this transaction on its own (out of memory)"
 
 
 @needs_fork_server

@@ -126,7 +126,7 @@ async def test_for_the_write_turn(
     assert 0 < found["seconds_waited"] < 30
     assert re.match(
         r"task 'request-7' waited \d+\.\d\d s to write to app.db at test_slow_waits.py:\d+; in the "
-        r"way when 0.00 s had passed: .* by task 'import-42' .*; shorten such transactions, or ",
+        r"way after 0.00 s: .* by task 'import-42' .*; shorten such transactions, or ",
         found["message"],
     )
 

@@ -77,7 +77,7 @@ async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
         with pytest.raises(StatementTimeout, match=MESSAGE):
             async with db.read() as session:
                 await session.execute(ENDLESS)
-        with pytest.raises(StatementTimeout, match="rolled its transaction back"):
+        with pytest.raises(StatementTimeout, match="rolled back its transaction"):
             async with db.write() as session:
                 await session.execute(UPDATE_FIRST)
                 await session.execute(ENDLESS_WRITE)

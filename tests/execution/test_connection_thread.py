@@ -303,7 +303,7 @@ async def test_in_a_child_process_the_connection_is_never_freed(worker: Connecti
     references = sys.getrefcount(connection)
     worker.renew_in_child()
     assert sys.getrefcount(connection) == references  # one dropped, one kept for ever
-    with pytest.raises(sqlite3.OperationalError, match=r"before the fork\(\) that made this one"):
+    with pytest.raises(sqlite3.OperationalError, match=r"fork\(\) that created this one"):
         worker.run(lambda _: None)
     worker.aiosqlite_connection._connection = connection
     worker._stop()

@@ -209,7 +209,7 @@ async def test_there_is_no_websocket(db: SQLiteDatabase) -> None:
         (dict, "needs a database"),
         (lambda: {1: None}, "name of a database on the live page is text, not 1"),
         (lambda: {"a": None}, "shows an SQLiteDatabase.* not None"),
-        (lambda: create_async_engine("sqlite+aiosqlite://"), "knows engines that were made with"),
+        (lambda: create_async_engine("sqlite+aiosqlite://"), "requires an engine created with"),
     ],
 )
 def test_what_has_no_statistics_is_refused(make: Callable[[], Any], message: str) -> None:

@@ -290,7 +290,7 @@ async def test_a_transaction_that_sqlite_has_ended(
         "except sa.exc.IntegrityError:\n    pass\nop.execute('CREATE TABLE half (id)')"
     )
     before = scripts.state()
-    with pytest.raises(OperationalError, match="SQLite has rolled this transaction back by itself"):
+    with pytest.raises(OperationalError, match="has rolled back this transaction on its own"):
         await upgrade(filled, "head", config=scripts.config)
     assert scripts.state() == before
 

@@ -91,5 +91,5 @@ async def test_the_other_doors_refuse(url: str) -> None:
     """They are for aiosqlite's own connections, and say so."""
     with pytest.raises(ConfigurationError, match="needs a sqlite\\+aiosqlite URL"):
         SQLiteDatabase(url)
-    with pytest.raises(ConfigurationError, match="works with sqlite\\+aiosqlite"):
+    with pytest.raises(ConfigurationError, match="works only with sqlite\\+aiosqlite"):
         create_async_engine(url, poolclass=SQLitePool)

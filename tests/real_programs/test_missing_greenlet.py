@@ -122,14 +122,14 @@ def test_where_another_library_runs_the_coroutine(
         pytest.skip("it depends on Python whether the driver makes a loop of its own")
     app = door_without_loop.make(own=own)
     for engine in app.engines:
-        with pytest.raises(RuntimeError, match="let asyncio run the program"):
+        with pytest.raises(RuntimeError, match="run the program with asyncio"):
             engine.connect().start().send(None)
     asyncio.run(_works(app))
 
 
 def test_a_restore_where_another_library_runs_the_coroutine(tmp_path: Path) -> None:
     """It has no engine that would report it."""
-    with pytest.raises(RuntimeError, match="let asyncio run the program"):
+    with pytest.raises(RuntimeError, match="run the program with asyncio"):
         restore(tmp_path / "copy.db", tmp_path / "app.db").send(None)
 
 

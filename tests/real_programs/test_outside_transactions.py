@@ -170,7 +170,7 @@ async def test_on_the_raw_connection_it_is_not_ignored(
         await raw.execute("PRAGMA foreign_keys = 0")  # unchanged
         await raw.execute("DELETE FROM parent")
         await connection.commit()
-    assert "send it by connection.execute(), or after commit()" in caplog.text
+    assert "send the PRAGMA with connection.execute(), or after commit()" in caplog.text
     assert await app.value("SELECT count(*) FROM child") == 1
 
 

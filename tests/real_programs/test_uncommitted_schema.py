@@ -14,7 +14,7 @@ from .doors import Door
 from .parameters import first
 from .rebuilding import begin_of_sqlite
 
-UNDONE = "was rolled back with its transaction, of which it is a part here"
+UNDONE = "was rolled back with its transaction: here it is part of the transaction"
 
 
 _UNDOES = {

@@ -35,7 +35,7 @@ async def test_an_idle_transaction(
             look_after_a_minute(db)
     (record,) = caplog.records
     assert re.match(rf"PostgreSQL: {what} of 127\.0\.0\.1:\d+/\w+ has been idle", record.message)
-    assert "asked for it at test_idle.py:" in record.message
+    assert "requested at test_idle.py:" in record.message
     assert "last SQL: SELECT 1" in record.message
 
 

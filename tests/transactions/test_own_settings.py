@@ -188,7 +188,7 @@ def test_a_listener_sets_what_is_set_already(settings: Settings, sql: str) -> No
 )
 def test_a_listener_that_decides_for_all_is_refused(settings: Settings, sql: str) -> None:
     """The error names the way out; the application itself may do it, at its own risk."""
-    with pytest.raises(ConfigurationError, match="all connections on a file have to") as caught:
+    with pytest.raises(ConfigurationError, match="all connections to a file must agree") as caught:
         settings.run(sql, set_up=True)
     assert ("pragmas=" in str(caught.value)) is ("journal_mode" in sql)
     assert (settings.real("journal_mode"), settings.real("locking_mode")) == ("wal", "normal")

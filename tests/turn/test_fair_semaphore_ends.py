@@ -101,8 +101,8 @@ def test_a_child_that_waits_for_its_ancestor_is_told() -> None:
         told: list[str] = []
         permit = await take(line)
         await asyncio.create_task(child())
-        assert "this task was started under it" in told[0]
-        assert "started under it" not in line.describe_holders()
+        assert "this task was started while it was held" in told[0]
+        assert "started while it was held" not in line.describe_holders()
         line.release(permit)
 
         async def stranger() -> None:
@@ -114,7 +114,7 @@ def test_a_child_that_waits_for_its_ancestor_is_told() -> None:
         holder = asyncio.create_task(stranger())
         await asyncio.sleep(0)
         await asyncio.create_task(child())
-        assert "started under it" not in told[1]
+        assert "started while it was held" not in told[1]
         done.set()
         await holder
 

@@ -48,7 +48,7 @@ class TestNoLocks:
         for _ in range(2):
             taken(turn).release()
         [record] = caplog.records
-        assert "raise the limit of open files" in record.message
+        assert "raise the limit on open files" in record.message
         calls.fail = None
         request = taken(turn)
         assert process(path).acquire_nowait() is None

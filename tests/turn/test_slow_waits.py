@@ -50,7 +50,7 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
     run_in_virtual_time(main())
     (record,) = caplog.records
     assert record.getMessage().startswith("task 'waiter' waited 3.25 s to write to app.db at test_")
-    assert "when 1.00 s had passed: 0.2 s by task 'holder-0.5'" in record.getMessage()
+    assert "after 1.00 s: 0.2 s by task 'holder-0.5'" in record.getMessage()
 
 
 def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,7 +78,7 @@ def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> N
 
     run_in_virtual_time(main())
     (record,) = caplog.records
-    assert "not known, since the event loop was busy" in record.getMessage()
+    assert "unknown, because the event loop was busy" in record.getMessage()
 
 
 def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
@@ -99,7 +99,7 @@ def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
     run_in_virtual_time(main())
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
-    assert not any("started under it" in message for message in messages)
+    assert not any("started while it was held" in message for message in messages)
 
 
 @pytest.mark.parametrize(("seconds", "logged"), [(0.99, 0), (1.0, 1)])
@@ -133,7 +133,7 @@ def test_a_loop_that_was_busy(caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(main())
     (record,) = caplog.records
-    assert vars(record)["held_by"] == "not known, since the event loop was busy"
+    assert vars(record)["held_by"] == "unknown, because the event loop was busy"
     assert vars(record)["seconds_waited"] == 5.0
 
 
@@ -182,7 +182,7 @@ def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
     run_in_virtual_time(main())
     (record,) = caplog.records
-    assert vars(record)["held_by"] == "not known (OSError('no /proc'))"
+    assert vars(record)["held_by"] == "unknown (OSError('no /proc'))"
 
 
 def test_no_limit() -> None:

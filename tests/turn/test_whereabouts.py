@@ -111,9 +111,7 @@ async def test_a_permit_knows_who_asked(waits: bool) -> None:
         line.release(before)
     permit = await holding
     assert str(permit.asked_at).startswith("test_whereabouts.py:")
-    assert (
-        "started under it: if the holder waits for this task, neither can go on; let it" in told[0]
-    )
+    assert "started while it was held: if the holder waits for this task, neither can" in told[0]
     line.release(permit)
 
 
