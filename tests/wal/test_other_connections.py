@@ -166,7 +166,7 @@ async def test_another_program_writes(
         found = said(caplog)
         assert len(found) == int(affected)
         for one in found:
-            assert f"app.db is written by another program too, {other.name}; SQLite" in one
+            assert f"app.db is also written by another program, {other.name}; SQLite" in one
             assert "https://www.sqlite.org/wal.html#walresetbug" in one
         wal = small.statistics().wal
         assert wal is not None
@@ -208,8 +208,8 @@ async def test_the_application_switches_the_log_off(
         assert await pragma(db, "journal_mode = DELETE") == "delete"
         await add(db, 3)
         assert said(caplog) == [
-            "journal_mode of app.db was changed to delete, so that readers and writers keep each "
-            "other waiting; it is switched back when the writer's connection is opened anew"
+            "journal_mode of app.db was changed to delete, so readers and writers block each "
+            "other; it is switched back when the writer's connection is reopened"
         ]
         assert await count(db) == 3
         await add(db, 100)
@@ -234,8 +234,9 @@ async def test_somebody_deletes_the_log(
     os.unlink(f"{path}-wal")
     await add(small, 3)
     assert said(caplog) == [
-        "the log of app.db was deleted by another program while it was in use: what was committed "
-        "since may be lost; end all programs that use the database, make a copy of it, and check it"
+        "the log of app.db was deleted by another program while it was in use: commits made "
+        "since then may be lost; stop all programs that use the database, make a copy of it, and "
+        "check it"
     ]
 
 
