@@ -138,11 +138,11 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         if refused := _CHOSEN_HERE & engine_options.keys():
             raise ConfigurationError(
                 f"{', '.join(sorted(refused))}: SQLiteDatabase chooses its pools; set readers, or "
-                "make the engines yourself and use routing_sessionmaker()"
+                "create the engines yourself and use routing_sessionmaker()"
             )
         if "sqlite_role" in (engine_options.get("execution_options") or ()):
             raise ConfigurationError(
-                "sqlite_role: the engines of SQLiteDatabase have their roles; leave it out, and "
+                "sqlite_role: the engines of SQLiteDatabase have fixed roles; leave it out, and "
                 "use read() or write()"
             )
         check_count("readers", readers)

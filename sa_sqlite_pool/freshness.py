@@ -25,7 +25,7 @@ def parse_token(token: str) -> Position:
     """Return the position of a token; raise :class:`~sa_sqlite_pool.ConfigurationError`."""
     if (found := _TOKEN.fullmatch(token)) is None:
         raise ConfigurationError(
-            f"{token!r} is no freshness token; give one that `seen.token` has returned, such as "
+            f"{token!r} is not a freshness token; pass one that `seen.token` returned, such as "
             "'0/3000148', or None"
         )
     high, low = found.groups()

@@ -30,8 +30,8 @@ def assert_plain(fn: object) -> None:
     """Raise :class:`~sa_sqlite_pool.AwaitableError` if ``fn`` is a coroutine function."""
     if _is_coroutine_function(fn):
         raise AwaitableError(
-            f"{_name(fn)} is a coroutine function, and runs where nothing can be awaited: give a "
-            "plain function, or use db.write() or db.read()"
+            f"{_name(fn)} is a coroutine function, but it would run where nothing can be awaited: "
+            "pass a plain function, or use db.write() or db.read()"
         )
 
 
@@ -46,8 +46,8 @@ def refused_inside(what: str) -> ClosureError:
 def rolled_back_inside() -> ClosureError:
     """Return the error for a function that continues after its transaction was rolled back."""
     return ClosureError(
-        "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
-        "let the error out, which rolls back everything"
+        "the transaction was rolled back inside the function: use begin_nested() for the part "
+        "that may fail, or let the error propagate, which rolls back everything"
     )
 
 
@@ -66,13 +66,14 @@ def _check_result(result: object, fn: object) -> None:
         if isinstance(result, (types.CoroutineType, types.GeneratorType)):
             result.close()
         raise AwaitableError(
-            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after its "
-            "transaction; nothing was kept: give a plain function that does it all"
+            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after the "
+            "transaction; nothing was kept: pass a plain function that does all of it"
         )
     if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
         raise ClosureError(
-            f"{_name(fn)} returned a {type(result).__name__}, whose rows are read later; nothing "
-            "was kept: read them inside, for example with .all(), and return those"
+            f"{_name(fn)} returned a {type(result).__name__}, whose rows would be read later; "
+            "nothing was kept: read them inside the function, for example with .all(), and return "
+            "those"
         )
 
 

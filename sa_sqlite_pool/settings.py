@@ -341,12 +341,13 @@ class ConnectionSettings:
             object.__setattr__(self, name, check_limit(name, getattr(self, name)))
         if self.on_connect is not None and not callable(self.on_connect):
             raise ConfigurationError(
-                f"on_connect must be a function of a sqlite3.Connection, not {self.on_connect!r}"
+                "on_connect must be a function that takes a sqlite3.Connection, not "
+                f"{self.on_connect!r}"
             )
         if inspect.iscoroutinefunction(self.on_connect):
             raise ConfigurationError(
-                f"on_connect must be a plain function, not {self.on_connect!r}: it gets a "
-                "sqlite3.Connection, of which nothing is awaited"
+                f"on_connect must be a plain function, not {self.on_connect!r}: it receives a "
+                "sqlite3.Connection, on which nothing can be awaited"
             )
         if not isinstance(self.file_turn, bool):
             raise ConfigurationError(f"file_turn must be True or False, not {self.file_turn!r}")

@@ -103,7 +103,7 @@ async def test_an_outside_reader(db: SQLiteDatabase, path: Path) -> None:
             done = await db.checkpoint(mode)
             assert done.outcome is CheckpointOutcome.HELD_BACK
             assert done.held_back_by is not None
-            assert "a reader that is not known here" in done.held_back_by
+            assert "an unknown reader" in done.held_back_by
             assert db.statistics().wal.held_back_by == done.held_back_by  # type: ignore[union-attr]
 
 

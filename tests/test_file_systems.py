@@ -97,7 +97,7 @@ def test_what_is_there_is_not_touched(source: Path, mounted: Path) -> None:
     make_log(str(source / "app.db"))
     before = {entry.name: entry.read_bytes() for entry in source.iterdir()}
     result = run_mounted(source.parent, BINDFS, "open_by_every_door", mounted / "app.db", "WAL")
-    assert all("WAL cannot be relied on" in answer for answer in result["answers"].values())
+    assert all("WAL is not reliable" in answer for answer in result["answers"].values())
     assert {entry.name: entry.read_bytes() for entry in source.iterdir()} == before
 
 
@@ -110,7 +110,7 @@ def test_a_rollback_journal_works_on_fuse(source: Path, mounted: Path) -> None:
     assert modes["reader"] == "delete"  # each connection has its own mode; it writes no journal
     (said,) = result["said"]
     assert said.startswith(f"app.db is on fuse, mounted at {mounted}: a FUSE program serves it")
-    assert "let one machine alone use it" in said
+    assert "use it from one machine only" in said
     mode, rows, _ = run_mounted(
         source.parent, BINDFS, "write_and_read", mounted / "app.db", "PERSIST"
     )
@@ -139,7 +139,7 @@ def test_a_server_that_does_not_answer(source: Path, mounted: Path) -> None:
     (*refused, at_last, again), stood_still = result
     assert len(refused) == 2 * len(DOORS)
     for answer in (*refused, again):
-        assert "app.db does not answer for 1.00 s; it seems to be on fuse, mounted at" in answer
+        assert "app.db has not answered for 1.00 s; it seems to be on fuse, mounted at" in answer
     assert stood_still < 1.0  # the time that each of them waits
     assert at_last == 0
 
@@ -180,7 +180,7 @@ def test_a_file_that_is_mounted_by_itself(source: Path, mounted: Path) -> None:
     )
     assert (mode, rows) == ("wal", 1)
     (message,) = said
-    assert message.startswith(f"app.db is mounted by itself, at {mounted}/app.db")
+    assert message.startswith(f"app.db is mounted as a single file, at {mounted}/app.db")
     assert "mount its directory instead" in message
 
 
@@ -212,7 +212,9 @@ def test_a_read_only_mount(source: Path, mounted: Path) -> None:
     for answer in refused:
         assert f"the directory {mounted} is mounted read-only (" in answer
         assert f"mounted at {mounted}), and SQLite keeps the log or journal beside" in answer
-        assert "mount it writable, or open a copy that is never written with ?uri=true" in answer
+        assert (
+            "mount it writable, or open a copy that is never written to, with ?uri=true" in answer
+        )
     assert (swap_in, reader, said) == (0, 0, [])
     assert [entry.name for entry in source.iterdir()] == ["app.db"]
 
@@ -328,7 +330,7 @@ async def test_a_place_is_looked_at_again_after_a_refusal(
 ) -> None:
     """It may be mounted elsewhere meanwhile; the same engine works then, with its keeper."""
     engine = make_engine(WriterPool)
-    with pytest.raises(OperationalError, match="WAL cannot be relied on") as caught:
+    with pytest.raises(OperationalError, match="WAL is not reliable") as caught:
         await create_items(engine)
     assert isinstance(caught.value.orig, DatabaseNotUsableError)
     monkeypatch.undo()

@@ -80,7 +80,7 @@ class Backups:
         target = real_path(path)
         job = CopyJob(
             f"BACKUP {self.location.label} TO {target}",
-            "nothing of the copy is left, and an older one is as it was",
+            "no partial copy is left, and an older one is as it was",
         )
         atomic = AtomicFile(target)
         told = ProgressReports(progress, job)
@@ -115,8 +115,8 @@ class Backups:
         check_progress(progress, "the pages copied and their total")
         if self.location.file is None:
             raise ConfigurationError(
-                f"{self.location.label} is shared in memory and cannot be copied; use the path "
-                'of a file, or SQLiteDatabase(":memory:")'
+                f"{self.location.label} is a shared in-memory database and cannot be copied; use "
+                'the path of a file, or SQLiteDatabase(":memory:")'
             )
         return self.location.file
 

@@ -128,7 +128,7 @@ class CopyJob:
 
 def check_progress(progress: object, of: str) -> None:
     if progress is not None and not callable(progress):
-        raise ConfigurationError(f"progress must be a function of {of}, not {progress!r}")
+        raise ConfigurationError(f"progress must be a function that takes {of}, not {progress!r}")
 
 
 @asynccontextmanager

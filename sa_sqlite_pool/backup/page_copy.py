@@ -162,7 +162,7 @@ def check_integrity(connection: sqlite3.Connection, name: str) -> None:
         found = [str(error)]
     if found:
         raise DamagedDatabaseError(
-            f"{name} is damaged, PRAGMA integrity_check says: {'; '.join(found)}"
+            f"{name} is damaged; PRAGMA integrity_check reports: {'; '.join(found)}"
         )
 
 

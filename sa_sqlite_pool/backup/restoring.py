@@ -110,7 +110,7 @@ def _file_of(database: str | URL | os.PathLike[str]) -> Location:
     file = locate(parse_url(database)).file
     if file is None:
         raise ConfigurationError(
-            "a database in memory cannot be restored; give the path of a file, or open the backup"
+            "an in-memory database cannot be restored; give the path of a file, or open the backup"
         )
     return Location(file)
 
@@ -126,7 +126,7 @@ def _check_backup(source: Path, target: Location) -> None:
         raise DatabaseNotUsableError(f"{source} is the database itself; correct the paths")
     refuse_side_files(
         source,
-        "the file alone is not the whole of it; open it once with sqlite3, and close it",
+        "the file alone is incomplete; open it once with sqlite3, and close it",
     )
 
 
@@ -170,7 +170,7 @@ class _Restoring:
 
     def _in_use(self, who: str) -> DatabaseInUseError:
         return DatabaseInUseError(
-            f"{self._path} is in use by {who}; end what uses it, and restore again"
+            f"{self._path} is in use by {who}; close it there, and restore again"
         )
 
     async def _is_damaged(self) -> bool:
@@ -186,7 +186,7 @@ class _Restoring:
         except sqlite3.OperationalError as error:
             if not may_pass(error, in_transaction=False):
                 raise
-            raise self._in_use("another connection, which has it locked") from error
+            raise self._in_use("another connection, which holds a lock on it") from error
         except sqlite3.DatabaseError as error:
             raise NotADatabaseError(
                 f"{self._path} is not a database that SQLite can read ({error}); move it away, "
@@ -239,7 +239,7 @@ class _Restoring:
         try:
             atomic.link()
         except FileExistsError as error:
-            raise self._in_use("another process, which has just made it") from error
+            raise self._in_use("another process, which has just created it") from error
 
     def _refuse_logs(self) -> None:
         refuse_side_files(
@@ -254,8 +254,8 @@ class _Restoring:
             os.link(self._path, kept)
         except FileExistsError as error:
             raise DatabaseNotUsableError(
-                f"{self._path} is not a database that SQLite can read, and is not kept as {kept}, "
-                "since there is such a file; move that away, and restore again"
+                f"{self._path} is not a database that SQLite can read, and cannot be kept as "
+                f"{kept}, because that file already exists; move that file away, and restore again"
             ) from error
         atomic.replace()
         log(

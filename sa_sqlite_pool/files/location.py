@@ -153,8 +153,8 @@ def _is_writable(path: str) -> bool:
 def _check_writable(path: Path) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DatabaseNotUsableError(
-            f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy that "
-            "is never written with ?uri=true&mode=ro&immutable=1"
+            f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy "
+            "that is never written to, with ?uri=true&mode=ro&immutable=1"
         )
     try:
         mode = path.stat().st_mode

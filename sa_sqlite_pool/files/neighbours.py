@@ -94,7 +94,10 @@ def describe_writer(database: str) -> str | None:
     """
     writing, known = _writers(database)
     if found := other_processes(writing - known):
-        return f"{', '.join(found)} outside this package (an sqlite3 shell, a stock engine, say)"
+        return (
+            f"{', '.join(found)} outside this package (for example, an sqlite3 shell or a stock "
+            "engine)"
+        )
     if found := other_processes(writing):
         return ", ".join(found)
     return OWN_CONNECTION if writing else None

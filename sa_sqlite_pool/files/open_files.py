@@ -143,8 +143,8 @@ class OpenFiles:
         """Raise :class:`FileReplacedError` if a connection was opened to another file ``path``."""
         if what := self._replaced(path):
             raise FileReplacedError(
-                f"{path} was {what} while it was open. Its connections still use the old file, and "
-                "no checkpoint or backup is made, since it would mix the two files. "
+                f"{path} was {what} while it was open. Its connections still use the old file, "
+                "and no checkpoint or backup is made, since that would mix the two files. "
                 f"{_remedy(path)}"
             )
         if what := self._lost_log(path):
@@ -158,10 +158,10 @@ class OpenFiles:
         """
         if what := self._replaced(path):
             raise FileReplacedError(
-                f"{path} was {what} while it was open, and sessions or connections of this process "
-                "still use the old file. No other connection is opened, since SQLite would give it "
-                "the log of the old file. End them and try again, or restart as follows. "
-                f"{_remedy(path)}"
+                f"{path} was {what} while it was open, and sessions or connections of this "
+                "process still use the old file. No new connection is opened, since SQLite would "
+                "give it the log of the old file. Close them and try again, or restart as "
+                f"follows. {_remedy(path)}"
             )
         if what := self._lost_log(path):
             raise _log_lost(
@@ -173,10 +173,10 @@ class OpenFiles:
             self._old_logs.pop(path, None)
         elif _size(path):
             raise FileReplacedError(
-                f"{path} was replaced by another file while it was open, and {path}-wal is the log "
-                "of the old file, which SQLite would apply to the new one. Stop the other programs "
-                f"that use the database, delete {path}-wal and {path}-shm, and try again; "
-                "restore() puts a backup in place without this"
+                f"{path} was replaced by another file while it was open, and {path}-wal is the "
+                "log of the old file, which SQLite would apply to the new one. Stop the other "
+                f"programs that use the database, delete {path}-wal and {path}-shm, and try "
+                "again; restore() puts a backup in place without these steps"
             )
 
     def assert_may_commit(self, connection: object) -> None:
@@ -189,7 +189,7 @@ class OpenFiles:
         if file is not None and file.is_not(now := _look_at(file.path)):
             raise FileReplacedError(
                 f"{file.path} was {_what(now)} while it was open. The transaction would be "
-                "committed to the old file, where nobody would find it, and is rolled back. "
+                "committed to the old file, where it would be lost, so it is rolled back. "
                 f"{_remedy(file.path)}"
             )
         if file is not None and file.path in self._logs and (what := self._lost_log(file.path)):
@@ -244,8 +244,8 @@ def _log_lost(path: str, what: str, then: str) -> LogLostError:
 def _remedy(path: str) -> str:
     return (
         "Stop all programs that use the database. If the file was moved, put it back; before "
-        f"another file is used, delete {path}-wal and {path}-shm, if they are those of the old "
-        "file. Then start again"
+        f"using another file, delete {path}-wal and {path}-shm if they belong to the old file. "
+        "Then start again"
     )
 
 

@@ -109,8 +109,8 @@ class Site:
 
     def _refused(self, mount: Mount) -> DatabaseNotUsableError:
         return DatabaseNotUsableError(
-            f"{self._location.path} is on {mount}, where WAL cannot be relied on: {mount.doubt}; "
-            "keep it on a local disk, or, where only one machine uses the file, open it with "
+            f"{self._location.path} is on {mount}, where WAL is not reliable: {mount.doubt}; keep "
+            "it on a local disk, or, if only one machine uses the file, open it with "
             'pragmas={"journal_mode": "TRUNCATE"}. Nothing was changed'
         )
 
@@ -121,23 +121,23 @@ class Site:
                 file,
                 DoubtfulLocks(database=label, mount=str(mount)),
                 f"{label} is on {mount}: {mount.doubt}. With journal_mode={self._journal_mode} it "
-                "works as long as file locks do; let one machine alone use it",
+                "works as long as file locks do; use it from one machine only",
             )
         if mount.point == file:
             _once(
                 file,
                 MountedAlone(database=label, mount_point=mount.point),
-                f"{label} is mounted by itself, at {mount.point}, so its journal or log is kept "
-                "elsewhere, and what was committed last goes with that, or the database breaks, "
-                "when the container does; mount its directory instead",
+                f"{label} is mounted as a single file, at {mount.point}, so its journal or log is "
+                "kept elsewhere; when the container is removed, the last commits are lost or the "
+                "database is corrupted; mount its directory instead",
             )
 
     def _no_answer(self, seconds: float) -> DatabaseNotUsableError:
         assert self._location.path is not None
         mount = find_mount(self._location.path)  # not the real path: that would access the files
         return DatabaseNotUsableError(
-            f"{self._location.path} does not answer for {seconds:.2f} s; it seems to be on "
-            f"{mount or 'a file system of unknown type'}: see to its server, or keep the database "
+            f"{self._location.path} has not answered for {seconds:.2f} s; it seems to be on "
+            f"{mount or 'a file system of unknown type'}: check its server, or keep the database "
             "on a local disk"
         )
 
@@ -153,7 +153,7 @@ def _check_side_files(file: str) -> None:
         if not stat.S_ISREG(mode):
             raise DatabaseNotUsableError(
                 f"{path} is not a regular file, and SQLite keeps the log or journal there; find "
-                "out what has put it there, and remove it"
+                "out what put it there, and remove it"
             )
 
 

@@ -149,7 +149,7 @@ async def _run(
             finally:
                 _alembic.release(permit)
     except WriteTimeout as error:
-        message = f"{error.args[0]} (for a migration: its own timeout)"
+        message = f"{error.args[0]} (for a migration, raise its own timeout)"
         raise WriteTimeout(message, error.orig) from error
     finally:
         write_patience.reset(patience)
@@ -159,9 +159,9 @@ async def _acquire_alembic(seconds: float, deadline: float) -> Permit:
     permit = await _alembic.acquire(max(0.0, deadline - time.monotonic()))
     if permit is None:
         raise WriteTimeout(
-            f"waited {seconds:.2f} s for Alembic, which serves one migration of a process at a "
-            f"time; it is busy for {_alembic.describe_holders()}, {_alembic.waiting} more in line; "
-            "raise timeout"
+            f"waited {seconds:.2f} s for Alembic, which runs one migration at a time in each "
+            f"process; it has been in use for {_alembic.describe_holders()}, {_alembic.waiting} "
+            "more in line; raise timeout"
         )
     return permit
 
@@ -183,8 +183,8 @@ def _work(connection: Connection, config: Config, work: Callable[[Config], T]) -
 def _not_called(config: Config) -> ConfigurationError:
     env = ScriptDirectory.from_config(config).env_py_location
     return ConfigurationError(
-        f"{env} does not call run_env(), and would not use this database: replace what it does by "
-        "`from sa_sqlite_pool.migrations import run_env` and "
+        f"{env} does not call run_env(), so it would not use this database: replace its content "
+        "with `from sa_sqlite_pool.migrations import run_env` and "
         "`run_env(target_metadata=Base.metadata)`"
     )
 
@@ -197,7 +197,7 @@ def _writer_engine(db: Database) -> AsyncEngine:
         return db
     raise ConfigurationError(
         "migrations need an open SQLiteDatabase or ServerDatabase, or an engine made by "
-        f"create_async_engine(url, poolclass=WriterPool), or one of PostgreSQL, not {db!r}"
+        f"create_async_engine(url, poolclass=WriterPool), or a PostgreSQL engine, not {db!r}"
     )
 
 
@@ -212,9 +212,9 @@ def _assert_not_writing(engine: AsyncEngine) -> None:
     if pool.primary.line.held_by(asyncio.current_task()):
         pool.counts.self_deadlocks += 1
         raise TurnAlreadyHeldError(
-            f"this task has a transaction open that writes to {pool.primary.name}, and the "
-            "migration would wait for its locks: migrate before it begins, or after its end",
-            TimeoutError("its locks would never be free"),
+            f"this task has an open transaction that writes to {pool.primary.name}, and the "
+            "migration would wait for its locks: migrate before it begins or after it ends",
+            TimeoutError("its locks would never be released"),
         )
 
 

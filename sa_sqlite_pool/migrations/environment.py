@@ -31,9 +31,9 @@ CONNECTION = "connection"
 CALLED = "sa_sqlite_pool.run_env"
 SECONDS = "sa_sqlite_pool.seconds"
 
-_CONNECTS = "run_env() connects by itself, to sqlalchemy.url or to what upgrade() was given"
-_ONE = "all revisions of a command are one transaction, so that none is left half done"
-_COMMANDS = "that is for the command to say"
+_CONNECTS = "run_env() opens its own connection, to sqlalchemy.url or to what upgrade() was given"
+_ONE = "all revisions of a command run in one transaction, so that none is left half done"
+_COMMANDS = "the command determines that"
 _REFUSED = {
     "connection": _CONNECTS,
     "url": _CONNECTS,
@@ -43,7 +43,7 @@ _REFUSED = {
     "transactional_ddl": _ONE,
     "transaction_per_migration": _ONE,
     "as_sql": f"{_COMMANDS}: `alembic upgrade head --sql`",
-    "literal_binds": "--sql needs it, and everything else must do without",
+    "literal_binds": "--sql needs it, and nothing else may use it",
     "starting_rev": f"{_COMMANDS}: `alembic upgrade 0001:0003 --sql`",
     "destination_rev": _COMMANDS,
     "purge": f"{_COMMANDS}: `alembic stamp --purge`",
@@ -147,23 +147,24 @@ def _url(config: Config) -> URL:
     if not url:
         raise ConfigurationError(
             f"there is no sqlalchemy.url in {config.config_file_name or 'the configuration'}; add "
-            "one such as sqlite+aiosqlite:///app.db, or migrate by "
-            "`await upgrade(db, 'head', config=...)`"
+            "one such as sqlite+aiosqlite:///app.db, or migrate with `await upgrade(db, 'head', "
+            "config=...)`"
         )
     if url.startswith("postgres"):
         return server_url(url)
     return sqlite_url(
         url,
         needed_by="run_env()",
-        otherwise="PostgreSQL's works, too; for other databases, use Alembic's own template",
+        otherwise="a PostgreSQL URL works, too; for other databases, use Alembic's own template",
     )
 
 
 def _wrong(handed_over: object) -> ConfigurationError:
     return ConfigurationError(
         f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "
-        "poolclass=WriterPool, or of PostgreSQL, or such an AsyncEngine of SQLite, not "
-        f"{handed_over!r}; `await upgrade(db, 'head', config=...)` hands a connection over"
+        "poolclass=WriterPool or of a PostgreSQL engine, or an AsyncEngine with "
+        f"poolclass=WriterPool, not {handed_over!r}; `await upgrade(db, 'head', config=...)` "
+        "hands over a connection"
     )
 
 
@@ -174,10 +175,10 @@ def _checked(connection: Any) -> Connection:
         raise _wrong(connection)
     if connection.in_transaction():
         raise ConfigurationError(
-            f"config.attributes['{CONNECTION}'] has a transaction open, in which foreign keys "
-            "cannot be switched off; take engine.connect() instead of engine.begin(), call "
+            f"config.attributes['{CONNECTION}'] has an open transaction, in which foreign keys "
+            "cannot be switched off; use engine.connect() instead of engine.begin(), call "
             "connection.rollback() or commit() first if a statement or an engine_connect listener "
-            "has begun it, or `await upgrade(db, 'head', config=...)`"
+            "began it, or call `await upgrade(db, 'head', config=...)`"
         )
     return connection
 
@@ -189,8 +190,8 @@ def _assert_no_loop() -> None:
         return
     raise ConfigurationError(
         "an event loop is running here, and Alembic's commands are synchronous: instead of "
-        "command.upgrade(config, 'head') call `await upgrade(db, 'head', config=config)` of "
-        "sa_sqlite_pool.migrations, and so downgrade, stamp, current and check"
+        "command.upgrade(config, 'head') call `await upgrade(db, 'head', config=config)` from "
+        "sa_sqlite_pool.migrations, and likewise for downgrade, stamp, current and check"
     )
 
 

@@ -43,7 +43,7 @@ class Guard(ABC):
         self._watches = False
         self._refused: Exception | None = None
         self._rolled_back = False
-        self._done = "rolled back, the database is as it was"
+        self._done = "rolled back; the database is as it was"
         self._listeners: list[tuple[str, Callable[..., None]]] = [
             ("commit", self._commits),
             ("rollback", self._rolls_back),
@@ -152,15 +152,15 @@ class Guard(ABC):
 def refusal(what: str, done: str, advice: str) -> MigrationError:
     """Return the error for a revision that calls for ``what``; ``done`` tells the consequence."""
     return MigrationError(
-        f"{done}: a revision calls for {what}, and all revisions of a command are one transaction, "
-        f"so that none is left half done; take it out, and do what needs no transaction {advice}"
+        f"{done}: a revision uses {what}, and all revisions of a command run in one transaction, "
+        f"so that none is left half done; remove it, and run what needs no transaction {advice}"
     )
 
 
 def _ended() -> MigrationError:
     return MigrationError(
-        "a revision has ended the transaction on the driver's connection, by commit(), rollback(), "
-        "executescript() or a statement: what came before it may have been committed, with the "
-        "versions of the revisions before, and what came after was refused or rolled back. Look at "
-        "the database, take the call out of the revision, and execute SQL by op.execute()"
+        "a revision ended the transaction on the driver's connection, with commit(), rollback(), "
+        "executescript() or a statement: what came before it may have been committed, including "
+        "the versions of earlier revisions, and what came after was refused or rolled back. Check "
+        "the database, remove the call from the revision, and execute SQL with op.execute()"
     )

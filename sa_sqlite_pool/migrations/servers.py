@@ -107,7 +107,7 @@ class ServerGuard(Guard):
         self._assert_same_transaction()
         self._watches = False
         self._done = (
-            "rolled back to the last autocommit_block(), which has committed what was before"
+            "rolled back to the last autocommit_block(), which committed what came before it"
         )
         try:
             with of_alembic():
@@ -141,7 +141,7 @@ def _take_the_turn(connection: Connection, seconds: float) -> None:
             raise
         raise WriteTimeout(
             f"waited {seconds:.2f} s for the write turn of {connection.engine.url.host}, which "
-            "another process has; look at pg_stat_activity, or raise timeout",
+            "another process holds; check pg_stat_activity, or raise timeout",
             error.orig,
         ) from error
     connection.exec_driver_sql(LIMITS.format(*before))

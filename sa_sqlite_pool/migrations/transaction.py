@@ -91,8 +91,8 @@ def print_sql(url: URL, options: dict[str, Any]) -> None:
 # https://www.sqlite.org/lang_conflict.html. The COMMIT that follows then finds no transaction.
 _ROLL_BACK_VIOLATIONS = (
     "PRAGMA foreign_key_check",  # lists the rows
-    'CREATE TEMP TABLE violations (n CONSTRAINT "foreign keys are violated, all is rolled back" '
-    "CHECK (n = 0))",
+    'CREATE TEMP TABLE violations (n CONSTRAINT "foreign keys are violated, so everything is '
+    'rolled back" CHECK (n = 0))',
     "INSERT OR ROLLBACK INTO violations SELECT count(*) FROM pragma_foreign_key_check",
     "DROP TABLE violations",
 )
@@ -123,10 +123,10 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(_MARK)
     if _foreign_keys(connection):  # the setting cannot change until the transaction ends
         raise MigrationError(
-            "refused, nothing was changed: foreign keys are still on after PRAGMA foreign_keys = 0 "
-            "outside a transaction, and a table that is rebuilt would lose its child rows. "
-            "Something of the engine switches them on at each statement, or forbids to switch them "
-            "off (an event listener, an authorizer): migrate on an engine without it"
+            "refused; nothing was changed: foreign keys are still on after PRAGMA foreign_keys = "
+            "0 outside a transaction, and rebuilding a table would delete its child rows. "
+            "Something on the engine switches them on at each statement, or prevents switching "
+            "them off (an event listener, an authorizer): migrate on an engine without it"
         )
 
 
@@ -208,8 +208,8 @@ def _refuse_violations(connection: Connection) -> None:
         if "foreign key mismatch" not in str(error.orig):
             raise
         raise MigrationError(
-            f"rolled back, the database is as it was: {error.orig}, at the end of the migration: "
-            "the key refers to columns that are no key of their table, so that nobody can tell "
+            f"rolled back; the database is as it was: {error.orig}, at the end of the migration: "
+            "the key refers to columns that are not a key of their table, so SQLite cannot tell "
             "which rows violate it, and every write to these tables fails where foreign keys are "
             "on. Create a UNIQUE index on these columns in a revision, or drop the foreign key"
         ) from error
@@ -222,8 +222,8 @@ def _refuse_violations(connection: Connection) -> None:
     if len(rows) > _MOST_ROWS_NAMED:
         named.append(f"and {len(rows) - _MOST_ROWS_NAMED} more")
     raise MigrationError(
-        f"rolled back, the database is as it was: foreign keys are violated {len(rows)} times "
-        f"at the end of the migration: {'; '.join(named)}. Delete or mend these rows in a revision"
+        f"rolled back; the database is as it was: foreign keys are violated {len(rows)} times at "
+        f"the end of the migration: {'; '.join(named)}. Delete or repair these rows in a revision"
     )
 
 

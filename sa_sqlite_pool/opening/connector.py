@@ -394,7 +394,8 @@ class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
 def _check_not_inherited(location: Location) -> None:
     if location.file in inherited_files:
         raise DatabaseNotUsableError(
-            f"{location.label} cannot be opened in process {os.getpid()}: it was forked while a "
-            "connection to that file was in use, and SQLite's locks do not work in such a process; "
-            "fork when no session or connection is open, or start processes by the spawn method"
+            f"{location.label} cannot be opened in process {os.getpid()}: the process was forked "
+            "while a connection to that file was in use, and SQLite's locks do not work in such a "
+            "process; fork when no session or connection is open, or start processes with the "
+            "spawn method"
         )

@@ -110,7 +110,7 @@ class Arguments:
                 seconds_to_read=settings.read_timeout,
             ),
             'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
-            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
+            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; pass "
             "those to create_async_engine() instead",
             *(timeout, location.label, *waits),
         )
@@ -136,9 +136,10 @@ class Creator:
         stock: AdaptedConnection = self._call(record) if self._takes_record else self._call()
         if not isinstance(getattr(stock, "driver_connection", None), aiosqlite.Connection):
             raise ConfigurationError(
-                f"{self!r}, or a do_connect listener, has given {stock!r}, and this pool works on "
-                "what SQLAlchemy makes of aiosqlite's connections: use async_creator= with a "
-                "coroutine function that returns one of aiosqlite.connect(), or leave poolclass out"
+                f"{self!r}, or a do_connect listener, returned {stock!r}, but this pool needs "
+                "SQLAlchemy's adapter of an aiosqlite connection: use async_creator= with a "
+                "coroutine function that returns a connection from aiosqlite.connect(), or leave "
+                "poolclass out"
             )
         return Opened(stock)
 

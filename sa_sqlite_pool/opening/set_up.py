@@ -176,9 +176,9 @@ class SetUp:
         path = file_of(connection)
         if (None if path is None else os.path.realpath(path)) != self._location.file:
             raise ConfigurationError(
-                f"{self._shared.creator!r}, or a do_connect listener, has opened "
-                f"{path or ':memory:'}, and {self._location.label} before; this pool is for one "
-                "database, whose file has one turn: make an engine for each"
+                f"{self._shared.creator!r}, or a do_connect listener, opened {path or ':memory:'} "
+                f"now and {self._location.label} before; this pool is for one database, whose "
+                "file has one turn: create an engine for each database"
             )
 
     def _leave_to(self, keeper: Keeper, connection: sqlite3.Connection, *, new: bool) -> None:

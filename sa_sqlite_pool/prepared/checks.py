@@ -72,7 +72,7 @@ def _name(statement: object) -> str:
 
 def _writes(statement: object) -> ConfigurationError:
     return _refused(
-        f"this {type(statement).__name__} writes, locks, or is not known to read only",
+        f"this {type(statement).__name__} writes, locks, or is not known to be read-only",
         "use db.write(), db.run_write(), or for a read db.read()",
     )
 

@@ -88,7 +88,7 @@ def reuse_greenlets(class_: type[S]) -> type[S]:
     given: Any = class_
     if not _is_session_class(given):
         raise ConfigurationError(
-            f"{given!r} cannot reuse greenlets: give a subclass of AsyncSession"
+            f"{given!r} cannot reuse greenlets: pass a subclass of AsyncSession"
         )
     return composed(given, TheirSession, LeanSession)  # type: ignore[no-any-return]
 

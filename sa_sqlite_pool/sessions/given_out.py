@@ -62,7 +62,9 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
 
     async def __aenter__(self) -> AsyncSession:
         if self._session is not None:
-            raise InvalidRequestError(f"this block can be entered once: call {self._name} again")
+            raise InvalidRequestError(
+                f"this block can be entered only once: call {self._name} again"
+            )
         self._session = self._maker(**self._options)
         return await self._session.__aenter__()
 

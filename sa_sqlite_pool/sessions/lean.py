@@ -150,7 +150,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
 
     async def __aenter__(self) -> AsyncConnection:
         if self._entered:
-            raise InvalidRequestError("this block can be entered once: call begin() again")
+            raise InvalidRequestError("this block can be entered only once: call begin() again")
         self._entered = True
         self._transaction = await self._connection.start_begun()
         return self._connection

@@ -29,7 +29,7 @@ def routed_class(class_: Any) -> type[AsyncSession]:
             routed = derived(routed, sync_session_class=sync_class)
     except (AttributeError, TypeError) as error:
         raise ConfigurationError(
-            f"{class_!r} cannot be routed: {error}; give a subclass of AsyncSession, whose "
+            f"{class_!r} cannot be routed: {error}; pass a subclass of AsyncSession whose "
             "sync_session_class is a subclass of Session"
         ) from error
     return routed

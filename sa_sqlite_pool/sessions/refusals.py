@@ -16,9 +16,9 @@ from ..postgresql.sqlstate import READ_ONLY_TRANSACTION, sqlstate_of
 
 def twophase_refused() -> ConfigurationError:
     return ConfigurationError(
-        "twophase=True is not available in routed sessions: what is read on one engine and written "
-        "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
-        "for transactions over several databases"
+        "twophase=True is not available in routed sessions: reads on one engine and writes on "
+        "another cannot be prepared as one transaction; leave it out, or use a stock "
+        "async_sessionmaker for transactions across several databases"
     )
 
 
@@ -29,8 +29,9 @@ def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
     """
     if writer is reader:
         raise ConfigurationError(
-            "refuse_stale_writes needs a reader engine beside the writer engine: reads and writes "
-            'on one connection are its isolation level\'s business; use role="writer" instead'
+            "refuse_stale_writes needs a reader engine separate from the writer engine: reads and "
+            'writes on one connection are governed by its isolation level; use role="writer" '
+            "instead"
         )
     if not isinstance(reader.pool, FairPool):
         name = reader.dialect.name
@@ -41,8 +42,8 @@ def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
             "isolation levels"
         )
         raise ConfigurationError(
-            "refuse_stale_writes needs this package's pools, which can tell what was committed "
-            f"since a read; leave it out, {ways}"
+            "refuse_stale_writes needs this package's pools, which can tell whether anything was "
+            f"committed since a read; leave it out, {ways}"
         )
 
 
@@ -96,6 +97,7 @@ def _of_driver(error: Exception) -> BaseException | None:
 
 USE_A_WRITER = "use a writer session or the writer engine"
 BEGIN_AS_WRITER = (
-    "this session has read in the same transaction before, of a snapshot that the writer does not "
-    'have, so it is not sent to the writer by itself: use role="writer" from the start'
+    "this session has already read in this transaction, from a snapshot that the writer does not "
+    'have, so the statement is not sent to the writer automatically: use role="writer" from the '
+    "start"
 )

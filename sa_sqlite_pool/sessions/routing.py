@@ -171,8 +171,9 @@ class RoutedSession(Session):
         if use is not None and use.verb == _OUT_OF_REACH:
             raise InvalidRequestError(
                 f"the temp table {use.name!r} belongs to the reader connection of this session, "
-                "and its writes, and what follows them, go to the writer, which does not see it; "
-                'use role="writer" from the start, or create it after the first write'
+                "but its first write and everything after it go to the writer, which does not see "
+                'the table; use role="writer" from the start, or create the table after the first '
+                "write"
             )
         return super()._connection_for_bind(engine, execution_options, **kw)
 
@@ -276,9 +277,9 @@ class RoutedSession(Session):
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         if self.ended_after is not None:
             raise SessionEndedError(
-                f"this session was given out by {self.ended_after}, and the block has ended; "
-                "begin another where it is needed, in a background task, too: "
-                "async with db.write() as session: …"
+                f"this session came from {self.ended_after}, whose block has ended; begin a new "
+                "one where it is needed, including in a background task: async with db.write() as "
+                "session: …"
             )
         if self._transaction is None and self._routes and (begin or self.autobegin):
             return RoutedTransaction(

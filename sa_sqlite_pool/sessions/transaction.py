@@ -173,7 +173,7 @@ class RoutedTransaction(SessionTransaction):
     def _still_needed(self, driver: SQLiteConnection) -> str:
         """Return, for messages, what the session still needs the reader for; "" if nothing."""
         if driver.has_open_streams:
-            return "a stream that is open"
+            return "an open stream"
         return f"the temp table {min(self.temp_objects)!r}" if self.temp_objects else ""
 
     def _note_version(self, driver: SQLiteConnection, kept: str) -> None:
@@ -212,7 +212,7 @@ class RoutedTransaction(SessionTransaction):
         """Return, for messages, what a COMMIT would wait for in vain; "" if nothing."""
         self._close_finished()
         if any(map(_keeps_others_from_committing, self._left_open)):
-            return "a stream of an earlier transaction that is open"
+            return "an open stream of an earlier transaction"
         if self._reader is None or not _keeps_others_from_committing(self._reader):
             return ""
         driver = _driver_of(self._reader)
@@ -229,8 +229,8 @@ class RoutedTransaction(SessionTransaction):
         if turn is not None and (holder := turn.holder) is not None:
             raise OpenReadError(
                 f"the write turn of {turn.name} is held by {holder.describe_holder()}, whose "
-                f"COMMIT would wait for {in_the_way} in this session, and this session for it; "
-                f"nothing was written: {_WAY_OUT}"
+                f"COMMIT would wait for {in_the_way} in this session, while this session would "
+                f"wait for the turn; nothing was written: {_WAY_OUT}"
             )
 
     def commit(self, _to_root: bool = False) -> None:
@@ -248,8 +248,8 @@ class RoutedTransaction(SessionTransaction):
         if in_the_way:
             raise OpenReadError(
                 "this session would wait for itself: without WAL a COMMIT waits for all reads, "
-                f"and it still has {in_the_way} on its reader connection; nothing was committed, "
-                f"and the transaction is as it was: {_WAY_OUT}"
+                f"and this session still has {in_the_way} on its reader connection; nothing was "
+                f"committed, and the transaction is as it was: {_WAY_OUT}"
             )
         driver = None if self._reader is None else _driver_of(self._reader)
         if driver is not None and not self._still_needed(driver):
@@ -382,4 +382,4 @@ def _keeps_others_from_committing(connection: Connection) -> bool:
     return driver is not None and driver.keeps_others_from_committing
 
 
-_WAY_OUT = 'read it to its end or close it before, or use role="writer" from the start'
+_WAY_OUT = 'read it to the end or close it first, or use role="writer" from the start'

@@ -87,9 +87,9 @@ def _switch_journal_mode(
     mode = _journal_mode(connection, f" = {wanted}")
     if mode != wanted:
         raise DatabaseNotUsableError(
-            f"{label} stays in journal_mode={mode}, SQLite refused {wanted}; WAL needs shared "
-            'memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
-            "does without"
+            f"{label} stays in journal_mode={mode} because SQLite refused {wanted}; WAL needs "
+            'shared memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
+            "works without it"
         )
     return True
 

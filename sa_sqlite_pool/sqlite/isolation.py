@@ -37,8 +37,8 @@ def check_connect_args(parameters: Mapping[str, Any]) -> None:
         check_isolation_level(parameters.get("isolation_level"))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"connect_args: {error}. For isolation levels of SQLAlchemy, such as AUTOCOMMIT, use "
-            "isolation_level= of create_async_engine() or of execution_options()"
+            f"connect_args: {error}. For SQLAlchemy's isolation levels, such as AUTOCOMMIT, use "
+            "isolation_level= in create_async_engine() or execution_options()"
         ) from None
 
 

@@ -37,8 +37,8 @@ _LOOK_AROUND_SECONDS = 0.05
 _GROWTH_LOOK_SECONDS = 0.02
 
 UNKNOWN_READER = (
-    "a reader that is not known here: of another process, or a raw connection (an sqlite3 shell "
-    "left in a transaction, a backup tool, say)"
+    "an unknown reader, in another process or on a raw connection (for example, an sqlite3 shell "
+    "left in a transaction, or a backup tool)"
 )
 
 
@@ -252,7 +252,7 @@ class Checkpointing:
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
             found = await self.in_thread(lambda: describe_writer(self._file))
-            who = f"{found or UNKNOWN_CONNECTION} which writes or runs a checkpoint"
+            who = f"{found or UNKNOWN_CONNECTION} which is writing or running a checkpoint"
         elif result.outcome is CheckpointOutcome.HELD_BACK and who is None:
             readers = await self.in_thread(lambda: outside_readers(self._file))
             who = ", ".join(readers) or UNKNOWN_READER

@@ -291,9 +291,9 @@ class WalKeeper:
         age, used = now - snapshot.since, situation.log.used
         message = (
             f"this read transaction on {self._label} was {age:.1f} s old and kept its log "
-            f"({used / 2**20:.0f} MiB) from shrinking, so it was ended (max_snapshot_age="
-            f"{self.settings.max_snapshot_age} s); call rollback() and read again, in shorter "
-            "transactions, or declare it: db.read(long=True)"
+            f"({used / 2**20:.0f} MiB) from shrinking, so it was ended "
+            f"(max_snapshot_age={self.settings.max_snapshot_age} s); call rollback() and read "
+            "again, in shorter transactions, or declare it long: db.read(long=True)"
         )
         self.warnings.ended(snapshot, used)
         snapshot.end_early(lambda: SnapshotTooOldError(message))

@@ -42,7 +42,7 @@ class WalWarnings:
             return
         snapshot.reported = True
         remedy = (
-            "it was declared long, so it goes on"
+            "it was declared long, so it continues"
             if snapshot.long
             else "end read transactions sooner, or set max_snapshot_age"
         )
@@ -55,8 +55,8 @@ class WalWarnings:
                 declared_long=snapshot.long,
                 **permit.fields(),
             ),
-            "the log of %s is %.1f MiB and cannot shrink: a read transaction has been open for %s, "
-            "which asked for it at %s; %s",
+            "the log of %s is %.1f MiB and cannot shrink: a read transaction has been held open "
+            "for %s, requested at %s; %s",
             *(self._label, used / _MIB, snapshot.describe(now), permit.asked_at, remedy),
         )
 
@@ -71,7 +71,7 @@ class WalWarnings:
                 **permit.fields(),
             ),
             "the log of %s is %.1f MiB; ended a read transaction that was older than "
-            "max_snapshot_age: open for %s, which asked for it at %s",
+            "max_snapshot_age: held open for %s, requested at %s",
             *(self._label, used / _MIB, snapshot.describe(now), permit.asked_at),
         )
 
@@ -87,8 +87,9 @@ class WalWarnings:
         reason = str(error) or type(error).__name__  # a MemoryError has no message
         self._once(
             CheckpointFailed(database=self._label, error=reason),
-            f"a checkpoint of {self._label} failed ({reason}); nothing that was committed is lost, "
-            "and it is tried again; make room on the disk, or see to what else the error says",
+            f"a checkpoint of {self._label} failed ({reason}); no committed data is lost, and the "
+            "checkpoint will be retried; free space on the disk, or fix the cause that the error "
+            "names",
         )
 
     def replaced(self, error: FileReplacedError) -> None:
@@ -98,7 +99,7 @@ class WalWarnings:
     def look_failed(self, error: Exception) -> None:
         """Log an unexpected error."""
         event = LogLookFailed(database=self._label, error=str(error))
-        log(event, "looking at the log of %s failed", self._label, error=error)
+        log(event, "inspecting the log of %s failed", self._label, error=error)
 
     def no_log(self, connection: sqlite3.Connection) -> None:
         """Warn that there is no log after a commit."""
@@ -110,17 +111,16 @@ class WalWarnings:
         else:
             self._once(
                 JournalModeChanged(database=self._label, journal_mode=str(mode)),
-                f"journal_mode of {self._label} was changed to {mode}, so that readers and writers "
-                "keep each other waiting; it is switched back when the writer's connection is "
-                "opened anew",
+                f"journal_mode of {self._label} was changed to {mode}, so readers and writers "
+                "block each other; it is switched back when the writer's connection is reopened",
             )
 
     def log_deleted(self) -> None:
-        """Warn that a commit went to a log that is not beside the database any more."""
+        """Warn that a commit went to a log that is no longer beside the database."""
         self._once(
             LogDeleted(database=self._label),
             f"the log of {self._label} was deleted by another program while it was in use: "
-            "what was committed since may be lost; end all programs that use the database, "
+            "commits made since then may be lost; stop all programs that use the database, "
             "make a copy of it, and check it",
         )
 
@@ -130,10 +130,10 @@ class WalWarnings:
             version = sqlite3.sqlite_version
             self._once(
                 OtherWriters(database=self._label, processes=list(names), sqlite_version=version),
-                f"{self._label} is written by another program too, {', '.join(names)}; SQLite "
-                f"{version} can lose commits when several programs write and "
-                "checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug): use "
-                f"SQLite {FIXED_VERSIONS}, wherever the file is opened",
+                f"{self._label} is also written by another program, {', '.join(names)}; SQLite "
+                f"{version} can lose commits when several programs write and checkpoint at the "
+                "same instant (https://www.sqlite.org/wal.html#walresetbug): use SQLite "
+                f"{FIXED_VERSIONS} in every program that opens the file",
             )
 
     def succeeded(self) -> None:

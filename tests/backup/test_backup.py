@@ -172,7 +172,7 @@ async def test_the_keeper_knows_of_it(
         (warning,) = warnings
         assert "task 'nightly'" in warning
         assert f"BACKUP app.db TO {copy}" in warning
-        assert "declared long, so it goes on" in warning
+        assert "declared long, so it continues" in warning
         held.leave.set()
         await task
         assert db.statistics().wal.oldest_reader is None  # type: ignore[union-attr]

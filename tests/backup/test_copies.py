@@ -155,7 +155,7 @@ async def test_a_damaged_database(path: Path, copy: Path) -> None:
         with pytest.raises(exc.DatabaseError, match=r"older one is as it was") as error:
             await db.backup(copy)
         assert isinstance(error.value.orig, DamagedDatabaseError)
-        assert "copy.db is damaged, PRAGMA integrity_check says: ***" in str(error.value)
+        assert "copy.db is damaged; PRAGMA integrity_check reports: ***" in str(error.value)
     assert files_beside(copy) == {"copy.db"}
     assert copy.read_bytes() == older
 
@@ -225,7 +225,9 @@ async def test_a_database_shared_in_memory(copy: Path) -> None:
     """Has no file to be copied."""
     url = "sqlite+aiosqlite:///file:/ledger?vfs=memdb&uri=true"
     async with SQLiteDatabase(url) as db:
-        with pytest.raises(ConfigurationError, match="is shared in memory and cannot be copied"):
+        with pytest.raises(
+            ConfigurationError, match="is a shared in-memory database and cannot be copied"
+        ):
             await db.backup(copy)
 
 

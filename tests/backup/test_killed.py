@@ -171,8 +171,7 @@ async def test_no_room(path: Path, copy: Path) -> None:
     done = run_program(program, path, copy)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "OperationalError disk I/O error | nothing of the copy is left, and an older one is as it "
-        "was",
+        "OperationalError disk I/O error | no partial copy is left, and an older one is as it was",
         "['copy.db']",
     ]
     assert entries(copy) == 1

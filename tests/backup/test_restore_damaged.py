@@ -72,7 +72,7 @@ async def test_a_damaged_one_is_kept_once(path: Path, backup: Path) -> None:
     broken = break_header(path)
     kept = path.with_name("app.db.damaged")
     kept.write_text("earlier")
-    await refused(backup, path, "move that away, and restore again", DatabaseNotUsableError)
+    await refused(backup, path, "move that file away, and restore again", DatabaseNotUsableError)
     assert (path.read_bytes(), kept.read_text()) == (broken, "earlier")
     assert names(path) == {"app.db", "app.db.damaged"}
 
@@ -134,8 +134,8 @@ def _scratch(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
-        (_cut, DamagedDatabaseError, "copy.db is damaged, PRAGMA integrity_check says: "),
-        (_scratch, DamagedDatabaseError, "copy.db is damaged, PRAGMA integrity_check says: "),
+        (_cut, DamagedDatabaseError, "copy.db is damaged; PRAGMA integrity_check reports: "),
+        (_scratch, DamagedDatabaseError, "copy.db is damaged; PRAGMA integrity_check reports: "),
         (break_header, NotADatabaseError, "copy.db is not an SQLite database"),
         (lambda path: path.write_text("text" * 500), NotADatabaseError, "not an SQLite database"),
         (lambda path: path.write_bytes(b""), NotADatabaseError, "copy.db is empty"),
@@ -179,7 +179,7 @@ async def test_the_database_itself(path: Path, copy: Path, by: str) -> None:
 async def test_wrong_databases(tmp_path: Path, backup: Path) -> None:
     """In memory, of another kind, in a directory that is missing."""
     for database in (":memory:", "sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:"):
-        with pytest.raises(ConfigurationError, match="in memory cannot be restored"):
+        with pytest.raises(ConfigurationError, match="an in-memory database cannot be restored"):
             await restore(backup, database)
     with pytest.raises(ConfigurationError, match="postgresql"):
         await restore(backup, "postgresql+asyncpg://host/app")

@@ -40,7 +40,7 @@ async def test_another_process(path: Path, backup: Path, mode: str, doing: list[
             other.execute(statement)
         before = other.execute("SELECT count(*) FROM old")
         name = other.name.replace("(", r"\(").replace(")", r"\)")
-        await refused(backup, path, f"app.db is in use by {name}; end what uses it")
+        await refused(backup, path, f"app.db is in use by {name}; close it there")
         assert other.execute("SELECT count(*) FROM old") == before == "[(500,)]"
         other.execute("ROLLBACK")
         assert other.execute("DELETE FROM old WHERE id = 1") == "[]"
@@ -66,7 +66,9 @@ async def test_where_the_system_does_not_tell(
     with OtherProcess(path) as other:
         for statement in doing:
             other.execute(statement)
-        await refused(backup, path, "app.db is in use by another connection, which has it locked")
+        await refused(
+            backup, path, "app.db is in use by another connection, which holds a lock on it"
+        )
         assert other.execute("SELECT count(*) FROM old") == "[(500,)]"
     await restore(backup, path)
     assert entries(path) == 3

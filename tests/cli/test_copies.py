@@ -102,5 +102,5 @@ def test_a_database_in_use_is_not_replaced(path: Path) -> None:
         assert other.execute(INSERT) == "[]"
         done = run(path.parent, "restore", "copy.db", "app.db")
         assert (done.returncode, done.stdout) == (3, "")
-        assert f"is in use by {other.name}; end what uses it" in done.stderr
+        assert f"is in use by {other.name}; close it there" in done.stderr
         assert done.stderr.count("\n") == 1

@@ -129,7 +129,7 @@ async def test_what_is_no_level_of_sqlite3(level: object, make_engine: MakeEngin
     """An invalid level is refused, naming the intended option, and nothing stays checked out."""
     engine = make_engine(SQLitePool, connect_args={"isolation_level": level})
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match=r"isolation_level= of create_async_engine"):
+        with pytest.raises(ConfigurationError, match=r"isolation_level= in create_async_engine"):
             await engine.connect()
     assert engine.pool.waiting == 0  # type: ignore[attr-defined]
 

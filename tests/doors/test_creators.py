@@ -171,7 +171,9 @@ async def test_a_creator_of_several_files(tmp_path: Path, make_engine: MakeEngin
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=creator)
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
-        with pytest.raises(ConfigurationError, match=r"b\.db, and a\.db before.*engine for each"):
+        with pytest.raises(
+            ConfigurationError, match=r"b\.db now and a\.db before.*engine for each"
+        ):
             await engine.connect()
 
 
@@ -226,7 +228,7 @@ async def test_a_creator_s_file_that_was_inherited(
         await connection.invalidate()
     monkeypatch.setattr("sa_sqlite_pool.opening.connector.inherited_files", {str(path)})
     for engine in (used, fresh, fresh):
-        with pytest.raises(OperationalError, match="it was forked while a connection"):
+        with pytest.raises(OperationalError, match="the process was forked while a connection"):
             await engine.connect()
 
 

@@ -68,8 +68,8 @@ async def test_another_program(path: Path, write: Write) -> None:
         other.execute("BEGIN IMMEDIATE")
         async with behind(path, write) as message:
             assert (
-                f"itself waiting for SQLite's lock, which {other.name} outside this package (an "
-                "sqlite3 shell, a stock engine, say) holds"
+                f"itself waiting for SQLite's lock, which {other.name} outside this package (for "
+                "example, an sqlite3 shell or a stock engine) holds"
             ) in message
             assert "shorten that transaction or raise write_timeout" in message
             other.execute("ROLLBACK")

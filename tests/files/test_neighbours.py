@@ -137,7 +137,9 @@ def test_what_has_the_lock(path: Path, connection: Connection) -> None:
         with OtherProcess(path, present=present) as other:
             other.execute("BEGIN IMMEDIATE")
             outside = (
-                "" if present else " outside this package (an sqlite3 shell, a stock engine, say)"
+                ""
+                if present
+                else " outside this package (for example, an sqlite3 shell or a stock engine)"
             )
             assert describe_writer(str(path)) == f"{other.name}{outside}"
 

@@ -309,7 +309,7 @@ async def test_a_connection_in_a_transaction(scripts: Scripts, writer: AsyncEngi
         command.upgrade(config, "head")
 
     async with writer.connect() as connection, connection.begin():
-        with pytest.raises(ConfigurationError, match="has a transaction open"):
+        with pytest.raises(ConfigurationError, match="has an open transaction"):
             await connection.run_sync(by_hand, scripts.config)
 
 

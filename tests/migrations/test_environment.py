@@ -200,7 +200,9 @@ def test_an_offline_script_rolls_violations_back(scripts: Scripts) -> None:
     before = scripts.state()
     script = scripts.alembic("upgrade", "0001:0002", "--sql").out
 
-    with pytest.raises(sqlite3.IntegrityError, match="foreign keys are violated, all is rolled"):
+    with pytest.raises(
+        sqlite3.IntegrityError, match="foreign keys are violated, so everything is rolled"
+    ):
         run_script(scripts, script)
     assert scripts.state() == before
 
@@ -232,7 +234,7 @@ def test_autocommit_blocks_are_refused_offline(scripts: Scripts) -> None:
     """The script would have a COMMIT in the middle."""
     scripts.add("with op.get_context().autocommit_block(): op.execute('VACUUM')")
     said = scripts.alembic("upgrade", "head", "--sql", fails=True)
-    assert "a revision calls for autocommit_block()" in said.err + said.out
+    assert "a revision uses autocommit_block()" in said.err + said.out
 
 
 # -- options ------------------------------------------------------------------------------------

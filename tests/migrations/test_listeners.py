@@ -275,7 +275,9 @@ async def test_an_end_beneath_sqlalchemy(
         await filled.writer_engine.dispose()
     hooks["end"] = lambda: end(op.get_bind().connection.dbapi_connection)
     scripts.add("op.execute('CREATE TABLE before_it (id)')\nhooks['end']()")
-    with pytest.raises(MigrationError, match=r"has ended the transaction.*op\.execute\(\)"):
+    with pytest.raises(
+        MigrationError, match=r"ended the transaction on the driver's connection.*op\.execute\(\)"
+    ):
         await upgrade(filled, "head", config=scripts.config)
     assert await enforced(filled) == (1,)
     assert await current(filled, config=scripts.config) == ("0001",)

@@ -152,7 +152,7 @@ async def test_a_key_that_no_row_can_have(scripts: Scripts, filled: SQLiteDataba
     scripts.query("CREATE TABLE words (word)")
     scripts.query("CREATE TABLE uses (word REFERENCES words (word))")
     scripts.add("op.execute('CREATE TABLE audits (id)')")
-    message = await fails_whole(scripts, filled, MigrationError, "rolled back, the database is as")
+    message = await fails_whole(scripts, filled, MigrationError, "rolled back; the database is as")
     assert 'foreign key mismatch - "uses" referencing "words"' in message
     assert "Create a UNIQUE index on these columns" in message
     scripts.add("op.execute('CREATE UNIQUE INDEX ix_words ON words (word)')")
@@ -213,7 +213,7 @@ async def test_the_transaction_cannot_be_ended(
     """Whatever a revision tries, it is told so, and nothing stays, also where it goes on."""
     scripts.add("op.execute('CREATE TABLE before_it (id)')")
     scripts.add(f"op.execute('CREATE TABLE half (id)')\n{ENDS[way]}\nop.execute('SELECT 1')")
-    told = "all revisions of a command are one transaction"
+    told = "all revisions of a command run in one transaction"
     await fails_whole(scripts, filled, MigrationError, told)
 
 

@@ -226,7 +226,7 @@ async def test_a_block_that_fails(scripts: Scripts, app: App) -> None:
     )
     scripts.add(ENDS["commit"])
     async with app.open() as db:
-        with pytest.raises(MigrationError, match="calls for commit"):
+        with pytest.raises(MigrationError, match="uses commit"):
             await upgrade(db, "head", config=scripts.ini)
         assert await current(db, config=scripts.ini) == ("0001",)
         await upgrade(db, "0002", config=scripts.ini)

@@ -45,7 +45,7 @@ REFUSED: list[tuple[Any, str]] = [
     (select(insert(_ITEMS).values(id=7).returning(_ITEMS.c.id).cte()), "this Select writes"),
     (_READ.add_cte(delete(_ITEMS).cte()), "this Select writes"),
     (_READ.with_for_update(), "locks"),
-    (select(func.changes()), "is not known to read only"),
+    (select(func.changes()), "is not known to be read-only"),
     (text("INSERT INTO items (id) VALUES (7)"), "this TextClause writes"),
     (text("DELETE FROM items RETURNING id").columns(Item.id), "this TextualSelect writes"),
     (text("PRAGMA user_version = 7"), "this TextClause writes"),

@@ -19,7 +19,7 @@ from tests.servers.models import Account, create_accounts
 INSERT = text("INSERT INTO accounts (id, balance) VALUES (:id, 0)")
 GIVEN_UP = text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
 ENDED = r"run_write\(\) and run_read\(\) begin the transaction, and end it"
-ROLLED_BACK = "its transaction was rolled back inside"
+ROLLED_BACK = "the transaction was rolled back inside"
 
 
 def _commit(target: Any) -> None:

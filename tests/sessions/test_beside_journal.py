@@ -48,7 +48,9 @@ async def test_without_wal_a_stream_in_the_way_of_its_commit_is_named_at_once(
         if not pending:
             await session.flush()
         for _ in range(2):
-            with pytest.raises(OpenReadError, match=r"would wait for itself.*a stream.*close it"):
+            with pytest.raises(
+                OpenReadError, match=r"would wait for itself.*an open stream.*close it"
+            ):
                 await session.commit()
         assert await result.fetchone() is not None
         await result.close()
@@ -83,7 +85,9 @@ async def test_without_wal_a_stream_does_not_wait_for_a_turn(journal: Maker) -> 
     await held.wait()
     async with journal() as session:
         result = await stream(session)
-        with pytest.raises(OpenReadError, match=r"held by task 'import-42'.*wait for a stream"):
+        with pytest.raises(
+            OpenReadError, match=r"held by task 'import-42'.*wait for an open stream"
+        ):
             await write(session)
         await result.close()
         done.set()

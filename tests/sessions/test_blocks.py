@@ -21,7 +21,9 @@ async def test_a_block_is_entered_once(path: Path, name: str) -> None:
         await create_items(db.writer_engine)
         block = getattr(db, name)()
         async with block as session:
-            with pytest.raises(InvalidRequestError, match=rf"entered once: call db\.{name}\(\)"):
+            with pytest.raises(
+                InvalidRequestError, match=rf"entered only once: call db\.{name}\(\)"
+            ):
                 await block.__aenter__()
             assert await session.get(Item, 1) is not None
 

@@ -192,9 +192,9 @@ def test_what_is_no_session_is_refused(
     writer: AsyncEngine, reader: AsyncEngine, class_: Any
 ) -> None:
     """It is refused at construction, naming what is accepted."""
-    with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
+    with pytest.raises(ConfigurationError, match="pass a subclass of AsyncSession"):
         routing_sessionmaker(writer=writer, reader=reader, class_=class_)
-    with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
+    with pytest.raises(ConfigurationError, match="pass a subclass of AsyncSession"):
         SQLiteDatabase("app.db", session_class=class_)
 
 

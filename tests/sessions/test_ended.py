@@ -62,7 +62,7 @@ async def test_every_use_is_refused_at_once(
     async with DOORS[door](items) as session:
         await session.get(Item, 1)
     for _ in range(2):
-        with pytest.raises(SessionEndedError, match=r"begin another.*background task") as caught:
+        with pytest.raises(SessionEndedError, match=r"begin a new one.*background task") as caught:
             await USES[name](session)
         assert door in str(caught.value)
         assert isinstance(caught.value, InvalidRequestError)

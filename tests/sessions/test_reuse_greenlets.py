@@ -145,7 +145,7 @@ def test_a_class_is_made_once() -> None:
 
 @pytest.mark.parametrize("given", [Session, OwnSync, object(), None])
 def test_what_is_no_session_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
+    with pytest.raises(ConfigurationError, match="pass a subclass of AsyncSession"):
         reuse_greenlets(given)
 
 

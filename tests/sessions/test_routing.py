@@ -233,7 +233,7 @@ async def test_unknown_roles_and_engines_are_refused(maker: Maker, writer: Async
         maker(role="master")
     with pytest.raises(ConfigurationError, match="reader must be an AsyncEngine"):
         routing_sessionmaker(writer=writer, reader="app.db")  # type: ignore[call-overload]
-    with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
+    with pytest.raises(ConfigurationError, match="pass a subclass of AsyncSession"):
         routing_sessionmaker(writer=writer, reader=writer, class_=object)
 
 
@@ -301,7 +301,7 @@ async def test_refuse_stale_writes_needs_this_packages_pools(
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     with pytest.raises(ConfigurationError, match="this package's pools"):
         routing_sessionmaker(writer=writer, reader=engine, refuse_stale_writes=True)
-    with pytest.raises(ConfigurationError, match="a reader engine beside the writer"):
+    with pytest.raises(ConfigurationError, match="a reader engine separate from the writer"):
         routing_sessionmaker(writer=writer, reader=writer, refuse_stale_writes=True)
     routing_sessionmaker(writer=engine, reader=engine)
     routing_sessionmaker(writer=writer, reader=reader, refuse_stale_writes=True)

@@ -127,7 +127,9 @@ def test_a_disk_that_is_full(path: Path) -> None:
     )
     assert done.stderr == ""
     warned, *rest = done.stdout.splitlines()
-    assert warned.startswith("warned a checkpoint of app.db failed (disk I/O error); nothing")
+    assert warned.startswith(
+        "warned a checkpoint of app.db failed (disk I/O error); no committed data is lost"
+    )
     assert rest == [
         "sqlalchemy OperationalError disk I/O error",
         "sqlalchemy OperationalError disk I/O error",

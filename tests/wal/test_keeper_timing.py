@@ -139,7 +139,7 @@ async def test_after_a_failure_it_rests(
         assert len(tries) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     reason = str(error) or "MemoryError"
-    assert f"failed ({reason}); nothing that was committed is lost" in caplog.text
+    assert f"failed ({reason}); no committed data is lost" in caplog.text
     keeper._rest_until, keeper._timer_at = 0.0, None
     await write(db.writer_engine, 1)
     await until(lambda: log_size(path) < 64 * KIB)

@@ -165,7 +165,7 @@ async def test_another_program_writes(
         found = said(caplog)
         assert len(found) == int(affected)
         for one in found:
-            assert f"app.db is written by another program too, {other.name}; SQLite" in one
+            assert f"app.db is also written by another program, {other.name}; SQLite" in one
             assert "https://www.sqlite.org/wal.html#walresetbug" in one
         wal = small.statistics().wal
         assert wal is not None
@@ -207,8 +207,8 @@ async def test_the_application_switches_the_log_off(
         assert await pragma(db, "journal_mode = DELETE") == "delete"
         await add(db, 3)
         assert said(caplog) == [
-            "journal_mode of app.db was changed to delete, so that readers and writers keep each "
-            "other waiting; it is switched back when the writer's connection is opened anew"
+            "journal_mode of app.db was changed to delete, so readers and writers block each "
+            "other; it is switched back when the writer's connection is reopened"
         ]
         assert await count(db) == 3
         await add(db, 100)

@@ -67,7 +67,7 @@ async def test_a_reader_that_outstays(
     message = warning.getMessage()
     assert "task 'report' (now at gaps.py:" in message
     assert "last SQL: SELECT count(*) FROM blobs" in message
-    assert "which asked for it at gaps.py:" in message
+    assert "requested at gaps.py:" in message
     assert "max_snapshot_age" in message
     statistics = db.statistics().wal
     assert statistics is not None
@@ -87,7 +87,7 @@ async def test_a_read_that_was_declared_long(
     await fill(db, path)
     await until(lambda: caplog.records)
     assert gaps == []
-    assert "it was declared long, so it goes on" in caplog.text
+    assert "it was declared long, so it continues" in caplog.text
     statistics = db.statistics().wal
     assert statistics is not None
     assert statistics.oldest_reader is not None
