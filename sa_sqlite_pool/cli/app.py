@@ -63,7 +63,7 @@ def run() -> NoReturn:
     except RuntimeError as error:
         if "new thread" not in str(error):
             raise
-        fail(f"{error}: this user has as many as it may (ulimit -u)", ExitCode.FAILED)
+        fail(f"{error}: this user has reached its limit of threads (ulimit -u)", ExitCode.FAILED)
     if code == ExitCode.INTERRUPTED:  # Typer may have caught the interrupt first
         fail("interrupted", ExitCode.INTERRUPTED)
     raise SystemExit(code or 0)

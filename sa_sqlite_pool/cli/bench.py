@@ -29,7 +29,7 @@ Results = dict[str, list[Measured]]
 def bench(
     file: FileArgument,
     statement: Annotated[
-        str, typer.Argument(metavar="STATEMENT", help="What is read, such as a SELECT.")
+        str, typer.Argument(metavar="STATEMENT", help="The statement to measure, such as a SELECT.")
     ],
     seconds: Annotated[
         float, typer.Option(min=0.01, help="How long each contender runs in a round.")
@@ -37,7 +37,7 @@ def bench(
     tasks: Annotated[int, typer.Option(min=1, help="How many tasks read at the same time.")] = 10,
     json: JsonOption = False,
 ) -> None:
-    """Measure a read of yours: stock SQLAlchemy, this package, synchronous SQLAlchemy."""
+    """Compare how fast a statement runs: stock SQLAlchemy, this package, synchronous SQLAlchemy."""
     with bar("bench") as step, _left_as_found(file):
         rows, results = asyncio.run(_run(file, statement, seconds, tasks, step))
     if json:

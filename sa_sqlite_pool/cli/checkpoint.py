@@ -49,7 +49,7 @@ def checkpoint(
     mode: ModeOption = CheckpointMode.PASSIVE.value,
     json: JsonOption = False,
 ) -> None:
-    """Move the log of a database into it, in the write turn, beside programs that use it."""
+    """Checkpoint a database, in the write turn, while programs use it."""
     before = _log_size(file)
     result, after = asyncio.run(_checkpoint(file, mode))
     if json:

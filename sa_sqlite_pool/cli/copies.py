@@ -23,7 +23,7 @@ def backup(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Copy a database while it is used. The copy is verified, and complete or not there at all."""
+    """Copy a database while it is used. The copy is verified, and complete or absent."""
     began = time.monotonic()
     with bar("backup") as progress:
         asyncio.run(_backup(file, target, progress))
@@ -47,7 +47,7 @@ def restore(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Put a backup in the place of a database that no process uses."""
+    """Replace a database that no process uses with a backup."""
     began = time.monotonic()
     with bar("restore") as progress:
         asyncio.run(restoring.restore(backup, file, progress=progress))

@@ -39,7 +39,9 @@ def copy_to(
     file: FileArgument,
     url: Annotated[
         str,
-        typer.Argument(metavar="URL", help="Of PostgreSQL: postgresql+asyncpg://user@host/name."),
+        typer.Argument(
+            metavar="URL", help="The PostgreSQL URL: postgresql+asyncpg://user@host/name."
+        ),
     ],
     metadata: Annotated[
         str,
@@ -49,7 +51,7 @@ def copy_to(
         ),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check only, and say what would be copied.")
+        bool, typer.Option("--dry-run", help="Check only, and report what would be copied.")
     ] = False,
     json: JsonOption = False,
 ) -> None:

@@ -25,7 +25,7 @@ def doctor(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find what is wrong with a database, and what mends it. Changes nothing."""
+    """Diagnose a database and suggest repairs. Changes nothing."""
     with bar("quick_check" if quick else "integrity_check"):
         report = examine(file, quick=quick)
     if json:

@@ -19,9 +19,9 @@ from .files import FileArgument
 from .output import JsonOption, console, write_json
 from .status_view import frame
 
-WatchOption = Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")]
 IntervalOption = Annotated[
-    float, typer.Option(min=0.1, max=3600.0, help="Seconds between two looks, with --watch.")
+    float, typer.Option(min=0.1, max=3600.0, help="Seconds between updates, with --watch.")
 ]
 
 
@@ -31,7 +31,7 @@ def status(
     interval: IntervalOption = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Show who writes, waits and reads now, in all processes that use a database."""
+    """Show which tasks write, wait and read now, in all processes that use a database."""
     check_regular(str(file))
     database = os.path.realpath(file)
     if json and watch:

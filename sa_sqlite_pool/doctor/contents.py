@@ -39,8 +39,7 @@ def check_integrity(
         yield Finding(
             "damaged-index",
             Severity.ERROR,
-            f"the index {name} does not match its table, so that queries find other rows than "
-            "there are",
+            f"the index {name} does not match its table, so queries return wrong rows",
             subject.sql(f"REINDEX {as_written(name)}"),
         )
     others = [line for line, index in zip(messages, indexes, strict=True) if index is None]
@@ -50,8 +49,8 @@ def check_integrity(
         yield Finding(
             "values",
             Severity.ERROR,
-            f"rows have values that their table does not allow, {pragma} says: {_listed(values)}",
-            "correct these rows, or the schema; the file itself is sound, as far as this goes",
+            f"{pragma} reports values that their table does not allow: {_listed(values)}",
+            "correct these rows, or the schema; in this respect, the file itself is intact",
         )
 
 
@@ -83,7 +82,7 @@ def damaged(subject: Subject, what: str, messages: list[str]) -> Finding:
     return Finding(
         "damaged",
         Severity.ERROR,
-        f"the database is damaged, {what} says: {_listed(messages)}",
+        f"the database is damaged; {what} reports: {_listed(messages)}",
         f"{subject.restore()}, or, where "
         f"there is no backup: {subject.sql('.recover')} | sqlite3 recovered.db",
     )
@@ -109,8 +108,8 @@ def check_foreign_keys(connection: sqlite3.Connection, subject: Subject) -> Iter
             yield Finding(
                 "foreign-key-mismatch",
                 Severity.ERROR,
-                f"a foreign key of {table} refers to columns that are no key of their table "
-                f"({error}): with foreign_keys=ON every write to these tables fails",
+                f"a foreign key of {table} refers to columns that are not a key of the parent "
+                f"table ({error}): with foreign_keys=ON every write to these tables fails",
                 "create a UNIQUE index on these columns of the parent table",
             )
             continue

@@ -249,8 +249,8 @@ class _Examination:
             yield Finding(
                 "own-functions",
                 Severity.WARNING,
-                f"the database needs what only its application registers ({error}); its structure "
-                "and foreign keys were not examined as a whole",
+                "the database needs functions, collations or modules that only its application "
+                f"registers ({error}); its structure and foreign keys were not examined as a whole",
                 f"on a connection of the application: PRAGMA {self._pragma}, and PRAGMA "
                 "foreign_key_check",
             )
@@ -274,14 +274,14 @@ class _Examination:
             return Finding(
                 "not-examined",
                 Severity.ERROR,
-                f"SQLite cannot read the content, and says: {error}",
+                f"SQLite cannot read the content: {error}",
                 f"run this as the owner of the database: sudo {subject.command('doctor')}",
             )
         if "malformed database schema" in str(error):
             return Finding(
                 "malformed-schema",
                 Severity.ERROR,
-                f"SQLite {sqlite3.sqlite_version}, which is the one here, cannot read the schema "
+                f"the SQLite installed here ({sqlite3.sqlite_version}) cannot read the schema "
                 f"({error}): a newer SQLite has made it, or it is damaged",
                 f"examine it with the newest SQLite; if that cannot read it: {subject.restore()}",
             )
@@ -296,8 +296,8 @@ def _excluded(who: str) -> Finding:
     return Finding(
         "exclusive-lock",
         Severity.ERROR,
-        f"{who} has SQLite's exclusive lock for {BUSY_SECONDS:g} s now, and nothing else can read; "
-        "the content was not examined",
+        f"{who} has held SQLite's exclusive lock for {BUSY_SECONDS:g} s, and nothing else can "
+        "read; the content was not examined",
         f"end its transaction, or {who}; it may also have PRAGMA locking_mode = EXCLUSIVE",
     )
 

@@ -77,8 +77,8 @@ def _check_primary_key(
     yield Finding(
         "primary-key-type",
         Severity.INFO,
-        f"{table}.{name} is declared {kind} PRIMARY KEY: only INTEGER is the table's own key, "
-        "gives new rows a number by itself, and needs no index beside the table",
+        f"{table}.{name} is declared {kind} PRIMARY KEY: only INTEGER makes it the rowid, "
+        "which numbers new rows automatically and needs no separate index",
         f"rebuild the table with {name} INTEGER PRIMARY KEY; in SQLAlchemy, "
         'BigInteger().with_variant(Integer, "sqlite")',
     )
@@ -122,7 +122,7 @@ def _check_children(
             Severity.WARNING if large else Severity.INFO,
             f"{table} has no index on its foreign key {listed}"
             + (f", and at least {LARGE_TABLE:,} rows" if large else "")
-            + ": to delete a row of the parent, or to change its key, the whole table is read",
+            + ": to delete a row of the parent, or to change its key, SQLite scans the whole table",
             subject.sql(f"CREATE INDEX {name} ON {on}"),
         )
 

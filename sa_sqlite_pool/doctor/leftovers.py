@@ -123,7 +123,7 @@ def check_copies(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "unfinished-copy",
                 Severity.WARNING,
-                f"{path} was left by a backup or a restore that was killed; it is of no use",
+                f"{path} was left by a backup or a restore that was killed; it is useless",
                 shlex.join(["rm", path]),
             )
     if os.path.exists(f"{subject.file}{DAMAGED}"):

@@ -42,7 +42,7 @@ def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Fin
             "log-large",
             Severity.WARNING if log.used > LIMIT else Severity.INFO,
             f"{path} has {size_text(log.size)}, of which {size_text(log.used)} are in use, and "
-            "every read looks there first",
+            "every read searches it first",
             truncate,
         )
 

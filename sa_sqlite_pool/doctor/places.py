@@ -42,7 +42,7 @@ def _check_mount(subject: Subject, mount: Mount, *, wal: bool) -> Iterator[Findi
         yield Finding(
             "mounted-alone",
             Severity.ERROR,
-            f"{subject.path} is mounted by itself, so its log or journal is kept elsewhere, and "
+            f"{subject.path} is itself a mount point, so its log or journal is kept elsewhere, and "
             "what was committed last goes with that when the container does",
             f"mount {shlex.quote(os.path.dirname(subject.path) or '.')} instead",
         )
@@ -91,8 +91,8 @@ def check_owners(subject: Subject) -> Iterator[Finding]:
                 "owner",
                 Severity.ERROR,
                 f"{file} is {_rights(file)}, and {subject.path} is {_rights(subject.file)}: a "
-                "program of the database's owner cannot open it any more; it was made by a "
-                "program of another user, root say",
+                "program of the database's owner cannot open it any more; it was made by "
+                "another user's program, for example root's",
                 f"chown --reference={shlex.quote(subject.argument)} {shlex.quote(file)}",
             )
 

@@ -79,7 +79,8 @@ def check_writers(watch: Watch) -> Iterator[Finding]:
         yield Finding(
             "write-lock",
             Severity.INFO,
-            f"{name} has had SQLite's write lock all the time, and all other writers wait for it",
+            f"{name} has held SQLite's write lock throughout the examination, and all other "
+            "writers wait for it",
             f"end that transaction; or, if it does not end by itself: kill {pid}",
         )
 
@@ -106,7 +107,7 @@ def check_foreign_writers(watch: Watch) -> Iterator[Finding]:
             "reset-bug",
             Severity.WARNING,
             f"{', '.join(sorted(watch.foreign_writers))} writes, and does not use this package; "
-            f"SQLite {sqlite3.sqlite_version}, which is the one here, can lose commits when "
+            f"the SQLite installed here ({sqlite3.sqlite_version}) can lose commits when "
             "several programs write and checkpoint at the same instant "
             "(https://www.sqlite.org/wal.html#walresetbug)",
             f"use SQLite {FIXED_VERSIONS} in every program that opens the file, or let one alone "

@@ -64,7 +64,7 @@ def _check_page_size(subject: Subject, figures: Figures) -> Iterator[Finding]:
         yield Finding(
             "page-size",
             Severity.INFO,
-            f"the pages have {figures.page_size} bytes, and the database "
+            f"the page size is {figures.page_size} bytes, in a database of "
             f"{size_text(figures.size)}: with pages of {_USUAL_PAGE} there are fewer to read and "
             "to keep track of",
             subject.sql(

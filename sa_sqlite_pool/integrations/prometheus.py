@@ -108,8 +108,8 @@ class DatabaseCollector(Collector):
             )
         if any(one.name == source.name for one in others):
             raise ConfigurationError(
-                f"another {source.name!r} is registered already: give another name=, by which its "
-                "metrics can be told apart, or unregister() the other first"
+                f"another {source.name!r} is registered already: pass a different name= "
+                "to distinguish their metrics, or unregister() the other first"
             )
         self._sources = (*others, source)
 

@@ -85,11 +85,11 @@ def _ask(path: str, timeout: float) -> Answer | None:
     except FileNotFoundError:  # closed in the meantime
         return None
     except (TimeoutError, BlockingIOError):
-        error = f"does not answer within {timeout:g} s"
+        error = f"does not respond within {timeout:g} s"
     except PermissionError:
         error = f"answers only {_owner(path)} and root"
     except (OSError, ValueError) as problem:
-        error = f"does not answer: {problem}"
+        error = f"does not respond: {problem}"
     return Answer(path, pid, program_of(pid), error=error)
 
 

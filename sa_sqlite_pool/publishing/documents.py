@@ -43,7 +43,7 @@ def decode(received: bytes) -> dict[str, Any]:
     """Return the decoded document; raise ``ValueError`` if it is invalid or of another version."""
     found = json.loads(received)
     if not isinstance(found, dict) or not isinstance(found.get("version"), int):
-        raise ValueError("this is no document")
+        raise ValueError("not a statistics document")
     if found["version"] != VERSION:
         raise ValueError(f"version {found['version']} of another release of sa_sqlite_pool")
     return found

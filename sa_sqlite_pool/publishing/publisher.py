@@ -64,7 +64,7 @@ class Publisher:
 def _answer(statistics: weakref.WeakMethod[_Take], since: datetime) -> bytes:
     take = statistics()
     if take is None:
-        return encode(since, None, "the database is no longer used")
+        return encode(since, None, "the database is no longer in use")
     try:
         return encode(since, take().as_dict())
     except Exception as error:  # it may be closed: report that; the next query may succeed

@@ -139,7 +139,8 @@ def test_a_system_without_threads_to_spare(path: Path, command: str) -> None:
     done = run_program(program, path.parent)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "sa-sqlite-pool: can't start new thread: this user has as many as it may (ulimit -u)\n"
+        "sa-sqlite-pool: can't start new thread: this user has reached its limit of threads "
+        "(ulimit -u)\n"
     )
 
 

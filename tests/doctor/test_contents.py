@@ -27,7 +27,7 @@ def test_a_corrupt_page(path: Path) -> None:
         file.seek(100 * 4096)
         file.write(b"\xff" * 4096)
     finding = found(path, "damaged", Severity.ERROR)
-    assert "integrity_check says: " in finding.message
+    assert "integrity_check reports: " in finding.message
     assert finding.mend.startswith(f"sa-sqlite-pool restore BACKUP {path}, or")
     assert ids(path) == ["damaged"]
 
@@ -37,7 +37,7 @@ def test_a_corrupt_schema(path: Path) -> None:
     healthy(path)
     content = path.read_bytes()
     path.write_bytes(content[:100] + b"\xff" * 200 + content[300:])
-    assert "SQLite says: " in found(path, "damaged", Severity.ERROR).message
+    assert "SQLite reports: " in found(path, "damaged", Severity.ERROR).message
     assert examine(path).checked is None
 
 
@@ -303,7 +303,9 @@ def test_values_that_the_table_does_not_allow(path: Path) -> None:
         "UPDATE sqlite_master SET sql = 'CREATE TABLE t (x NOT NULL)' WHERE name = 't'",
     )
     finding = found(path, "values", Severity.ERROR)
-    assert finding.message.endswith("integrity_check says: NULL value in t.x")
+    assert finding.message == (
+        "integrity_check reports values that their table does not allow: NULL value in t.x"
+    )
     assert ids(path) == ["values"]
     execute(
         path,

@@ -207,7 +207,7 @@ def test_locks_without_wal(
         ]
         if lock == "exclusive":
             finding = found(path, "exclusive-lock", Severity.ERROR)
-            assert finding.message.startswith(f"{other.name} has SQLite's exclusive lock")
+            assert finding.message.startswith(f"{other.name} has held SQLite's exclusive lock")
             assert other.name in finding.mend
             assert report.checked is None
     assert ids(path) == ["journal-mode"]

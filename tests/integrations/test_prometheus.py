@@ -176,7 +176,7 @@ async def test_several_databases_are_told_apart(
     (tmp_path / "other").mkdir()
     async with SQLiteDatabase(tmp_path / "other" / "app.db", readers=7) as other:
         prometheus.register(db, server.registry)
-        with pytest.raises(ConfigurationError, match="registered already: give another name="):
+        with pytest.raises(ConfigurationError, match="registered already: pass a different name="):
             prometheus.register(other, server.registry)
         prometheus.register(other, server.registry, name="other")
         exposition = await server.text()

@@ -57,7 +57,7 @@ def test_a_stopped_process_does_not_answer(path: Path, child: Child) -> None:
     for timeout in (0.2, *[0.01] * 20):
         (answer,) = ask(path, timeout)
         assert (answer.pid, answer.statistics) == (child.pid, None)
-        assert answer.error == f"does not answer within {timeout:g} s"
+        assert answer.error == f"does not respond within {timeout:g} s"
     assert len(sockets(path)) == 1
     child.go_on()
     assert child.ask("close") == "closed"

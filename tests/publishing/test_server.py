@@ -147,11 +147,11 @@ def test_a_document_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n", "does not answer: Expecting value"),
-        (b"[]\n", "does not answer: this is no document"),
-        (b'{"version": 2}\n', "does not answer: version 2 of another release of sa_sqlite_pool"),
-        (b"\xff\n", "does not answer: 'utf-8' codec"),
-        (b"x" * (documents.MOST_BYTES + 10), "does not answer: Expecting value"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "does not respond: Expecting value"),
+        (b"[]\n", "does not respond: not a statistics document"),
+        (b'{"version": 2}\n', "does not respond: version 2 of another release of sa_sqlite_pool"),
+        (b"\xff\n", "does not respond: 'utf-8' codec"),
+        (b"x" * (documents.MOST_BYTES + 10), "does not respond: Expecting value"),
         (document(error="DatabaseClosedError: …"), "DatabaseClosedError: …"),
     ],
     ids=["http", "list", "version", "bytes", "size", "closed"],
@@ -189,7 +189,7 @@ def test_an_answer_that_does_not_end_is_given_up(
         (answer,) = ask(path, 0.2)
         stop.set()
         thread.join()
-    assert answer.error == "does not answer within 0.2 s"
+    assert answer.error == "does not respond within 0.2 s"
 
 
 class Failing:

@@ -106,7 +106,7 @@ def test_a_stopped_process_is_shown(path: Path, shown: Any) -> None:
         stop(other, path)
         output = shown(path)
         assert "2 processes, 1 without an answer" in output
-        (line,) = [line for line in output.splitlines() if "does not answer within 1 s" in line]
+        (line,) = [line for line in output.splitlines() if "does not respond within 1 s" in line]
         assert line.startswith(f"process {other.pid} ")
 
 

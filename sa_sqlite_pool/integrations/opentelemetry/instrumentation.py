@@ -59,7 +59,8 @@ def instrument(
     with _mutex:
         if any(one.source.overlaps(source) for one in _instrumentations):
             raise ConfigurationError(
-                f"{source.name!r} is instrumented already; call uninstrument() of the earlier first"
+                f"{source.name!r} is instrumented already; call uninstrument() on the earlier one "
+                "first"
             )
         found = Instrumentation(source, _instruments_of(meter_provider), tracer)
         _instrumentations.add(found)
