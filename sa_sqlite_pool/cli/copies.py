@@ -47,7 +47,7 @@ def restore(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Replace a database that no process uses with a backup."""
+    """Replace an unused database with a backup."""
     began = time.monotonic()
     with bar("restore") as progress:
         asyncio.run(restoring.restore(backup, file, progress=progress))

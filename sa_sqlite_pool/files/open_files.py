@@ -165,7 +165,7 @@ class OpenFiles:
             )
         if what := self._lost_log(path):
             raise _log_lost(
-                path, what, "No other connection is opened until they are back at rest: try again"
+                path, what, "No new connection is opened until these are at rest: try again"
             )
         if (old := self._old_logs.get(path)) is None:
             return
@@ -196,8 +196,8 @@ class OpenFiles:
             raise _log_lost(
                 file.path,
                 what,
-                "The transaction would be lost, and is rolled back: try again. The connections are "
-                "closed, and the database is opened anew",
+                "The transaction would be lost, so it is rolled back: try again. The connections are "
+                "being closed, and the database is reopened",
             )
 
     def _lost_log(self, path: str) -> str | None:
@@ -234,10 +234,10 @@ def _what(now: _File | None) -> str:
 def _log_lost(path: str, what: str, then: str) -> LogLostError:
     return LogLostError(
         f"{path}-wal was {what} while connections of this process used it. {then}. Another program "
-        "has deleted it; or this process has opened and closed the database as a plain file (to "
-        "copy or send it, say: use backup()) or by another copy of SQLite (pysqlite3 or apsw "
-        "beside sqlite3), which drops SQLite's locks, and what closed the database next took "
-        "itself for the last"
+        "deleted it; or this process opened and closed the database as a plain file (for example "
+        "to copy or send it: use backup()) or with another copy of SQLite (pysqlite3 or apsw beside "
+        "sqlite3), which drops SQLite's locks, so the next program that closed the database took "
+        "itself for the last user"
     )
 
 

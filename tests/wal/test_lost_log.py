@@ -150,7 +150,7 @@ async def test_a_new_reader(path: Path) -> None:
             await first.execute(text("SELECT * FROM items"))
             log_of(path).unlink()
             async with db.read() as second:
-                with pytest.raises(exc.OperationalError, match="until they are back at rest"):
+                with pytest.raises(exc.OperationalError, match="until these are at rest"):
                     await second.execute(text("SELECT * FROM items"))
         await refused(write(db))
         await write(db)
@@ -180,8 +180,8 @@ async def test_commits_that_are_not_seen(path: Path, caplog: pytest.LogCaptureFi
         for _ in range(3):
             await write_raw(db)
         assert said(caplog) == [
-            "the log of app.db was deleted by another program while it was in use: what was "
-            "committed since may be lost; end all programs that use the database, make a copy of "
+            "the log of app.db was deleted by another program while it was in use: commits "
+            "made since then may be lost; stop all programs that use the database, make a copy of "
             "it, and check it"
         ]
         await refused(write(db))
