@@ -196,8 +196,8 @@ class OpenFiles:
             raise _log_lost(
                 file.path,
                 what,
-                "The transaction would be lost, so it is rolled back: try again. The connections are "
-                "being closed, and the database is reopened",
+                "The transaction would be lost, so it is rolled back: try again. The connections "
+                "are being closed, and the database is reopened",
             )
 
     def _lost_log(self, path: str) -> str | None:
@@ -235,9 +235,9 @@ def _log_lost(path: str, what: str, then: str) -> LogLostError:
     return LogLostError(
         f"{path}-wal was {what} while connections of this process used it. {then}. Another program "
         "deleted it; or this process opened and closed the database as a plain file (for example "
-        "to copy or send it: use backup()) or with another copy of SQLite (pysqlite3 or apsw beside "
-        "sqlite3), which drops SQLite's locks, so the next program that closed the database took "
-        "itself for the last user"
+        "to copy or send it: use backup()) or with another copy of SQLite (pysqlite3 or apsw "
+        "beside sqlite3), which drops SQLite's locks, so the next program that closed the database "
+        "took itself for the last user"
     )
 
 

@@ -29,7 +29,7 @@ def modules() -> tuple[ModuleType, ...]:
 
 
 # Names that one module of the package defines for another; and documented ones of named tuples.
-OWN = {"_assert_open", "_held", "_keeper", "_to_end"}
+OWN = {"_assert_open", "_file_before", "_held", "_keeper", "_to_end"}
 DOCUMENTED = {"_replace"}
 
 
