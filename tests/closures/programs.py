@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, MissingGreenlet
+from sqlalchemy.exc import DBAPIError, MissingGreenlet, OperationalError
 from sqlalchemy.util import await_only
 
-from sa_sqlite_pool import ClosureError, DatabaseNotUsableError, SQLiteDatabase
+from sa_sqlite_pool import ClosureError, SQLiteDatabase
 from sa_sqlite_pool.turn.permit import Permit
 from tests.closures.work import Inside, add, ids, turn_held
 from tests.helpers import create_items, turn_of, until_waiting
@@ -149,7 +149,7 @@ async def _fork_while_reads_wait(pipe: Pipe, path: Path) -> None:
 async def _error_of_a_read(db: SQLiteDatabase) -> str:
     try:
         return str(await db.run_read_core(ids))
-    except DatabaseNotUsableError as error:
+    except OperationalError as error:
         return str(error)
 
 
