@@ -57,13 +57,12 @@ EXCEPTIONS = {("__init__", "integrations.fastapi")}
 # The maximum of files in one folder, including __init__.py.
 MOST_FILES = 12
 
-# Modules of tests that sleep, and why: a campaign runs for a given time, a program computes, and a
-# virtual clock jumps.
+# Modules of tests that sleep, and why: a campaign runs for a given time, and leaves other processes
+# real time to intervene; a virtual clock jumps.
 SLEEPS = {
     "checkpoints/process.py",
     "checkpoints/run.py",
     "helpers.py",
-    "real_programs/test_cancelled.py",
 }
 
 # The maximum of lines in a file of tests: a longer one has a second subject.
