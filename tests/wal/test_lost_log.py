@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import exc, text
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.files.open_files import open_files
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, write
 from tests.wal.facade import said
@@ -65,8 +66,14 @@ async def refused(operation: Awaitable[object], what: str = "deleted") -> None:
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 @pytest.mark.parametrize("commit", COMMITS)
-async def test_a_commit_is_refused(path: Path, commit: Commit, placement: str, warm: bool) -> None:
-    """It would be lost. What the deleted log has is moved, and the next commit has another."""
+async def test_a_commit_is_refused(
+    path: Path, commit: Commit, placement: str, warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be lost. What the deleted log has is moved, and the next commit has another.
+
+    Also where COMMIT runs on the loop, as it does for a database that is old and warm.
+    """
+    monkeypatch.setattr("sa_sqlite_pool.wal.monitor._RECENT_NS", 0)
     async with SQLiteDatabase(path, placement=placement) as db:
         await create_items(db.writer_engine)
         for _ in range(1 + 20 * warm):
@@ -185,6 +192,19 @@ async def test_commits_that_are_not_seen(path: Path, caplog: pytest.LogCaptureFi
             "it, and check it"
         ]
         await refused(write(db))
+
+
+# -- what is left of it --------------------------------------------------------------------------
+
+
+async def test_nothing_is_kept_of_a_log_that_sqlite_has_removed(path: Path) -> None:
+    """A program opens a database for each of its users, and closes it again."""
+    real = os.path.realpath(path)
+    for _ in range(2):
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine, 0)
+            assert real in open_files._logs
+        assert real not in open_files._logs
 
 
 # -- what is innocent ----------------------------------------------------------------------------
