@@ -15,7 +15,6 @@ from typing import Any, TypeVar, final
 from .errors import DatabaseClosedError
 from .mutex import new_lock
 from .settings import check_timeout
-from .system.clock import let_others_run
 from .system.forks import renew_after_fork
 from .system.waiting import done_in_time
 
@@ -42,31 +41,22 @@ _REMEDIES = {
 }
 
 
-def _took(tokens: list[None]) -> bool:
-    """Take the token, in one atomic step of the interpreter: only one of several threads can."""
-    try:
-        tokens.pop()
-    except IndexError:
-        return False
-    return True
-
-
 @final
 class _Closing:
     """The work of ``close()``, as a task of the loop in which this object is created.
 
     ``ended`` completes with the task: with None, with its error, or cancelled like the task. If the
-    work is given up, by a cancellation or by its loop, :attr:`given_up` is True; another task takes
-    over, the one that gets the token of ``to_take_over``. A child process does not have the task.
+    work is given up, by a cancellation or by its loop, :attr:`given_up` is True, and another task
+    takes over. A child process does not have the task.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.ended: Future[None] = Future()
-        self.to_take_over: list[None] = [None]
         self._loop = asyncio.get_running_loop()
         self._inherited = False
+        # Not by the loop's task factory, which may run the first step of the work at once.
         # Stored, since a loop holds only weak references to tasks, and the caller may be cancelled.
-        self._task = asyncio.ensure_future(work())
+        self._task = asyncio.Task(work(), loop=self._loop)
         self._task.add_done_callback(self._has_ended)
 
     def _has_ended(self, task: asyncio.Future[None]) -> None:
@@ -85,28 +75,26 @@ class _Closing:
 
     def leave_to_parent(self) -> None:
         """Give up the work in a child process, which closes its own connections itself."""
-        self._inherited, self.to_take_over = True, [None]
+        self._inherited = True
 
 
 @final
 class _Term:
     """The time from one opening to its close, which another term may follow.
 
-    Each token is for a single thread: the one that opens, or closes.
+    Both attributes are set under the lock of their :class:`LifeCycle`, by one of several threads.
     """
 
     def __init__(self) -> None:
-        self.to_open: list[None] = [None]
-        self.to_close: list[None] = [None]
+        self.opened = False
         self.closing: _Closing | None = None
 
     @property
     def state(self) -> State:
-        if not self.to_close:
-            closing = self.closing
-            ended = closing is not None and closing.ended.done() and not closing.given_up
-            return State.CLOSED if ended else State.CLOSING
-        return State.NEW if self.to_open else State.OPEN
+        closing = self.closing
+        if closing is None:
+            return State.OPEN if self.opened else State.NEW
+        return State.CLOSED if closing.ended.done() and not closing.given_up else State.CLOSING
 
 
 class LifeCycle(ABC):
@@ -120,17 +108,14 @@ class LifeCycle(ABC):
     def __init__(self, close_timeout: float) -> None:
         self._close_timeout = close_timeout
         self._term = _Term()
-        self._beginning = new_lock()
+        self._changing = new_lock()  # held while the state changes, for a few instructions
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
         """Let the child process continue what threads of its parent were in the middle of."""
-        self._beginning = new_lock()
-        term = self._term
-        if term.closing is not None:
-            term.closing.leave_to_parent()
-        elif not term.to_close:
-            term.to_close.append(None)
+        self._changing = new_lock()
+        if self._term.closing is not None:
+            self._term.closing.leave_to_parent()
 
     @property
     def _state(self) -> State:
@@ -179,22 +164,29 @@ class LifeCycle(ABC):
                 await self._open_engines()
             except BaseException as error:
                 # Unless another task has opened it meanwhile, or reopened it.
-                if self._term is term and (term.to_open or not term.to_close):
+                if self._term is term and self._state is not State.OPEN:
                     await self._dispose_engines()
-                if isinstance(error, Exception) and not term.to_close:  # caused by close()
+                if isinstance(error, Exception) and term.closing is not None:  # the cause
                     raise self._not_open() from error
                 raise
-            if term.to_close and _took(term.to_open):  # not closed meanwhile
+            if self._note_opened(term):
                 self._has_opened()
         self._assert_open()
         return self
 
     def _begin_again(self) -> None:
         """Begin another term, unless another thread has done so."""
-        with self._beginning:
+        with self._changing:
             if self._state is State.CLOSED:
                 self._admit()
                 self._term = _Term()
+
+    def _note_opened(self, term: _Term) -> bool:
+        """Return True to the first task that opens, unless the term is closed meanwhile."""
+        with self._changing:
+            first = term.state is State.NEW
+            term.opened = term.opened or first
+        return first
 
     async def close(self, timeout: float | None = None) -> None:
         """Close all connections. Return in bounded time, whatever else is running.
@@ -210,28 +202,19 @@ class LifeCycle(ABC):
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         term = self._term
-        if _took(term.to_close):
-            self._begin_closing(term, term.to_close, wait)
         while True:
-            closing = term.closing
-            if closing is None:  # another thread has just taken the token
-                await let_others_run()
-            elif closing.given_up:
-                if _took(closing.to_take_over):
-                    self._begin_closing(term, closing.to_take_over, wait)
-                else:
-                    await let_others_run()
+            closing = self._begin_closing(term, wait)
             # A loop that ends notifies no other loop, so this checks from time to time.
-            elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
+            if await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
                 return closing.ended.result()
 
-    def _begin_closing(self, term: _Term, tokens: list[None], timeout: float) -> None:
-        """Start closing, having taken the token of ``tokens``; return the token if this fails."""
-        try:
-            term.closing = _Closing(partial(self._shut, term, timeout))
-        except BaseException:  # for example, because no asyncio loop runs here
-            tokens.append(None)
-            raise
+    def _begin_closing(self, term: _Term, timeout: float) -> _Closing:
+        """Return the closing of ``term``; start it unless a running task is doing it."""
+        with self._changing:
+            closing = term.closing
+            if closing is None or closing.given_up:
+                closing = term.closing = _Closing(partial(self._shut, term, timeout))
+        return closing
 
     async def _shut(self, term: _Term, timeout: float) -> None:
         """Close what ``term`` has opened, as long as it is the current term.
@@ -265,7 +248,7 @@ class LifeCycle(ABC):
 
     def _assert_open(self) -> None:
         term = self._term
-        if term.to_open or not term.to_close:  # equivalent to a check of the state, without a call
+        if not term.opened or term.closing is not None:  # the state is not OPEN, without a call
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import sqlite3
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -22,6 +19,7 @@ from sa_sqlite_pool import (
     DatabaseClosedError,
     SQLiteDatabase,
     WriterPool,
+    life_cycle,
 )
 from sa_sqlite_pool import database as facade
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
@@ -235,47 +233,48 @@ async def test_closing_from_two_loops_at_once(db: SQLiteDatabase) -> None:
     await asyncio.gather(closing, other)
 
 
-class InStep:
-    """Lets two threads run one function line by line in step, until one of them leaves it."""
+class SharedLock:
+    """A lock that sets ``wanted`` when a second thread asks for it."""
 
-    def __init__(self, code: CodeType) -> None:
-        self._code = code
-        self._barrier = threading.Barrier(2)
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+        self._asked: list[None] = []
+        self._lock = threading.Lock()
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``main()`` in a loop of this thread."""
-        sys.settrace(self._enter)
-        try:
-            asyncio.run(main())
-        finally:
-            sys.settrace(None)
+    def __enter__(self) -> None:
+        self._asked.append(None)
+        if len(self._asked) == 2:
+            self.wanted.set()
+        self._lock.acquire()
 
-    def _enter(self, frame: FrameType, _event: str, _: object) -> Callable[..., Any] | None:
-        return self._step if frame.f_code is self._code else None
-
-    def _step(self, _frame: FrameType, event: str, _: object) -> Callable[..., Any]:
-        if event == "line":
-            with contextlib.suppress(threading.BrokenBarrierError):
-                self._barrier.wait(10)
-        else:
-            self._barrier.abort()
-        return self._step
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
-async def test_two_threads_close_at_the_same_line(
+async def test_two_threads_close_at_the_same_time(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of them does it."""
-    end_work, ended = SQLiteDatabase._end_work, []
+    """One of them starts the closing, and both wait for its end.
 
-    async def count_and_end(self: SQLiteDatabase, timeout: float) -> None:
-        ended.append(timeout)
-        await end_work(self, timeout)
+    One thread                | Other thread
+    takes the lock            |
+                              | waits for the lock
+    starts the closing        |
+    releases the lock         |
+                              | finds the closing
+    """
+    began: list[None] = []
 
-    monkeypatch.setattr(SQLiteDatabase, "_end_work", count_and_end)
-    in_step = InStep(SQLiteDatabase.close.__code__)
-    await asyncio.gather(*(asyncio.to_thread(in_step.run, db.close) for _ in range(2)))
-    assert len(ended) == 1
+    def wait_and_begin(work: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+        began.append(None)
+        assert lock.wanted.wait(10)
+        return begin(work)
+
+    begin = life_cycle._Closing
+    lock = db._changing = SharedLock()  # type: ignore[assignment]
+    monkeypatch.setattr(life_cycle, "_Closing", wait_and_begin)
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, db.close()) for _ in range(2)))
+    assert len(began) == 1
     assert "closed" in repr(db)
 
 

@@ -20,7 +20,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from sa_sqlite_pool import CheckpointOutcome, DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.integrations.fastapi import lifespan
-from sa_sqlite_pool.life_cycle import LifeCycle
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.publishing.overview import look_at
 from tests.closures.work import in_line
@@ -34,7 +33,7 @@ from tests.helpers import (
     until,
     write,
 )
-from tests.test_closing import InStep
+from tests.test_closing import SharedLock
 
 
 async def test_all_that_was_made_of_it_goes_on(
@@ -269,27 +268,27 @@ def test_a_loop_that_has_stood_still_while_it_closed(path: Path, laps: int) -> N
     second.close()
 
 
-async def test_two_threads_open_it_again_at_the_same_line(
+async def test_two_threads_open_it_again_at_the_same_time(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of them lets work in, and both find it open."""
+    """One of them begins the new term while the other waits for it, and both find it open."""
     db = SQLiteDatabase(path)
     async with db:
         await create_items(db.writer_engine)
     admit, admitted = SQLiteDatabase._admit, []
 
-    def count_and_admit(self: SQLiteDatabase) -> None:
+    def wait_and_admit(self: SQLiteDatabase) -> None:
         admitted.append(self)
+        assert lock.wanted.wait(10)
         admit(self)
-
-    monkeypatch.setattr(SQLiteDatabase, "_admit", count_and_admit)
-    in_step = InStep(LifeCycle.open.__code__)
 
     async def use() -> None:
         await db.open()
         await write(db)
 
-    await asyncio.gather(*(asyncio.to_thread(in_step.run, use) for _ in range(2)))
+    lock = db._changing = SharedLock()  # type: ignore[assignment]
+    monkeypatch.setattr(SQLiteDatabase, "_admit", wait_and_admit)
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, use()) for _ in range(2)))
     assert len(admitted) == 1
     assert await amounts(db.reader_engine) == [2, 0, 0]
     await db.close()
