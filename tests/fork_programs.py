@@ -108,7 +108,13 @@ def checkpointing(parent: Parent) -> None:
     assert keeper is not None
     using = keeper.checkpointing.connected()
     parent.run(using.__aenter__())
-    say("exit", ended(fork(parent.child_works)))
+
+    def work() -> None:
+        # Without a task around it, the child's interpreter may warn when it collects the context.
+        warnings.filterwarnings("ignore", "coroutine method 'aclose'", RuntimeWarning)
+        parent.child_works()
+
+    say("exit", ended(fork(work)))
     parent.run(using.__aexit__(None, None, None))
     parent.finish()
 
