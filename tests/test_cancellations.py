@@ -22,7 +22,7 @@ def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.needs_thread
 def test_nothing_is_lost_and_nothing_left_behind(result: Result) -> None:
-    """The run was quiet, and did enough to tell: some writes were committed, and some were not."""
+    """The run was quiet, and conclusive: some writes were committed, and some were not."""
     assert result.cancellations >= COUNT
     assert min(result.acknowledged, result.rolled_back, result.unknown) > COUNT // 100
 

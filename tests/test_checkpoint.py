@@ -73,7 +73,7 @@ async def test_full_and_restart(db: SQLiteDatabase, mode: str) -> None:
 
 
 async def test_truncate(db: SQLiteDatabase, path: Path) -> None:
-    """The file is empty, except for the first frame, which SQLite with the reset bug needs."""
+    """The file is empty, except for the frame that restarts it if SQLite has the reset bug."""
     done = await db.checkpoint("truncate")
     assert done.outcome is CheckpointOutcome.TRUNCATED
     assert log_size(path) < 5 * KIB

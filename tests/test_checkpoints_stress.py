@@ -24,7 +24,7 @@ PROCESSES = 3
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """The run raises if anything is lost, and did enough to tell."""
+    """The run raises if anything is lost, and did enough to be conclusive."""
     result = run(tmp_path, seconds=SECONDS, processes=PROCESSES, seed=1)
     print(result)  # noqa: T201 - for pytest -s
     assert result.resets > 1

@@ -1,4 +1,4 @@
-"""Loops that are closed while tasks of other loops wait for connections that their tasks hold."""
+"""Loops that are closed while tasks of other loops wait for resources that their tasks hold."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(
 async def test_cancelled_at_each_moment_after_a_dispose(
     make_engine: MakeEngine, path: Path, poolclass: type, placement: str
 ) -> None:
-    """Repeated at each later moment, too: the turn is free, and the next pool is complete."""
+    """Repeated at each later moment: the turn is free, and the next pool has all connections."""
     engine = make_engine(poolclass, placement=placement, pool_timeout=10, write_timeout=10)
     await create_items(engine)
 

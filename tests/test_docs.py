@@ -112,7 +112,7 @@ def test_drivers(tmp_path: Path) -> None:
 
 
 def test_drop_in(tmp_path: Path) -> None:
-    """The program prints the page's output; the other imports, and SQLModel's, work."""
+    """The program prints the page's output; the imports above it, and SQLModel's, work."""
     (tmp_path / "drop_in.py").write_text(blocks("drop_in.md", "python")[1])
     command = [sys.executable, "-W", "error", "drop_in.py"]
     done = subprocess.run(

@@ -93,7 +93,7 @@ def test_main_returns(path: Path, left: str, door: str) -> None:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("program", ["returns", "raises", "writes_at_the_exit"])
 def test_the_file_holds_everything(path: Path, program: str, door: str) -> None:
-    """As without a log, a script need not dispose of anything for its file to be copied alone."""
+    """As without a log, a script may dispose of nothing, and its file can be copied alone."""
     rows = 2 if program == "writes_at_the_exit" else 1
     running = Program(program, "nothing", door, path)
     running.until("ready")

@@ -88,7 +88,7 @@ def added(session: Session, number: int) -> None:
 async def test_a_background_task_has_a_session_of_its_own(
     db: SQLiteDatabase, path: Path, way: str
 ) -> None:
-    """``tasks.add_task(db.run_write, fn, …)``, or a block in it, runs after the request commits."""
+    """``tasks.add_task(db.run_write, …)``, or a block in it, runs after the endpoint's commit."""
     await create_items(db.writer_engine)
     app, writer = FastAPI(), write_session(db)
 

@@ -168,7 +168,7 @@ def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
 
 
 def test_few_know_aiosqlite() -> None:
-    """These modules use its connections and threads, types and error families."""
+    """Only these use its connections and threads; others just name types and error families."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
     in_its_thread = {"execution.raw", "execution.running", "execution.connection_thread"}
     assert users == {*in_its_thread, "driver.adapter", "opening.creator", "opening.connector"}

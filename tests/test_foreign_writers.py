@@ -40,6 +40,6 @@ async def test_a_foreign_writer_is_waited_for(path: Path, door: str, other: str)
 
 
 def test_nobody_here_counts_where_nobody_waits() -> None:
-    """The counter of tries for SQLite's lock records them."""
+    """``tries_counted()`` records no error if no task waits for SQLite's lock."""
     with tries_counted() as met:
         assert met == []

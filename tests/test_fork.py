@@ -126,7 +126,7 @@ def rows(path: Path) -> int:
 
 @EVERY_DOOR
 def test_the_transaction_of_the_parent_is_not_the_childs(path: Path, door: str) -> None:
-    """The child gets a clear error; in the parent, it is intact, keeps its lock, and commits."""
+    """The child gets a clear error; the parent's stays open, keeps its lock, and is committed."""
     found = said("inherited", door, path)
     assert found.pop("others") == "done"  # the last of two, after the commit
     assert found == {
@@ -191,7 +191,7 @@ def test_a_database_in_memory_survives_the_child(path: Path) -> None:
 
 
 def test_a_database_in_memory_that_was_closed(path: Path) -> None:
-    """A child opens a new one: the directory of its parent's is gone."""
+    """A child opens a new one, because its parent's directory is gone."""
     counts = {"child counts": "1", "parent counts": "1"}
     found = said("in_memory_and_closed", "facade", path, module="fork_programs_closing")
     assert found == {**counts, "exit": "0", "directory": "False"}

@@ -92,7 +92,7 @@ def test_a_kill_hits_who_holds_and_who_waits() -> None:
 
 
 def test_silence_counts_commits_of_all() -> None:
-    """It is measured before, between and after commits; rollbacks count as silence, too."""
+    """It is measured from the start, between commits, and to the end, rollbacks included."""
     lives = [
         Life(0.0, None, [Story(entry("p1-1", Fate.ACKNOWLEDGED), 1.0, 1.5, 2.0)]),
         Life(0.0, None, [Story(entry("p2-1", Fate.ACKNOWLEDGED), 1.0, 1.5, 5.0)]),

@@ -92,7 +92,7 @@ def test_a_connection_goes_on_in_the_next_loop(path: Path, poolclass: type) -> N
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 def test_a_writer_whose_loop_died_does_not_keep_the_turn(path: Path, poolclass: type) -> None:
-    """The next writer recalls it: it is rolled back, and the same connection is used again."""
+    """The next writer recalls it; the transaction is rolled back, and the connection reused."""
     opened: list[sqlite3.Connection] = []
     engine = engine_on(path, poolclass, on_connect=opened.append, write_timeout=10)
     asyncio.run(create_items(engine))

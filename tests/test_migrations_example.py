@@ -261,7 +261,7 @@ asyncio.run(main())
 
 
 def test_without_the_protection_it_is_refused(filled: Project) -> None:
-    """With foreign keys left on, SQLite would silently delete the children."""
+    """With foreign keys left on, SQLite would silently empty the child tables."""
     (filled.directory / "migrations" / "env.py").write_text(UNPROTECTED)
     before = filled.schema(), filled.child_rows(), filled.revision()
 
@@ -307,7 +307,7 @@ def digests(project: Project) -> dict[str, str]:
 
 
 def test_the_two_commands_of_the_readme(empty: Project) -> None:
-    """The first fills an old database with 100,000 child rows; the application upgrades it."""
+    """The first creates an old database with 100,000 child rows; the application upgrades it."""
     finish(empty.start("-m", "fill"))
     assert empty.revision() == [("0001",)]
     before = digests(empty)

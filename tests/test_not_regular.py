@@ -191,7 +191,7 @@ def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> No
 
 
 def test_in_the_place_of_the_log(path: Path) -> None:
-    """The FIFO is not waited for, when the log is locked, measured or synced."""
+    """No lock, measurement or sync of the log waits for the FIFO."""
     log = f"{path}-wal"
     os.mkfifo(log)
     Presence(log).show(os.stat(log).st_ino)
@@ -202,7 +202,7 @@ def test_in_the_place_of_the_log(path: Path) -> None:
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a socket"])
 async def test_in_the_place_of_sqlites_files(path: Path, kind: str, side: str) -> None:
-    """SQLite would wait there for ever, therefore the database is not opened."""
+    """SQLite would wait there for ever, so the database is not opened."""
     KINDS[kind](Path(f"{path}{side}"))
     with pytest.raises(exc.OperationalError, match=f"app.db{side} is not a regular file"):
         await asyncio.wait_for(SQLiteDatabase(path).open(), 10)

@@ -166,7 +166,7 @@ def test_a_forked_child_writes_beside_its_parent(path: Path, door: str) -> None:
 
 @DOORS
 async def test_the_turn_of_a_killed_process_passes_on(path: Path, door: str, other: str) -> None:
-    """A waiter here, and one in a third process, get it at once; its writes are rolled back."""
+    """A waiter here, and one in a third process, get it at once; the killed one is rolled back."""
     with writing(other, path) as holder, writing(door, path) as third:
         async with opened(door, path) as own:
             assert await told(holder, "hold") == "holds"
@@ -214,7 +214,7 @@ async def test_children_of_a_killed_process_do_not_keep_its_turn(path: Path, pro
 async def test_a_process_that_is_stopped_while_it_has_the_turn(
     path: Path, door: str, other: str
 ) -> None:
-    """Other writers wait for write_timeout; loop, readers, and later that process, continue."""
+    """Other writers wait for write_timeout; the loop, readers and later that process continue."""
     with (
         writing(other, path) as holder,
         writing(other, path, write_timeout=SHORT) as third,

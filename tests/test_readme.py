@@ -51,7 +51,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_readme_example(served: str) -> None:
-    """The tables exist as shown, and the next request finds a note."""
+    """It works as shown: the tables exist, and the next request finds a new note."""
     with httpx.Client(base_url=served, timeout=60) as client:
         for number in range(1, 6):
             created = client.post("/notes", params={"text": f"note {number}"})

@@ -1,4 +1,4 @@
-"""``pragmas={"journal_mode": "TRUNCATE"}``: one file, for which readers and writers wait."""
+"""``pragmas={"journal_mode": "TRUNCATE"}``: one file; readers and writers wait for each other."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_power_failure_costs_nothing(make_door: Any, make_engine: MakeEn
 
 
 async def test_readers_are_isolated_and_cannot_write(make_door: Any) -> None:
-    """They are, as with WAL."""
+    """Without WAL, too, readers are isolated and cannot write."""
     door = await make_door()
     async with door.read() as reader:
         before = await reader.scalar(READ)

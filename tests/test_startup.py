@@ -46,7 +46,7 @@ def test_many_processes_start_on_a_new_file(tmp_path: Path, round_: int) -> None
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_who_looks_for_a_table_may_create_it(path: Path, door: str) -> None:
-    """Inspecting the schema begins the write transaction, so no other process can create it."""
+    """Inspecting the schema begins the write transaction: no other process creates it meanwhile."""
 
     def look_and_create(connection: Connection) -> None:
         assert not inspect(connection).has_table("items")

@@ -363,7 +363,7 @@ async def use_sessions_alone(make: async_sessionmaker[AsyncSession]) -> None:
 def test_a_task_that_a_listener_of_theirs_starts(
     path: Path, run: Callable[[Work], Any], names: Any
 ) -> None:
-    """An eager task takes its first step in a reused greenlet, and takes further ones."""
+    """An eager task takes its first step in a reused greenlet, and requests more of them."""
 
     async def program() -> None:
         engine = names.create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)

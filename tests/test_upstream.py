@@ -62,7 +62,7 @@ async def test_under_sqlalchemy(installed: AsyncEngine) -> None:
 
 
 async def test_what_the_page_says() -> None:
-    """The page describes parents, context variables, errors, references, and abandoned work."""
+    """The sketch handles parents, context variables, errors, references and abandoned work."""
 
     class Thing:
         pass

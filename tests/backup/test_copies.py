@@ -63,7 +63,7 @@ async def test_the_owner(db: SQLiteDatabase, path: Path, copy: Path) -> None:
 
 
 async def test_an_older_copy_is_replaced(db: SQLiteDatabase, copy: Path) -> None:
-    """It is replaced in one step: a program that has the older copy open still reads that."""
+    """It is replaced in one step: a program that has the older copy open still sees that one."""
     await db.backup(copy)
     before = copy.read_bytes()
     with copy.open("rb") as older:

@@ -63,7 +63,7 @@ def test_a_target_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_locked_is_not_damaged(path: Path) -> None:
-    """Whether it is readable is unknown; otherwise a restore would put it aside as damaged."""
+    """Its readability is unknown, not false, or a restore would put it aside as damaged."""
     make(path)
     location = Location(str(path))
     with closing(connect(location)) as holder, closing(connect(location)) as other:
@@ -82,7 +82,7 @@ def test_a_file_of_another_kind_is_not_readable(path: Path) -> None:
 
 
 async def test_errors_of_the_system_are_sqlalchemy_s(path: Path) -> None:
-    """For example, `except SQLAlchemyError` catches a full disk, with the action and the cause."""
+    """`except SQLAlchemyError` catches a full disk, for example, with the action and the cause."""
     make(path)
     worker = await ConnectionThread.open(Location(str(path)).sqlite_uri, None)
 

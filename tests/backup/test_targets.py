@@ -106,7 +106,7 @@ async def test_a_file_that_is_no_database(db: SQLiteDatabase, copy: Path) -> Non
 
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
 async def test_a_file_with_a_log(db: SQLiteDatabase, copy: Path, side: str) -> None:
-    """SQLite would apply the log to the new file in its place, even if there is none yet."""
+    """SQLite would apply the log to the new copy, whether or not there is a copy already."""
     beside = copy.with_name(f"copy.db{side}")
     for _ in range(2):
         beside.write_bytes(b"frames")

@@ -57,7 +57,7 @@ def test_from_python(tmp_path: Path) -> None:
 
 
 def test_every_finding_is_listed() -> None:
-    """With the name that it has in the source, and no other names are."""
+    """Each finding is listed under its name in the source, and no other names are listed."""
     table = PAGE.partition("### What it finds")[2].partition("\n\nWhich process")[0]
     listed = {
         name

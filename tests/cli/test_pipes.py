@@ -14,7 +14,7 @@ import pytest
 from tests.commanding import ROOT
 from tests.doctor.patients import healthy
 
-# status ends without --watch only; doctor would end with the exit code of its findings.
+# status ends by itself, --watch does not; doctor would exit with the code of its findings.
 COMMANDS = [["status"], ["status", "--watch", "--json", "--interval=0.1"], ["doctor", "--json"]]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pipes of POSIX")

@@ -62,7 +62,7 @@ def engine() -> Iterator[Engine]:
 def test_how_parameters_become_the_drivers() -> None:
     """Processors are found by a parameter's name, and its position by ``positiontup``.
 
-    Parameters that are written into the text at each execution are expanded: into another text,
+    Parameters that are written into the text at each execution are expanded into another text,
     names, values and processors.
     """
     statement = select(_T.c.id).where(_T.c.at == bindparam("at"), _T.c.id == bindparam("id"))

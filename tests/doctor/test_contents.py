@@ -42,7 +42,7 @@ def test_a_corrupt_schema(path: Path) -> None:
 
 
 def test_a_schema_of_another_sqlite(path: Path) -> None:
-    """The message says that the writer may have been newer, and reports no damage."""
+    """The message says that a newer SQLite may have created it, and reports no damage."""
     healthy(path)
     execute(
         path,

@@ -113,7 +113,7 @@ async def test_lock_files_beside_no_database(path: Path) -> None:
 
 
 def test_sockets_beside_no_database(path: Path) -> None:
-    """A killed process leaves a socket; the next to open the database removes it."""
+    """A killed process leaves one; beside a database, it is no leftover: opening removes it."""
     healthy(path)
     socket = Path(make_stale(path))
     assert ids(path) == []
@@ -148,7 +148,7 @@ async def test_a_database_that_is_called_unfinished(path: Path) -> None:
 
 
 def test_an_unfinished_copy(path: Path) -> None:
-    """A killed backup or restore leaves a file, which is reported; one in progress is not."""
+    """A killed backup to another name, or a killed restore, is reported; a running one is not."""
     healthy(path)
     copy = Path(f"{path}.2026-05-01.unfinished")
     copy.write_bytes(b"half")

@@ -96,7 +96,7 @@ def test_a_log_without_its_index(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("new", [("PRAGMA page_size = 8192", WAL), ("PRAGMA user_version = 1",)])
 def test_the_log_of_another_database(path: Path, tmp_path: Path, new: tuple[str, ...]) -> None:
-    """The database was replaced, but its log was not: by one with other pages, or without WAL."""
+    """The database was replaced by one with other pages, or without WAL, but its log was not."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     execute(tmp_path / "new.db", *new, *SCHEMA)

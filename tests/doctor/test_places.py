@@ -83,7 +83,7 @@ def test_mounted_read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Yield a directory that is open to all users; Pytest's own directories are not."""
+    """Yield a directory open to all users; Pytest closes its own to others at each start."""
     with TemporaryDirectory() as directory:
         os.chmod(directory, 0o777)
         yield Path(directory)

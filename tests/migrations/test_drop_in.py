@@ -59,7 +59,7 @@ def test_the_template_on_our_pool(scripts: Scripts) -> None:
 
 
 def test_the_template_with_transactional_ddl(scripts: Scripts) -> None:
-    """All revisions of a command are one transaction; the version table needs no revision."""
+    """All revisions of a command are one transaction, and ``ensure_version`` is committed, too."""
     scripts.write_env(on_our_pool(transactional_ddl=True))
     assert "rolled back" not in scripts.alembic("ensure_version").err
     assert scripts.query("SELECT * FROM alembic_version") == []

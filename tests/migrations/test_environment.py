@@ -131,7 +131,7 @@ def test_a_violation_on_the_command_line(scripts: Scripts) -> None:
 
 
 def test_the_command_waits_for_long(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not wait for the engine's ``write_timeout``, but as long as a migration may take."""
+    """The engine's ``write_timeout`` does not apply: it waits as long as a migration may take."""
     assert environment.DEFAULT_TIMEOUT == 300
     monkeypatch.setattr(environment, "DEFAULT_TIMEOUT", 0.02)
     outsider = sqlite3.connect(scripts.database, isolation_level=None)

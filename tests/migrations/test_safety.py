@@ -220,7 +220,7 @@ async def test_the_transaction_cannot_be_ended(
 async def test_what_is_undone_is_not_warned_of(
     scripts: Scripts, filled: SQLiteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failing revision was told already; afterwards, warnings are logged again."""
+    """A failing revision is expected to be undone; afterwards, warnings are logged again."""
     scripts.add("op.execute('CREATE TABLE half (id)')\nraise ValueError('mine')")
     await fails_whole(scripts, filled, ValueError, "mine")
     assert caplog.records == []

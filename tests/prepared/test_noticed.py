@@ -273,7 +273,7 @@ async def test_a_connection_that_is_not_set_up_yet(
 async def test_a_busy_timeout_that_a_function_has_set(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
 ) -> None:
-    """The loop does not wait in SQLite: the next call runs in line, and resets the time-out."""
+    """The loop does not wait in SQLite: the next call runs in line, which switches it off."""
     await db.run_read_core(
         lambda connection: connection.execute(text("PRAGMA busy_timeout = 60000")).all()
     )

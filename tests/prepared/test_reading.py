@@ -46,7 +46,7 @@ def let_in(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_which_way_it_goes(
     db: SQLiteDatabase, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call runs by SQLAlchemy and keeps the columns; the next ones run on the loop."""
+    """SQLAlchemy runs the first call, whose columns are kept; later ones run without a task."""
     let_in(1_000, monkeypatch)
     read = db.prepare(BY_ID)
     await read.one(id=1)

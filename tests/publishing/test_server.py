@@ -81,7 +81,7 @@ def test_clients_that_hang_up_are_no_error(path: Path, start: Start) -> None:
 def test_another_user_gets_nothing(
     path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds even where the mode of a socket is ignored, as for root."""
+    """This holds even where the mode of a socket is ignored; root does get an answer."""
     one = start(document())
     monkeypatch.setattr(peers.Peer, "may_ask", property(lambda peer: False))
     with addresses.connect(one.path, 5.0) as client:

@@ -165,7 +165,7 @@ def test_what_is_no_file_is_an_error(path: Path, kind: str) -> None:
 def test_watching_a_terminal(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each interval shows a frame with rates since the previous one, until Ctrl-C, no error."""
+    """Each interval shows a frame, with rates since the previous one; Ctrl-C ends it cleanly."""
     seen: list[Overview] = []
 
     def look(database: str, timeout: float) -> Overview:

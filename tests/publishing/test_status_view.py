@@ -90,7 +90,7 @@ def statistics(seconds: float = 10.0, runs: int = 40, commits: int = 20) -> Data
 
 
 def test_a_process_in_one_row() -> None:
-    """It has age, lines, readers and rates; the holders are below, the turn's first."""
+    """A row has age, lines, readers and rates; the holders are below, the turn's first."""
     output = text_of(replace(EMPTY, processes=(answer(statistics().as_dict()),)))
     rows = [line.split() for line in output.splitlines()]
     row = next(found for found in rows if found[:2] == ["4242", "uvicorn"])
@@ -158,7 +158,7 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
 
 
 def test_a_process_that_closes_its_database() -> None:
-    """It reports so, and is counted as one that has not answered."""
+    """The frame says so, and counts it as one that has not answered."""
     closing = answer(None, error="DatabaseClosedError: app.db is being closed")
     output = text_of(replace(EMPTY, processes=(closing,)))
     assert "1 process, 1 without an answer" in output

@@ -103,7 +103,7 @@ def test_the_page_has_the_table() -> None:
 
 
 def test_a_record_names_its_caller(records: Records) -> None:
-    """It names it as if it had called the logger itself; an error includes its traceback."""
+    """It is as if the caller had called the logger itself; an error includes its traceback."""
     error = ValueError("broken")
     log(LogLookFailed(database="app.db", error="broken"), "%s failed", "it", error=error)
     (record,) = records.all

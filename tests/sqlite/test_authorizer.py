@@ -291,7 +291,7 @@ def test_a_temp_trigger_on_a_table_of_the_file_is_no_write(
 def test_it_is_known_whether_functions_may_have_compiled_a_write(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """SQLite does not ask again about compiled code; without permission to write, none matters."""
+    """SQLite does not ask again about compiled code, which matters if functions may execute it."""
     write = "DELETE FROM items"
     for access, functions_may_write in ((Access.ALL, False), (Access.NO_WRITES, True)):
         authorizer.access, authorizer.functions_may_write = access, functions_may_write

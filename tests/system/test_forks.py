@@ -72,7 +72,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_what_fails_keeps_nothing_else_from_being_prepared() -> None:
-    """Otherwise the child could not open files, or would use its parent's as its own."""
+    """Otherwise the child could not open others' files, or would use its parent's as its own."""
     done = subprocess.run(
         [sys.executable, "-c", ALL_FAIL], capture_output=True, text=True, check=True, timeout=60
     )
