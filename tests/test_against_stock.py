@@ -13,11 +13,11 @@ SEEDS = range(12)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_program(seed: int, kind: str) -> None:
-    """Results, errors, and the file at the end."""
+    """Results, errors and the final content of the file are equal."""
     assert difference(seed, kind) is None
 
 
 def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rollback that commits shows in one of these programs."""
+    """A rollback that commits is detected by one of these programs."""
     monkeypatch.setattr(SQLiteConnection, "rollback", SQLiteConnection.commit)
     assert any(difference(seed, "swap-in") for seed in SEEDS)

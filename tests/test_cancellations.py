@@ -22,20 +22,20 @@ def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.needs_thread
 def test_nothing_is_lost_and_nothing_left_behind(result: Result) -> None:
-    """The run was quiet, and did enough to say so: some writes were done, and some were not."""
+    """The run was quiet, and conclusive: some writes were committed, and some were not."""
     assert result.cancellations >= COUNT
     assert min(result.acknowledged, result.rolled_back, result.unknown) > COUNT // 100
 
 
 @pytest.mark.needs_thread
 def test_connections_stay_open(result: Result) -> None:
-    """A cancelled task gives its connection back: caches stay warm, statements prepared."""
+    """A cancelled task returns its connection: caches stay warm, and statements stay prepared."""
     assert result.reopened <= 1 + result.cancellations // 100
 
 
 @pytest.mark.needs_thread
 def test_several_loops_at_the_same_time(tmp_path: Path) -> None:
-    """Each in a thread of its own, on the same engines; the same promises."""
+    """Loops in threads of their own, on the same engines, keep the same promises."""
     result = run(tmp_path, count=COUNT, seed=3, others=OTHER_LOOPS)
     assert result.cancellations >= COUNT
     assert min(result.acknowledged, result.rolled_back, result.unknown) > COUNT // 100
@@ -43,6 +43,6 @@ def test_several_loops_at_the_same_time(tmp_path: Path) -> None:
 
 @pytest.mark.needs_thread
 def test_closed_while_several_loops_use_it(tmp_path: Path) -> None:
-    """What was acknowledged is there, what was refused is not, and no loop waits for ever."""
+    """Acknowledged writes are there, refused ones are not, and no loop waits for ever."""
     result = run_closing(tmp_path, rounds=4, seed=4, others=OTHER_LOOPS)
     assert result.errors["DatabaseClosedError"] > 0

@@ -53,7 +53,7 @@ def outside(path: Path, begin: str) -> Iterator[None]:
 
 
 async def test_passive_is_the_default(db: SQLiteDatabase, path: Path) -> None:
-    """It moves what is there and leaves the file as it is; nobody is held up."""
+    """It moves the log's frames, leaves its file as it is, and delays no task."""
     size = log_size(path)
     done = await db.checkpoint()
     assert (done.mode, done.outcome) == (CheckpointMode.PASSIVE, CheckpointOutcome.MOVED_ALL)
@@ -66,14 +66,14 @@ async def test_passive_is_the_default(db: SQLiteDatabase, path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["full", "restart"])
 async def test_full_and_restart(db: SQLiteDatabase, mode: str) -> None:
-    """Everything is moved."""
+    """All frames are moved."""
     done = await db.checkpoint(mode)
     assert done.mode is CheckpointMode(mode)
     assert done.outcome is CheckpointOutcome.MOVED_ALL
 
 
 async def test_truncate(db: SQLiteDatabase, path: Path) -> None:
-    """The file is empty, but for the frame that begins it anew where SQLite has the reset bug."""
+    """The file is empty, except for the frame that restarts it if SQLite has the reset bug."""
     done = await db.checkpoint("truncate")
     assert done.outcome is CheckpointOutcome.TRUNCATED
     assert log_size(path) < 5 * KIB
@@ -82,7 +82,7 @@ async def test_truncate(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_truncate_waits_for_readers_and_they_for_it(db: SQLiteDatabase, path: Path) -> None:
-    """For as long as the gap lasts; then it says who is in the way."""
+    """It waits for the length of the gap, and then names the reader in the way."""
     async with db.read() as session:
         await session.scalar(COUNT)
         await write(db.writer_engine, 1)
@@ -96,7 +96,7 @@ async def test_truncate_waits_for_readers_and_they_for_it(db: SQLiteDatabase, pa
 
 
 async def test_an_outside_reader(db: SQLiteDatabase, path: Path) -> None:
-    """It is not waited for, and said to be outside."""
+    """It is not waited for, and is reported as outside."""
     with outside(path, "BEGIN"):
         await write(db.writer_engine, 1)
         for mode in ("passive", "truncate"):
@@ -110,7 +110,7 @@ async def test_an_outside_reader(db: SQLiteDatabase, path: Path) -> None:
 async def test_an_outside_writer(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its transaction is waited for, no longer than ``timeout``."""
+    """Its transaction is waited for, but no longer than ``timeout``."""
     tries: list[CheckpointMode] = []
     original = Checkpointer.run
 
@@ -130,7 +130,7 @@ async def test_an_outside_writer(
 
 
 async def test_it_stands_in_line_with_writers(db: SQLiteDatabase) -> None:
-    """And is refused to the one who would wait for itself."""
+    """It is refused to a task that would wait for itself."""
     async with db.write() as session:
         await session.execute(COUNT)
         with pytest.raises(TurnAlreadyHeldError):
@@ -140,7 +140,7 @@ async def test_it_stands_in_line_with_writers(db: SQLiteDatabase) -> None:
 
 
 async def test_a_long_line_of_writers(db: SQLiteDatabase, path: Path) -> None:
-    """Where the turn does not come while readers wait, it is waited for first."""
+    """If the turn does not come while readers wait, the turn is waited for first."""
     turn = turn_of(path)
     async with db.writer_engine.connect():
         waiting = asyncio.create_task(db.checkpoint("truncate"))
@@ -157,7 +157,7 @@ async def test_a_long_line_of_writers(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_many_at_once(db: SQLiteDatabase) -> None:
-    """One after the other."""
+    """Concurrent calls run one after the other."""
     modes = ["passive", "full", "restart", "truncate"] * 3
     done: list[Checkpoint] = await asyncio.gather(*(db.checkpoint(mode) for mode in modes))
     assert {each.outcome for each in done} <= {
@@ -168,7 +168,7 @@ async def test_many_at_once(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("times", [1, 1000])
 async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path, times: int) -> None:
-    """At every await, once or again and again: no turn, no gap, no connection."""
+    """At every await, once or repeatedly, it leaves no turn, gap or connection held."""
     checkpointing = keeper_of(path).checkpointing
     for steps in range(40):
         await cancelled_after(db.checkpoint("truncate"), steps, times)
@@ -182,7 +182,7 @@ async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path, ti
 
 @pytest.mark.parametrize("mode", ["", "PASSIVE", None, 3])
 async def test_an_unknown_mode(db: SQLiteDatabase, mode: str) -> None:
-    """Is refused with the modes there are."""
+    """It is refused, and the error lists the modes."""
     with pytest.raises(ConfigurationError, match="'passive', 'full', 'restart', 'truncate'"):
         await db.checkpoint(mode)
 
@@ -195,7 +195,7 @@ async def test_where_there_is_no_log(path: Path) -> None:
 
 
 async def test_before_it_is_open_and_after(path: Path) -> None:
-    """As everything else."""
+    """The calls are refused, as all others are."""
     db = SQLiteDatabase(path)
     with pytest.raises(DatabaseClosedError):
         await db.checkpoint()
@@ -204,7 +204,7 @@ async def test_before_it_is_open_and_after(path: Path) -> None:
 
 
 async def test_statistics(db: SQLiteDatabase, path: Path) -> None:
-    """How the log stands."""
+    """They describe the current state of the log."""
     before = db.statistics().wal
     assert before is not None
     assert before.size == log_size(path)
@@ -233,7 +233,7 @@ class TestClose:
         assert files_beside(path) == {"app.db"}
 
     async def test_nothing_is_left_when_the_keeper_is_at_work(self, path: Path) -> None:
-        """It is stopped first."""
+        """The keeper is stopped first."""
         db = SQLiteDatabase(path, wal=WalSettings(64 * KIB, 256 * KIB))
         await db.open()
         await create_blobs(db.writer_engine)
@@ -245,7 +245,7 @@ class TestClose:
     async def test_others_know_of_this_process_to_the_end(
         self, db: SQLiteDatabase, path: Path
     ) -> None:
-        """As long as there is a log, and no longer."""
+        """They know of it as long as there is a log, and no longer."""
         keeper = keeper_of(path)
         await keeper.stop()
         assert keeper.monitor.presence.inode is not None
@@ -253,13 +253,13 @@ class TestClose:
         assert keeper.monitor.presence.inode is None
 
     async def test_the_log_stays_while_others_use_it(self, db: SQLiteDatabase, path: Path) -> None:
-        """SQLite sees to that."""
+        """SQLite itself keeps the log."""
         with outside(path, "BEGIN"):
             await db.close()
             assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
 
     async def test_keep_wal(self, path: Path) -> None:
-        """The log stays, with what is in it, for those who copy it."""
+        """The log stays, with its content, for programs that copy it."""
         async with SQLiteDatabase(path, keep_wal=True) as db:
             await create_blobs(db.writer_engine)
             await write(db.writer_engine, 100)

@@ -24,7 +24,7 @@ PROCESSES = 3
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """The run raises for whatever is lost; it did enough to say so."""
+    """The run raises if anything is lost, and did enough to be conclusive."""
     result = run(tmp_path, seconds=SECONDS, processes=PROCESSES, seed=1)
     print(result)  # noqa: T201 - for pytest -s
     assert result.resets > 1
@@ -138,7 +138,7 @@ def test_the_oracle_names_what_is_wrong(
 
 
 def test_the_oracle_sees_damage(finished: Path, journal: Path) -> None:
-    """Where an index says otherwise than its table, and where a page is gone."""
+    """It notices an index that differs from its table, and a missing page."""
     with closing(sqlite3.connect(finished)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("DELETE FROM sqlite_master WHERE name = 'entries_token'")
@@ -169,7 +169,7 @@ needs_window = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 @needs_window
 def test_a_checkpoint_alone_loses_what_another_process_commits(tmp_path: Path) -> None:
-    """Or the schedule of the next tests would prove nothing."""
+    """Otherwise, the schedule of the next tests would prove nothing."""
     lost = lost_by(tmp_path, alone)
     assert bool(lost) == has_reset_bug(sqlite3.sqlite_version_info), lost
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_under_another_connections_lock_loses_nothing(tmp_path: Pat
 
 @needs_window
 async def test_a_checkpoint_of_this_package_loses_nothing(tmp_path: Path) -> None:
-    """The same schedule: a checkpoint that has its connections stands in line for the turn."""
+    """With the same schedule, a checkpoint with open connections waits in line for the turn."""
     with schedule(tmp_path) as steps:
         async with SQLiteDatabase(steps.path) as db:
             async with db.writer_engine.connect():  # the turn

@@ -31,7 +31,7 @@ async def items(db: SQLiteDatabase) -> SQLiteDatabase:
 
 
 async def test_write_commits_and_read_sees_it(items: SQLiteDatabase) -> None:
-    """The two lines of the README."""
+    """The example of the README works."""
     async with items.write() as session:
         session.add(Item(id=10, amount=10))
     async with items.read() as session:
@@ -39,7 +39,7 @@ async def test_write_commits_and_read_sees_it(items: SQLiteDatabase) -> None:
 
 
 async def test_write_rolls_back_on_an_error(items: SQLiteDatabase) -> None:
-    """Nothing of a block that raises stays, and the turn is free."""
+    """A block that raises leaves nothing behind, and the turn is free."""
     with pytest.raises(ZeroDivisionError):
         async with items.write() as session:
             session.add(Item(id=10))
@@ -50,7 +50,7 @@ async def test_write_rolls_back_on_an_error(items: SQLiteDatabase) -> None:
 
 
 async def test_write_begins_immediate(items: SQLiteDatabase, path: Path) -> None:
-    """Serialized writes: already a SELECT takes the lock, so that what was read stays true."""
+    """Serialized writes: even a SELECT acquires the lock, so the data that was read stays true."""
     async with items.write() as session:
         await session.get(Item, 1)
         other = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -76,7 +76,7 @@ async def test_the_sessionmaker_is_routed(items: SQLiteDatabase) -> None:
 
 
 async def test_writers_line_up_and_readers_do_not(items: SQLiteDatabase, path: Path) -> None:
-    """Fifty tasks increase one number; none is lost, none fails, readers go on meanwhile."""
+    """Fifty tasks increment a number: no update is lost, none fails, and readers continue."""
 
     async def increase() -> None:
         async with items.write() as session:
@@ -104,7 +104,7 @@ async def test_a_write_inside_a_write_is_refused_at_once(items: SQLiteDatabase) 
 
 
 async def test_the_write_time_out_names_the_holder(path: Path) -> None:
-    """Clear waits."""
+    """Clear waits: the message names the task that holds the turn, and its line."""
     entered, done = asyncio.Event(), asyncio.Event()
     async with SQLiteDatabase(path, write_timeout=0.02) as db:
         await create_items(db.writer_engine)
@@ -127,7 +127,7 @@ async def test_the_write_time_out_names_the_holder(path: Path) -> None:
 
 
 async def test_the_read_time_out_names_the_holders(path: Path) -> None:
-    """Clear waits for readers."""
+    """Clear waits for readers: the message names the tasks that hold them."""
     async with SQLiteDatabase(path, readers=1, read_timeout=0.02) as db:
         await create_items(db.writer_engine)
         async with db.read() as session:
@@ -150,7 +150,7 @@ async def test_warm_connections_are_kept(items: SQLiteDatabase) -> None:
 
 
 async def test_the_life_of_a_database(path: Path) -> None:
-    """NEW → OPEN → CLOSED → OPEN → CLOSED; each says what to do where it cannot serve."""
+    """NEW → OPEN → CLOSED → OPEN → CLOSED: each state that cannot serve says what to do."""
     db = SQLiteDatabase(path)
     assert repr(db) == "<SQLiteDatabase app.db new>"
     with pytest.raises(DatabaseClosedError, match=r"app\.db is not open; use `async with db:`"):
@@ -172,7 +172,7 @@ async def test_the_life_of_a_database(path: Path) -> None:
 
 
 async def test_the_repr_shows_who_is_busy(items: SQLiteDatabase) -> None:
-    """A status line."""
+    """The repr is a status line."""
     async with items.write() as writing, items.read() as reading:
         await writing.get(Item, 1)
         await reading.get(Item, 1)
@@ -192,7 +192,7 @@ async def test_closing_leaves_the_database_alone(path: Path) -> None:
 
 
 async def test_in_memory(tmp_path: Path) -> None:
-    """:memory: behaves like a file to both engines, and nothing stays behind."""
+    """:memory: behaves like a file for both engines, and nothing remains after it is closed."""
     async with SQLiteDatabase(":memory:") as db:
         await create_items(db.writer_engine)
         async with db.read() as reading:
@@ -211,7 +211,7 @@ async def test_in_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["url", "URL", "str", "Path"])
 async def test_spellings_of_the_address(path: Path, spelling: str) -> None:
-    """A URL string, a sqlalchemy.URL, a path as text or object."""
+    """The address may be a URL string, a sqlalchemy.URL, a path as text, or a path object."""
     spellings: dict[str, str | URL | os.PathLike[str]] = {
         "url": f"sqlite+aiosqlite:///{path}",
         "URL": URL.create("sqlite+aiosqlite", database=str(path)),
@@ -223,7 +223,7 @@ async def test_spellings_of_the_address(path: Path, spelling: str) -> None:
 
 
 async def test_engine_options_go_to_both_engines(path: Path) -> None:
-    """echo, connect_args, json_serializer, pool_pre_ping, … as applications pass them."""
+    """echo, connect_args, json_serializer, pool_pre_ping, … are passed as to SQLAlchemy."""
     async with SQLiteDatabase(
         path,
         pool_pre_ping=True,
@@ -240,7 +240,7 @@ async def test_engine_options_go_to_both_engines(path: Path) -> None:
 
 
 async def test_the_defaults_are_those_of_the_table(items: SQLiteDatabase) -> None:
-    """docs/design.md says which pragmas each role gets."""
+    """docs/design.md lists the pragmas of each role."""
     expected = {
         "journal_mode": "wal",
         "synchronous": 1,
@@ -261,7 +261,7 @@ async def test_the_defaults_are_those_of_the_table(items: SQLiteDatabase) -> Non
 
 
 async def test_pragmas_are_laid_over_the_defaults(path: Path) -> None:
-    """One is changed, the others stay."""
+    """One pragma is changed, and the others keep their defaults."""
     pragmas: dict[str, str | int] = {"synchronous": "FULL", "cache_size": -999}
     async with SQLiteDatabase(path, pragmas=pragmas) as db, db.write() as session:
         assert await session.scalar(text("PRAGMA synchronous")) == 2
@@ -270,7 +270,7 @@ async def test_pragmas_are_laid_over_the_defaults(path: Path) -> None:
 
 
 async def test_a_rollback_journal_by_choice(path: Path) -> None:
-    """journal_mode=TRUNCATE, for file systems without shared memory, still works."""
+    """journal_mode=TRUNCATE, for file systems without shared memory, works."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "TRUNCATE"}) as db:
         await create_items(db.writer_engine)
         async with db.read() as session:
@@ -279,7 +279,7 @@ async def test_a_rollback_journal_by_choice(path: Path) -> None:
 
 
 async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
-    """Off by default in SQLite; on here."""
+    """They are off by default in SQLite, but on here."""
     async with items.write() as session:
         await session.execute(text("CREATE TABLE p (id INTEGER PRIMARY KEY)"))
         await session.execute(text("CREATE TABLE c (p REFERENCES p)"))
@@ -317,7 +317,7 @@ async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
 def test_wrong_arguments_are_refused_at_construction(
     path: Path, arguments: dict[str, object], message: str
 ) -> None:
-    """With what to do, and before any file is touched."""
+    """The error says what to do, and is raised before any file is touched."""
     arguments = {"url": str(path), **arguments}
     with pytest.raises(ConfigurationError, match=message):
         SQLiteDatabase(**arguments)  # type: ignore[arg-type]
@@ -325,7 +325,7 @@ def test_wrong_arguments_are_refused_at_construction(
 
 
 async def test_unknown_engine_options_are_sqlalchemys_to_refuse(path: Path) -> None:
-    """A misspelt option is not swallowed."""
+    """A misspelt option is not ignored."""
     with pytest.raises(TypeError, match="ehco"):
         SQLiteDatabase(path, ehco=True)
 
@@ -343,12 +343,12 @@ async def cannot_open(address: Path, message: str) -> None:
 
 
 async def test_a_directory(tmp_path: Path) -> None:
-    """Says that it is one."""
+    """The error says that the path is a directory."""
     await cannot_open(tmp_path, "is a directory; give the path of a file in it")
 
 
 async def test_a_missing_directory(tmp_path: Path) -> None:
-    """Says which is missing; creates nothing."""
+    """The error names the missing directory, and nothing is created."""
     await cannot_open(tmp_path / "missing" / "app.db", "missing does not exist; create it")
 
 
@@ -358,7 +358,7 @@ async def test_a_special_file() -> None:
 
 
 async def test_a_file_that_is_no_database(path: Path) -> None:
-    """It is left as it is."""
+    """The file is left unchanged."""
     path.write_bytes(content := b"a letter to my bank, 1200 words long\n" * 100)
     await cannot_open(path, "app.db is not an SQLite database .*it was not changed")
     assert path.read_bytes() == content

@@ -1,4 +1,4 @@
-"""The state shared by all users of one database file in the process."""
+"""The state that all users of a database file in this process share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def app(path: Path) -> Location:
 
 
 def test_one_object_for_one_file(path: Path, tmp_path: Path) -> None:
-    """By whatever name: a link, an SQLite URI, a path that is not in its shortest form."""
+    """A link, an SQLite URI, and a path that is not in its shortest form give the same object."""
     path.touch()
     link = tmp_path / "link.db"
     link.symlink_to(path)
@@ -37,7 +37,7 @@ def test_one_object_for_one_file(path: Path, tmp_path: Path) -> None:
 
 
 def test_databases_in_memory_are_told_apart_by_their_names() -> None:
-    """Connections may share one, and it has no file."""
+    """Connections may share an in-memory database, which has no file."""
     one = Location.parse("file:/one?vfs=memdb", uri=True)
     file = database_file(one)
     assert database_file(one) is file
@@ -46,7 +46,7 @@ def test_databases_in_memory_are_told_apart_by_their_names() -> None:
 
 
 async def test_all_pools_on_a_file_share_it(make_engine: MakeEngine, path: Path) -> None:
-    """And it knows those that have connections to it."""
+    """The object knows the pools that have connections to its file."""
     await create_items(make_engine(WriterPool))
     file = database_file(Location(str(path)))
     for poolclass in (SQLitePool, ReaderPool):
@@ -60,14 +60,14 @@ async def test_all_pools_on_a_file_share_it(make_engine: MakeEngine, path: Path)
 
 
 def test_a_file_nobody_uses_is_forgotten(app: Location) -> None:
-    """A process that opens many files keeps nothing of those it has closed."""
+    """A process that opens many files keeps nothing of those that it has closed."""
     database_file(app).keeper(app)
     gc.collect()
     assert app.identity not in module._registry.files
 
 
 def test_it_lives_as_long_as_a_part_of_it(app: Location) -> None:
-    """Else the next that asks would get another turn, while somebody has the first."""
+    """Otherwise, the next caller would get a different turn while the first one is held."""
     turn = database_file(app).turn
     gc.collect()
     keeper = database_file(app).keeper(app)
@@ -78,7 +78,7 @@ def test_it_lives_as_long_as_a_part_of_it(app: Location) -> None:
 
 
 def test_the_keeper_opens_the_file_as_its_first_user_does(app: Location) -> None:
-    """An engine that reads a copy with ``immutable=1`` needs none, and says nothing about it."""
+    """An engine that reads a copy with ``immutable=1`` needs no keeper, and does not affect it."""
     file = database_file(app.with_parameter("immutable", "1"))
     keeper = file.keeper(app.with_parameter("vfs", "unix"))
     assert file.keeper(app) is keeper
@@ -86,13 +86,13 @@ def test_the_keeper_opens_the_file_as_its_first_user_does(app: Location) -> None
 
 
 def test_the_turn_of_another_file_is_the_same_for_all(tmp_path: Path) -> None:
-    """Whether it is attached or opened."""
+    """It is the same turn whether the file is attached or opened."""
     main, other = (database_file(Location(str(tmp_path / name))) for name in ("a.db", "b.db"))
     assert main.turn.turn_of(str(tmp_path / "b.db")) is other.turn
 
 
 def test_what_is_printed(app: Location) -> None:
-    """How its turn stands, and how many read."""
+    """The repr shows the state of its turn, and the number of readers."""
     assert repr(database_file(app)) == (
         "<DatabaseFile app.db, 0 reading, <WriteTurn app.db, free, 0 waiting>>"
     )
@@ -100,7 +100,7 @@ def test_what_is_printed(app: Location) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_child_can_look_files_up() -> None:
-    """Also where a thread that it does not have was about to, at the moment of the fork."""
+    """This works even if a thread of the parent held the mutex at the moment of the fork."""
     held, forked = threading.Event(), threading.Event()
 
     def look_up() -> None:

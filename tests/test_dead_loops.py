@@ -1,4 +1,4 @@
-"""Loops that are closed while tasks of other loops wait for what their tasks hold."""
+"""Loops that are closed while tasks of other loops wait for resources that their tasks hold."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def until_it_waits(main: Main) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[
 def test_who_waits_already_is_served(
     db: SQLiteDatabase, use: Callable[[SQLiteDatabase], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The holder's loop is closed when another loop has joined the line, and nobody else comes."""
+    """The holder's loop is closed while another loop waits in line, and no other task arrives."""
     monkeypatch.setattr(permit, "LOOK_SECONDS", 0.05)
     block = db.write if use is write else db.read
 
@@ -76,7 +76,7 @@ def test_who_waits_already_is_served(
 
 @pytest.mark.parametrize("kind", ["write", "read"])
 def test_a_loop_that_dies_in_a_listener(db: SQLiteDatabase, kind: str) -> None:
-    """It was given the connection, and a listener of "checkout" waits before the task has it."""
+    """It was given the connection, but a "checkout" listener waits before the task receives it."""
     engine = db.writer_engine if kind == "write" else db.reader_engine
     once = [True]
 
@@ -96,7 +96,7 @@ def test_a_loop_that_dies_in_a_listener(db: SQLiteDatabase, kind: str) -> None:
 
 
 class Closing:
-    """A database that is being closed, in its own loop, and waits for a transaction."""
+    """A database that is being closed in its own loop, and waits for a transaction."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._db = db
@@ -121,7 +121,7 @@ class Closing:
 
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_another_loop_goes_on_closing(db: SQLiteDatabase, path: Path, is_closed: bool) -> None:
-    """Where the loop that has begun it is closed, or was left as it is by its program."""
+    """This works if the loop that began the closing is closed, or was abandoned by its program."""
     closing = Closing(db)
     if is_closed:
         closing.loop.close()
@@ -134,7 +134,7 @@ def test_another_loop_goes_on_closing(db: SQLiteDatabase, path: Path, is_closed:
 def test_a_loop_that_waits_for_the_closing_goes_on(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop that has begun it ends while others wait for its end: one of them goes on."""
+    """The loop that began it ends while others wait: one of them continues the closing."""
     ended, end_work = [], SQLiteDatabase._end_work
 
     async def count_and_end(self: SQLiteDatabase, timeout: float) -> None:
@@ -178,7 +178,7 @@ def test_a_loop_that_waits_for_the_closing_goes_on(
 
 
 def test_what_a_cancellation_has_left_is_closed(db: SQLiteDatabase, path: Path) -> None:
-    """asyncio.run() cancels the closing at its end; the next call of close() goes on."""
+    """asyncio.run() cancels the closing at its end, and the next call of close() continues it."""
 
     async def main() -> None:
         async with db.read() as session:
@@ -205,7 +205,7 @@ def test_what_a_cancellation_has_left_is_closed(db: SQLiteDatabase, path: Path) 
 def test_opening_waits_for_no_loop_that_died(
     db: SQLiteDatabase, is_closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another loop tidies up the log of an earlier process, and ends meanwhile."""
+    """Another loop tidies up the log of an earlier process, and ends in the middle."""
     monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.05)
     found = db._keeper
     assert found is not None

@@ -66,7 +66,7 @@ def folder_of(name: str) -> str:
 
 
 def test_the_house_names_every_module() -> None:
-    """A folder that is named without its files stands for them, if each says what it is."""
+    """A folder that is named without its files represents them, if each has a docstring."""
     named = set(house())
     opened = {folder_of(name) for name in named}
     for module in modules():
@@ -85,7 +85,7 @@ def test_the_house_names_nothing_else() -> None:
 
 
 def test_the_house_is_in_the_order_of_its_floors() -> None:
-    """From the ground up, as in tests/test_floors.py."""
+    """The order is from the ground up, as in tests/test_floors.py."""
     floors = [name for name in house() if "/" not in name.rstrip("/")]
     assert [name.rstrip("/").removesuffix(".py") for name in floors] == FLOORS
 
@@ -144,7 +144,7 @@ def test_the_steps_are_where_the_page_says() -> None:
 
 
 def test_a_name_that_is_gone_is_noticed() -> None:
-    """Of a file, a function, and a method of another class; and a function without a file."""
+    """A file, a function, a method of another class, and a function without a file are noticed."""
     assert missing("`pools/returns.py` `_put_back()`, `TakesBack._put_back()`") == []
     assert missing("`pools/gone.py`") == ["pools/gone.py"]
     assert missing("`pools/returns.py` `put_back()`") == ["returns.py put_back()"]

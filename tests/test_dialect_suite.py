@@ -72,7 +72,7 @@ class Run:
             )
 
     def report(self, deadline: float) -> Report:
-        """Wait until the process has ended, at the latest at `deadline` (monotonic seconds)."""
+        """Wait until the process has ended, at most until `deadline` (monotonic seconds)."""
         try:
             code = self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -83,7 +83,7 @@ class Run:
         return _read(self._junit, self._log.read_text())
 
     def stop(self) -> None:
-        """Leave no process behind."""
+        """Kill the process if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -130,20 +130,20 @@ def contenders(tmp_path_factory: pytest.TempPathFactory) -> Contenders:
 
 
 def test_the_comparison_means_something(contenders: Contenders) -> None:
-    """The stock dialect passes all that it does not skip, so there is something to lose."""
+    """The stock dialect passes everything that it does not skip, so failures are noticed."""
     stock = contenders.stock
     assert len(stock.passed) >= FEWEST_PASSES, stock.log[-16_000:]
     assert sorted(stock.failed) == []
 
 
 def test_each_run_used_its_own_pool(contenders: Contenders) -> None:
-    """Every connection of a run came from the pool under test, those of ad-hoc engines too."""
+    """Every connection of a run came from the pool under test, even in ad-hoc engines."""
     assert contenders.stock.pools == "AsyncAdaptedQueuePool"
     assert contenders.door.pools == "SQLitePool"
 
 
 def test_nothing_fails_that_does_not_fail_on_the_stock_dialect(contenders: Contenders) -> None:
-    """A swap-in engine is a drop-in: each failure of its own is shown with its text."""
+    """A swap-in engine is a drop-in replacement: each additional failure is shown with its text."""
     stock, door = contenders.stock, contenders.door
     offenders = sorted(door.failed.keys() - stock.failed.keys())
     texts = "\n\n".join(f"{name}\n{door.failed[name]}" for name in offenders)
@@ -151,7 +151,7 @@ def test_nothing_fails_that_does_not_fail_on_the_stock_dialect(contenders: Conte
 
 
 def test_nothing_that_passes_on_the_stock_dialect_is_left_out(contenders: Contenders) -> None:
-    """The swap-in door loses no ability: a test skipped there is skipped on the stock dialect."""
+    """The swap-in door lacks no feature: a test skipped there is skipped on the stock dialect."""
     stock, door = contenders.stock, contenders.door
     left_out = sorted(stock.passed - door.passed - door.failed.keys())
     assert not left_out, f"{len(left_out)} tests run only on the stock dialect: {left_out}"

@@ -1,6 +1,6 @@
-"""An HTTP client disconnects in the middle: nothing is left behind in the database or the pools.
+"""An HTTP client disconnects half way: nothing is left behind in the database or the pools.
 
-Real uvicorn in a thread, real sockets. A request reports its progress on ``reached``.
+uvicorn runs in a thread, with real sockets. A request reports its progress on ``reached``.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def assert_nothing_is_left(site: Site, opened: int) -> None:
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying:sqlalchemy.exc.SAWarning")
 @pytest.mark.needs_thread
 def test_in_the_middle_of_a_stream(site: Site, place: str, what: str) -> None:
-    """The session lives in the generator; closing that gives everything back."""
+    """The session lives in the generator, and closing that releases everything."""
     opened = get(site, "/state")["opened"]
     for _ in range(5):
         leave(site, f"{place}/stream/{what}")
@@ -313,7 +313,7 @@ def test_in_the_middle_of_a_stream(site: Site, place: str, what: str) -> None:
 @pytest.mark.parametrize("how", ["watched", "grouped"])
 @pytest.mark.needs_thread
 def test_in_the_middle_of_a_statement(site: Site, how: str, what: str) -> None:
-    """The endpoint is cancelled where it watches for the end of the connection."""
+    """The endpoint is cancelled by the task that watches for the end of the connection."""
     opened = get(site, "/state")["opened"]
     for _ in range(5):
         leave(site, f"/{how}/{what}", after="statement")
@@ -323,7 +323,7 @@ def test_in_the_middle_of_a_statement(site: Site, how: str, what: str) -> None:
 @pytest.mark.parametrize("how", ["anyio", "asyncio"])
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_time_limit_around_a_write(site: Site, how: str, stays: bool) -> None:
-    """The time is over in the middle of a statement, whether the client waits or has gone."""
+    """The time expires in the middle of a statement, whether the client waits or is gone."""
     if how == "asyncio" and not hasattr(asyncio, "timeout"):
         pytest.skip("there is no asyncio.timeout here")
     opened = get(site, "/state")["opened"]

@@ -31,7 +31,7 @@ from tests.helpers import (
 
 
 async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path) -> None:
-    """SQLAlchemy's way: what is checked out is closed when it comes back, and a new pool begins."""
+    """As in SQLAlchemy, lent connections are closed on their return, and a new pool begins."""
     await create_items(swap_in)
     async with swap_in.begin() as connection:
         await connection.execute(UPDATE_FIRST)
@@ -45,7 +45,7 @@ async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path)
 
 @pytest.mark.needs_thread
 async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
-    """However they interleave, the connection is closed.
+    """In any interleaving, the connection is closed.
 
     Return                  | Dispose
     ROLLBACK in the thread  |
@@ -71,7 +71,7 @@ async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
 async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """It is not kept for a pool that nobody uses any more."""
+    """It is not kept for a pool that is no longer in use."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     old = engine.pool
@@ -93,7 +93,7 @@ async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
 
 
 async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) -> None:
-    """They asked before; their connections are closed when they give them back."""
+    """They asked earlier; their connections are closed when they return them."""
     engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
     await create_items(engine)
     pool = engine.pool
@@ -111,9 +111,9 @@ async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) ->
 async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections warm.
+    """SQLAlchemy creates no new pool then: this one stays in use, and keeps its connections warm.
 
-    Nothing has failed, so nothing is in the log.
+    Nothing has failed, so nothing is logged.
     """
     opened: list[sqlite3.Connection] = []
     engine = make_engine(SQLitePool, pool_size=3, on_connect=opened.append)
@@ -144,7 +144,7 @@ async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(
 async def test_cancelled_at_each_moment_after_a_dispose(
     make_engine: MakeEngine, path: Path, poolclass: type, placement: str
 ) -> None:
-    """And again at each that follows: the turn is free, and the next pool has all connections."""
+    """Repeated at each later moment: the turn is free, and the next pool has all connections."""
     engine = make_engine(poolclass, placement=placement, pool_timeout=10, write_timeout=10)
     await create_items(engine)
 
@@ -167,7 +167,7 @@ async def test_cancelled_at_each_moment_after_a_dispose(
 async def test_a_task_that_ends_after_its_engine(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At shutdown: disposed of first, and what still ran is cancelled then. Nothing has failed."""
+    """At shutdown, tasks that still run are cancelled after the disposal. This is no error."""
     engine, gate = make_engine(SQLitePool), threading.Event()
     connection = await engine.connect()
     worker = (await driver(connection)).worker
@@ -185,7 +185,7 @@ async def test_a_task_that_ends_after_its_engine(
 async def test_an_error_in_closing_is_logged(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As SQLAlchemy does."""
+    """It is logged as SQLAlchemy logs it."""
     engine = make_engine(SQLitePool)
     async with engine.connect() as connection:
         worker = (await driver(connection)).worker
@@ -203,7 +203,7 @@ async def test_an_error_in_closing_is_logged(
 
 
 async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: AsyncEngine) -> None:
-    """And no more when it has come back."""
+    """They are no longer counted after their return."""
     pool = swap_in.pool
     assert isinstance(pool, FairPool)
     async with swap_in.connect(), swap_in.connect():
@@ -215,7 +215,7 @@ async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: Asy
 
 
 async def test_what_the_turn_has_counted_stays(swap_in: AsyncEngine) -> None:
-    """As what the engine has counted: counters only grow."""
+    """Like the engine's counters, they only grow."""
     await create_items(swap_in)
     turns = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Engines on databases in memory that are disposed of: the next connection finds nothing."""
+"""In-memory engines that are disposed of: the next connection finds an empty database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def is_empty(engine: AsyncEngine) -> bool:
 
 @pytest.mark.parametrize("poolclass", [StaticPool, SQLitePool])
 async def test_each_test_has_its_own_rows(poolclass: type) -> None:
-    """As fixtures have it: an engine of a module, which each test disposes of at its end."""
+    """Fixtures often use one engine for a module, which each test disposes of at its end."""
     engine = create_async_engine("sqlite+aiosqlite://", poolclass=poolclass)
     for _ in range(3):
         await create_items(engine)
@@ -66,7 +66,7 @@ async def test_a_file_keeps_its_rows(make_engine: MakeEngine) -> None:
 
 
 async def test_what_is_checked_out_goes_on(make_engine: MakeEngine) -> None:
-    """Its database ends when it is back; two databases are there meanwhile, with a turn each."""
+    """Its database exists until it is returned; meanwhile there are two, with a turn each."""
     engine = make_engine(SQLitePool, url="sqlite+aiosqlite://")
     await create_items(engine)
     directory = directory_of(engine)
@@ -81,7 +81,7 @@ async def test_what_is_checked_out_goes_on(make_engine: MakeEngine) -> None:
 
 
 async def test_a_task_that_has_waited_in_line(make_engine: MakeEngine) -> None:
-    """It opens the next database, as those do that come after it, and takes its turn there."""
+    """It opens the next database, as later tasks do, and acquires that database's turn."""
     engine = make_engine(
         SQLitePool, url="sqlite+aiosqlite://", pool_size=1, max_overflow=0, write_timeout=1
     )
@@ -102,7 +102,7 @@ async def test_a_task_that_has_waited_in_line(make_engine: MakeEngine) -> None:
 async def test_while_a_task_opens_its_connection(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its database is there until it gives the connection back, wherever it is by then."""
+    """Its database exists until it returns the connection, wherever it has got to by then."""
     opened, laps = False, 0
     while not opened:
         engine = make_engine(SQLitePool, url="sqlite+aiosqlite://")
@@ -123,7 +123,7 @@ async def test_while_a_task_opens_its_connection(
 async def test_disposed_of_again_while_one_that_has_waited_is_there(
     make_engine: MakeEngine,
 ) -> None:
-    """It came in by the first pool, and its database is that of the second."""
+    """It waited in the first pool's line, and its database is the second pool's."""
     engine = make_engine(SQLitePool, url="sqlite+aiosqlite://", pool_size=1, max_overflow=0)
     go_on, old = asyncio.Event(), engine.pool
 
@@ -149,7 +149,7 @@ async def test_disposed_of_again_while_one_that_has_waited_is_there(
 
 
 async def test_a_dispose_that_is_cancelled(make_engine: MakeEngine) -> None:
-    """Where SQLAlchemy makes no other pool, the database is that of before."""
+    """If SQLAlchemy creates no new pool, the database is the previous one."""
     number, suspended = 0, True
     while suspended:
         number += 1

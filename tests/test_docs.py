@@ -1,4 +1,4 @@
-"""The examples of docs/, as shown."""
+"""The examples of docs/ run, and print what the pages show."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def run(page: str, directory: Path, program: str = "", number: int = 0) -> str:
 
 
 def test_stopping(tmp_path: Path) -> None:
-    """The program prints what the page says, line numbers included."""
+    """The program prints the output of the page, line numbers included."""
     output = re.sub(r"idle for \d\.\d s", "idle for 0.5 s", run("stopping.md", tmp_path))
     assert output == blocks("stopping.md", "text")[0]
 
 
 def test_testing(tmp_path: Path) -> None:
-    """The tests of the page pass, with warnings as errors."""
+    """The tests of the page pass, with warnings turned into errors."""
     names = ("notes.py", "conftest.py", "test_notes.py")
     for name, block in zip(names, blocks("testing.md", "python"), strict=True):
         (tmp_path / name).write_text(block)
@@ -63,7 +63,7 @@ def test_testing(tmp_path: Path) -> None:
 
 
 def test_logging(tmp_path: Path) -> None:
-    """The program prints what the page says; seconds apart. logging.py would hide Python's."""
+    """The program prints the page's output, except for seconds. logging.py would hide Python's."""
     output = re.sub(r"\d+\.\d+ s", "N s", run("logging.md", tmp_path, "notes.py"))
     output = re.sub(r'("seconds_\w+": )\d+\.\d+', r"\1N", output)
     shown = re.sub(r"\d+\.\d+ s", "N s", blocks("logging.md", "text")[0])
@@ -71,18 +71,18 @@ def test_logging(tmp_path: Path) -> None:
 
 
 def test_wal(tmp_path: Path) -> None:
-    """The program prints what the page says; sizes and seconds apart."""
+    """The program prints the page's output, except for sizes and seconds."""
     output = re.sub(r"\d+\.\d (MiB|s)", r"N \1", run("wal.md", tmp_path))
     assert output == blocks("wal.md", "text")[0]
 
 
 def test_backup(tmp_path: Path) -> None:
-    """The program prints what the page says."""
+    """The program prints the page's output."""
     assert run("backup.md", tmp_path) == blocks("backup.md", "text")[0]
 
 
 def test_the_nightly_backup_and_the_restore_from_a_shell(tmp_path: Path) -> None:
-    """As shown, for the database that the page's first program leaves."""
+    """They work as shown, for the database that the page's first program creates."""
     run("backup.md", tmp_path)
     (tmp_path / "backups").mkdir()
     (tmp_path / "backup.py").write_text(blocks("backup.md", "python")[1])
@@ -97,22 +97,22 @@ def test_the_nightly_backup_and_the_restore_from_a_shell(tmp_path: Path) -> None
 
 
 def test_closures(tmp_path: Path) -> None:
-    """The program prints what the page says."""
+    """The program prints the page's output."""
     assert run("closures.md", tmp_path) == blocks("closures.md", "text")[0]
 
 
 def test_prepared(tmp_path: Path) -> None:
-    """The program prints what the page says."""
+    """The program prints the page's output."""
     assert run("prepared.md", tmp_path) == blocks("prepared.md", "text")[0]
 
 
 def test_drivers(tmp_path: Path) -> None:
-    """The program prints what the page says."""
+    """The program prints the page's output."""
     assert run("drivers.md", tmp_path) == blocks("drivers.md", "text")[0]
 
 
 def test_drop_in(tmp_path: Path) -> None:
-    """The program prints what the page says; the imports above it, and SQLModel's, work."""
+    """The program prints the page's output; the imports above it, and SQLModel's, work."""
     (tmp_path / "drop_in.py").write_text(blocks("drop_in.md", "python")[1])
     command = [sys.executable, "-W", "error", "drop_in.py"]
     done = subprocess.run(
@@ -126,28 +126,28 @@ def test_drop_in(tmp_path: Path) -> None:
 
 
 def test_statistics(tmp_path: Path) -> None:
-    """The program prints what the page says; seconds apart."""
+    """The program prints the page's output, except for seconds."""
     output = re.sub(r"\d+\.\d+(e-\d+)?", "N", run("statistics.md", tmp_path, "app.py"))
     assert output == blocks("statistics.md", "text")[0]
 
 
 @pytest.mark.parametrize(("number", "needs"), [(0, "prometheus_client"), (2, "opentelemetry.sdk")])
 def test_metrics(tmp_path: Path, number: int, needs: str) -> None:
-    """The programs print what the page says."""
+    """The programs print the page's output."""
     pytest.importorskip(needs)
     output = run("metrics.md", tmp_path, number=number)
     assert output == blocks("metrics.md", "text")[number // 2]
 
 
 def test_tracing(tmp_path: Path) -> None:
-    """The program prints what the page says, line numbers included."""
+    """The program prints the page's output, line numbers included."""
     pytest.importorskip("opentelemetry.sdk")
     pytest.importorskip("opentelemetry.instrumentation.sqlalchemy")
     assert run("tracing.md", tmp_path) == blocks("tracing.md", "text")[0]
 
 
 async def test_servers(app: App) -> None:
-    """The application of the page serves: whoever has ordered finds it, and so does a stranger."""
+    """The page's application works: a client finds its own order, and so does another client."""
     source = next(one for one in blocks("servers.md", "python") if "FreshnessMiddleware" in one)
     for host, server in zip(("db1", "db2", "db3"), app.cluster.servers, strict=True):
         shown = f'"postgresql+asyncpg://app@{host}/app"'

@@ -1,4 +1,4 @@
-"""No hang: the interpreter exits, whatever is left open."""
+"""No hang: the interpreter exits, whatever is still open."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Program:
-    """A program of ``exit_programs``, and the time that it took to end."""
+    """A program of ``exit_programs``, and the time that it takes to end."""
 
     def __init__(self, program: str, left: str, door: str, path: Path) -> None:
         names = [program, left, door, str(path)]
@@ -49,7 +49,7 @@ class Program:
         self._since = time.monotonic()
 
     def until(self, line: str) -> None:
-        """Read the output up to ``line``, from which the exit is measured."""
+        """Read the output up to ``line``, from which the exit is timed."""
         assert self._process.stdout is not None
         while not self.said or self.said[-1] != line:
             said = self._process.stdout.readline()
@@ -62,7 +62,7 @@ class Program:
         self._since = time.monotonic()
 
     def end(self) -> tuple[int, str]:
-        """Return its exit code and stderr, once it has ended in time."""
+        """Return its exit code and stderr after it has ended in time."""
         try:
             stderr = self._process.communicate(timeout=30)[1]
         finally:
@@ -74,7 +74,7 @@ class Program:
 
 
 def assert_consistent(path: Path, rows: int) -> None:
-    """Check that exactly the committed rows are in the file, also after a kill."""
+    """Check that exactly the committed rows are in the file, even after a kill."""
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM t").fetchall() == [(rows,)]
@@ -83,7 +83,7 @@ def assert_consistent(path: Path, rows: int) -> None:
 
 @EVERY_WAY
 def test_main_returns(path: Path, left: str, door: str) -> None:
-    """Nobody closed anything; the end is quick and silent."""
+    """Nothing was closed, and the end is quick and silent."""
     program = Program("returns", left, door, path)
     program.until("ready")
     assert program.end() == (0, "")
@@ -93,7 +93,7 @@ def test_main_returns(path: Path, left: str, door: str) -> None:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("program", ["returns", "raises", "writes_at_the_exit"])
 def test_the_file_holds_everything(path: Path, program: str, door: str) -> None:
-    """As without a log: a script disposes of nothing, and its file is copied alone."""
+    """As without a log, a script may dispose of nothing, and its file can be copied alone."""
     rows = 2 if program == "writes_at_the_exit" else 1
     running = Program(program, "nothing", door, path)
     running.until("ready")
@@ -102,7 +102,7 @@ def test_the_file_holds_everything(path: Path, program: str, door: str) -> None:
 
 
 def test_functions_in_one_hop_leave_no_log(path: Path) -> None:
-    """Their readers are at rest in a line of their own."""
+    """Their readers are at rest in a separate line."""
     program = Program("calls_functions", "nothing", "facade", path)
     program.until("ready")
     assert program.end() == (0, "")
@@ -110,7 +110,7 @@ def test_functions_in_one_hop_leave_no_log(path: Path) -> None:
 
 
 def test_a_handler_that_comes_later(path: Path) -> None:
-    """It opens connections again, and is kept up for a moment at most."""
+    """It reopens connections, and is delayed for a moment at most."""
     program = Program("writes_later_at_the_exit", "nothing", "swap-in", path)
     program.until("counts 2")
     assert program.end() == (0, "")
@@ -118,7 +118,7 @@ def test_a_handler_that_comes_later(path: Path) -> None:
 
 
 def test_a_daemon_that_writes_on(path: Path) -> None:
-    """Its thread begins nothing any more while the interpreter ends."""
+    """Its thread begins nothing new while the interpreter exits."""
     program = Program("writes_in_a_daemon", "nothing", "swap-in", path)
     program.until("ready")
     assert program.end() == (0, "")
@@ -129,7 +129,7 @@ def test_a_daemon_that_writes_on(path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_child_ends_before_its_parent(path: Path) -> None:
-    """It closes what is its own, and the parent writes on."""
+    """It closes its own connections, and the parent continues to write."""
     program = Program("forks", "nothing", "swap-in", path)
     program.until("counts 3 0")
     assert program.end() == (0, "")
@@ -138,7 +138,7 @@ def test_a_child_ends_before_its_parent(path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_process_of_multiprocessing(path: Path) -> None:
-    """It ends without ``atexit``, and what it has committed last is in the file, too."""
+    """It ends without ``atexit``, and yet its last commits are in the file."""
     program = Program("starts_a_process", "nothing", "swap-in", path)
     program.until("ended 0")
     assert program.end() == (0, "")
@@ -146,7 +146,7 @@ def test_a_process_of_multiprocessing(path: Path) -> None:
 
 
 def test_a_log_that_is_to_stay(path: Path) -> None:
-    """``keep_wal`` leaves it to another program, also where nobody has closed the database."""
+    """``keep_wal`` leaves it to another program, even if the database was not closed."""
     program = Program("keeps_the_log", "nothing", "facade", path)
     program.until("ready")
     assert program.end() == (0, "")
@@ -189,7 +189,7 @@ def assert_only(stderr: str, last: str) -> None:
 
 @EVERY_WAY
 def test_the_loop_is_closed_by_hand(path: Path, left: str, door: str) -> None:
-    """Tasks that never run again; asyncio says so, and this package has nothing to add."""
+    """Its tasks never run again, which asyncio reports; this package adds no message."""
     program = Program("closes_the_loop", left, door, path)
     program.until("ready")
     code, stderr = program.end()
@@ -201,7 +201,7 @@ def test_the_loop_is_closed_by_hand(path: Path, left: str, door: str) -> None:
 @EVERY_WAY
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed(path: Path, number: signal.Signals, left: str, door: str) -> None:
-    """The default action: at once, and the database is consistent."""
+    """With the default action, it ends at once, and the database is consistent."""
     program = Program("waits_for_a_signal", left, door, path)
     program.until("ready")
     program.send(number)
@@ -212,7 +212,7 @@ def test_killed(path: Path, number: signal.Signals, left: str, door: str) -> Non
 @EVERY_WAY
 @pytest.mark.parametrize("program", ["exits_in_a_handler", "stops_the_loop_in_a_handler"])
 def test_a_handler_for_sigterm(path: Path, program: str, left: str, door: str) -> None:
-    """An application that ends in its own way."""
+    """An application ends in its own way."""
     running = Program(program, left, door, path)
     running.until("ready")
     running.send(signal.SIGTERM)
@@ -226,7 +226,7 @@ def test_a_handler_for_sigterm(path: Path, program: str, left: str, door: str) -
 
 @EVERY_WAY
 def test_ctrl_c(path: Path, left: str, door: str) -> None:
-    """The main task is cancelled; a facade closes what runs."""
+    """The main task is cancelled, and a facade closes everything that runs."""
     program = Program("waits_for_a_signal", left, door, path)
     program.until("ready")
     program.send(signal.SIGINT)
@@ -243,14 +243,14 @@ def interrupted_twice(path: Path, left: str) -> Program:
 
 
 def test_ctrl_c_twice(path: Path) -> None:
-    """The second while ``async with db`` obeys the first, and waits for what runs."""
+    """The second one arrives while ``async with db`` obeys the first and waits for running work."""
     assert_interrupted(interrupted_twice(path, "everything"), path)
 
 
 def test_ctrl_c_twice_where_nothing_runs(path: Path) -> None:
-    """asyncio raises the second wherever the loop is then: between a coroutine and its task, say.
+    """asyncio raises the second wherever its loop is then, for example between coroutine and task.
 
-    So there may be complaints of tasks; but it ends, and the database is as it was.
+    Tasks may therefore cause warnings, but the program ends, and the database is as it was.
     """
     code, stderr = interrupted_twice(path, "nothing").end()
     assert code == -signal.SIGINT, stderr
@@ -271,7 +271,7 @@ def assert_interrupted(program: Program, path: Path) -> None:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("left", ["nothing", "a_running_read", "a_write_transaction"])
 def test_asyncio_run_twice(path: Path, left: str, door: str) -> None:
-    """The second loop works with the connections of the first."""
+    """The second loop uses the connections of the first."""
     program = Program("runs_twice", left, door, path)
     program.until("ready")
     assert program.said[:2] == ["counts 2", "counts 3"]
@@ -282,7 +282,7 @@ def test_asyncio_run_twice(path: Path, left: str, door: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("door", DOORS)
 def test_two_loops_at_once(path: Path, door: str) -> None:
-    """Two threads, 200 writes and reads each: no update is lost."""
+    """In two threads with 200 writes and reads each, no update is lost."""
     program = Program("runs_in_two_threads", "nothing", door, path)
     program.until("ready")
     assert program.said == ["counts 401", "ready"]

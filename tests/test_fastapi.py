@@ -1,4 +1,4 @@
-"""FastAPI: when the session of a dependency ends."""
+"""FastAPI: the end of a dependency's session."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def client(db: SQLiteDatabase, path: Path) -> AsyncIterator[httpx.AsyncCli
 async def test_the_answer_comes_after_the_commit(
     client: httpx.AsyncClient, db: SQLiteDatabase
 ) -> None:
-    """Who has the answer finds the row."""
+    """A client that has received the answer finds the row."""
     assert (await client.post("/items/10")).status_code == 200
     async with db.read() as session:
         assert await session.get(Item, 10) is not None
@@ -70,7 +70,7 @@ async def test_a_streaming_response_holds_no_connection(client: httpx.AsyncClien
 
 
 async def test_the_lifespan_opens_and_closes(path: Path) -> None:
-    """FastAPI(lifespan=lifespan(db))"""
+    """FastAPI(lifespan=lifespan(db)) opens the database and closes it."""
     db = SQLiteDatabase(path)
     async with lifespan(db)(FastAPI()):
         assert "open" in repr(db)
@@ -88,7 +88,7 @@ def added(session: Session, number: int) -> None:
 async def test_a_background_task_has_a_session_of_its_own(
     db: SQLiteDatabase, path: Path, way: str
 ) -> None:
-    """``tasks.add_task(db.run_write, fn, …)``, or a block inside; after the endpoint's commit."""
+    """``tasks.add_task(db.run_write, …)``, or a block in it, runs after the endpoint's commit."""
     await create_items(db.writer_engine)
     app, writer = FastAPI(), write_session(db)
 
@@ -114,7 +114,7 @@ async def test_a_background_task_has_a_session_of_its_own(
 
 
 async def test_what_runs_functions_is_known_to_be_awaited(db: SQLiteDatabase) -> None:
-    """To Starlette, which would run anything else in a thread, and await nothing there."""
+    """Starlette recognizes these functions; it would run others in a thread, and not await them."""
     for method in (db.run_read, db.run_read_core, db.run_write, db.run_write_core):
         assert is_async_callable(method)
 
@@ -123,7 +123,7 @@ async def test_what_runs_functions_is_known_to_be_awaited(db: SQLiteDatabase) ->
 async def test_the_session_of_the_endpoint_has_ended_by_then(
     db: SQLiteDatabase, path: Path, make: Callable[[SQLiteDatabase], Any]
 ) -> None:
-    """The background task is told so, and the next request is served at once."""
+    """The background task gets an error that says so, and the next request is served at once."""
     await create_items(db.writer_engine)
     app, given = FastAPI(), make(db)
     told: list[str] = []
@@ -152,7 +152,7 @@ async def post(app: FastAPI) -> None:
 
 
 async def test_sessions_of_the_applications_class(path: Path) -> None:
-    """The dependencies give out what the database does."""
+    """The dependencies provide sessions of the database's class."""
 
     class Own(AsyncSession):
         pass

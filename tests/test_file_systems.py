@@ -1,4 +1,4 @@
-"""Databases on file systems of all kinds: really mounted if this machine supports it."""
+"""Databases on all kinds of file systems: actually mounted if this machine supports it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers import amounts, create_items, files_beside
 from tests.mount_programs import CREATE, DOORS, make_log, use
 
 ROOT = Path(__file__).parent.parent
-# Also a process namespace, so that a mount's server ends with the program.
+# The process namespace ends a mount's server with the program.
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 AS_ROOT = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
 CANNOT_MOUNT = 77
@@ -74,13 +74,13 @@ def mounted(source: Path) -> Path:
     return source.parent / "mounted"
 
 
-# -- FUSE, really ----------------------------------------------------------------------------------
+# -- FUSE, actually mounted ------------------------------------------------------------------------
 
 BINDFS = "bindfs source mounted"
 
 
 def test_wal_is_refused_on_fuse(source: Path, mounted: Path) -> None:
-    """Through every door, with type, place, reason and the ways out; nothing is made."""
+    """Every door names type, place, reason and remedies, and nothing is created."""
     result = run_mounted(source.parent, BINDFS, "open_by_every_door", mounted / "app.db", "WAL")
     for door in DOORS:
         answer = result["answers"][door]
@@ -93,7 +93,7 @@ def test_wal_is_refused_on_fuse(source: Path, mounted: Path) -> None:
 
 
 def test_what_is_there_is_not_touched(source: Path, mounted: Path) -> None:
-    """A database with a log, of a program that does not look."""
+    """The files belong to a program without these checks: a database with a log."""
     make_log(str(source / "app.db"))
     before = {entry.name: entry.read_bytes() for entry in source.iterdir()}
     result = run_mounted(source.parent, BINDFS, "open_by_every_door", mounted / "app.db", "WAL")
@@ -102,7 +102,7 @@ def test_what_is_there_is_not_touched(source: Path, mounted: Path) -> None:
 
 
 def test_a_rollback_journal_works_on_fuse(source: Path, mounted: Path) -> None:
-    """And what it stands on is said, once for all engines on the file."""
+    """The warning about the file system is logged once for all engines on the file."""
     step = ("open_by_every_door", mounted / "app.db", "TRUNCATE")
     result = run_mounted(source.parent, BINDFS, *step)
     modes = result["answers"]
@@ -118,7 +118,7 @@ def test_a_rollback_journal_works_on_fuse(source: Path, mounted: Path) -> None:
 
 
 def test_a_log_is_left_where_memory_cannot_be_shared(source: Path, mounted: Path) -> None:
-    """SQLite cannot even read the file there; it is switched, and the log's rows are kept."""
+    """SQLite cannot even read the file there; its mode is changed, and the log's rows are kept."""
     by_sqlite, mode, rows, files = run_mounted(
         source.parent,
         "bindfs -o direct_io source mounted",
@@ -130,9 +130,9 @@ def test_a_log_is_left_where_memory_cannot_be_shared(source: Path, mounted: Path
 
 
 def test_a_server_that_does_not_answer(source: Path, mounted: Path) -> None:
-    """The event loop goes on, and after a time there is an error; then it works again.
+    """The event loop continues, and an error is raised after a time; later it works again.
 
-    A program that ends meanwhile ends.
+    A program that ends meanwhile is not held up.
     """
     not_cached = "bindfs -o attr_timeout=0,entry_timeout=0 source mounted"
     result = run_mounted(source.parent, not_cached, "stopped_server", mounted / "app.db")
@@ -145,13 +145,13 @@ def test_a_server_that_does_not_answer(source: Path, mounted: Path) -> None:
 
 
 def test_fuse_overlayfs_is_a_local_disk(source: Path, mounted: Path) -> None:
-    """What rootless containers live on: WAL works, and nothing is said."""
+    """Rootless containers use it: WAL works, without a warning."""
     mount = "fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work mounted"
     result = run_mounted(source.parent, mount, "write_and_read", mounted / "app.db", "WAL")
     assert result == ["wal", 1, []]
 
 
-# -- the kernel's own ------------------------------------------------------------------------------
+# -- the kernel's own file systems -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,13 @@ def test_fuse_overlayfs_is_a_local_disk(source: Path, mounted: Path) -> None:
     ids=["tmpfs", "overlay", "bind"],
 )
 def test_local_file_systems(source: Path, mounted: Path, mount: str) -> None:
-    """WAL works, and nothing is said."""
+    """WAL works, without a warning."""
     result = run_mounted(source.parent, mount, "write_and_read", mounted / "app.db", "WAL")
     assert result == ["wal", 1, []]
 
 
 def test_a_file_that_is_mounted_by_itself(source: Path, mounted: Path) -> None:
-    """As by `docker run -v app.db:/app.db`: its log would be kept elsewhere, which is said."""
+    """As with `docker run -v app.db:/app.db`, its log would be elsewhere, which is logged."""
     (source / "app.db").touch()
     (mounted / "app.db").touch()
     mode, rows, said = run_mounted(
@@ -185,7 +185,7 @@ def test_a_file_that_is_mounted_by_itself(source: Path, mounted: Path) -> None:
 
 
 def test_mounts_over_mounts(source: Path, mounted: Path) -> None:
-    """The kernel's own word for each: stacked, covered, inside, and with a space."""
+    """The kernel confirms each result: stacked, covered, nested, and with a space."""
     mount = (
         "mount -t tmpfs inner mounted && mkdir mounted/covered && "
         "mount -t tmpfs covered mounted/covered && "
@@ -199,7 +199,7 @@ def test_mounts_over_mounts(source: Path, mounted: Path) -> None:
 
 
 def test_a_read_only_mount(source: Path, mounted: Path) -> None:
-    """Is named as such; a copy that nobody writes can be read there."""
+    """The message says so; a copy that no process writes to can be read there."""
     with sqlite3.connect(source / "app.db") as connection:
         connection.execute(CREATE)
     connection.close()
@@ -220,7 +220,7 @@ def test_a_read_only_mount(source: Path, mounted: Path) -> None:
 
 
 def test_a_read_only_file_system(source: Path, mounted: Path) -> None:
-    """The same where the whole file system is, which root cannot write either."""
+    """The same holds for a read-only file system, to which not even root can write."""
     result = run_mounted(
         source.parent,
         "mount -t tmpfs -o ro tmpfs mounted",
@@ -231,7 +231,7 @@ def test_a_read_only_file_system(source: Path, mounted: Path) -> None:
 
 
 def test_a_file_that_is_mounted_read_only(source: Path, mounted: Path) -> None:
-    """It is the mount, and not the permissions."""
+    """The cause is the mount, and not the permissions."""
     (source / "app.db").touch()
     (mounted / "app.db").touch()
     result = run_mounted(
@@ -261,7 +261,7 @@ def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_nfs(path: Path, on_nfs: None, door: str) -> None:
-    """WAL is refused before anything is there, TRUNCATE is used; the default is WAL."""
+    """WAL is refused before any file is created, and TRUNCATE works; the default is WAL."""
     refusal = f"DatabaseNotUsableError: {path} is on nfs4, mounted at {path.parent}, where WAL"
     assert (await use(door, str(path), "SELECT 1")).startswith(refusal)
     assert files_beside(path) == set()
@@ -271,7 +271,7 @@ async def test_nfs(path: Path, on_nfs: None, door: str) -> None:
 async def test_a_link_that_leads_there(
     path: Path, on_nfs: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """What counts is where the file really is, and SQLite puts the log there, too."""
+    """The file's real location counts, and SQLite puts the log there, too."""
     link = tmp_path_factory.mktemp("local") / "app.db"
     link.symlink_to(path)
     assert "on nfs4, mounted at" in await use("swap-in", str(link), "SELECT 1")
@@ -281,7 +281,7 @@ async def test_a_link_that_leads_there(
 
 
 async def test_reads_of_a_copy_are_fine(path: Path, on_nfs: None) -> None:
-    """Nobody locks anything, and nothing is said."""
+    """There are no locks, and no warning."""
     with sqlite3.connect(path) as connection:
         connection.execute(CREATE)
     connection.close()
@@ -294,7 +294,7 @@ async def test_reads_of_a_copy_are_fine(path: Path, on_nfs: None) -> None:
 async def test_the_warning_comes_once_a_file(
     path: Path, on_nfs: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not once for each engine or connection."""
+    """It is not repeated for each engine or connection."""
     for name in ("app.db", "app.db", "other.db"):
         async with SQLiteDatabase(path.parent / name, pragmas=TRUNCATE) as db:
             await create_items(db.writer_engine, 0)
@@ -307,7 +307,7 @@ async def test_the_warning_comes_once_a_file(
 async def test_the_system_is_asked_once(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For an engine, not for each of its connections."""
+    """It is asked once for an engine, not for each of its connections."""
     asked: list[str] = []
 
     def find(file: str) -> Any:
@@ -320,7 +320,7 @@ async def test_the_system_is_asked_once(
     await create_items(engine)
     async with engine.connect(), engine.connect(), engine.connect():
         pass
-    await engine.dispose()  # it opens again afterwards
+    await engine.dispose()  # it is opened again afterwards
     assert await amounts(engine) == [0, 0, 0]
     assert asked == [str(path)]
 
@@ -328,7 +328,7 @@ async def test_the_system_is_asked_once(
 async def test_a_place_is_looked_at_again_after_a_refusal(
     path: Path, make_engine: MakeEngine, on_nfs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be mounted elsewhere meanwhile; the same engine works then, with its keeper."""
+    """It may be mounted elsewhere by then; the same engine works, with its keeper."""
     engine = make_engine(WriterPool)
     with pytest.raises(OperationalError, match="WAL is not reliable") as caught:
         await create_items(engine)
@@ -343,7 +343,7 @@ async def test_a_place_is_looked_at_again_after_a_refusal(
 async def test_ends_of_reads_leave_the_loop(
     path: Path, make_engine: MakeEngine, on_nfs: None
 ) -> None:
-    """Dropping a lock asks the server there: a hop, which a local disk does not need."""
+    """Releasing a lock is a request to the server: a hop, which a local disk does not need."""
     writer, reader = (make_engine(pool, pragmas=TRUNCATE) for pool in (WriterPool, ReaderPool))
     await create_items(writer)
     async with reader.connect() as connection:
@@ -372,6 +372,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_child_does_not_wait_for_its_parents_thread(path: Path) -> None:
-    """It looks for itself."""
+    """It checks the place itself."""
     command = [sys.executable, "-c", FORKED, str(path)]
     assert subprocess.run(command, timeout=30, check=False, cwd=ROOT).returncode == 0

@@ -12,7 +12,7 @@ import sa_sqlite_pool
 PACKAGE = Path(sa_sqlite_pool.__file__).parent
 BENCHMARKS = Path(benchmarks.__file__).parent
 
-# From the ground up: folders, and modules that are floors themselves. A module may import from
+# From the ground up: folders, and modules that are floors of their own. A module may import from
 # lower floors, and from its own.
 FLOORS = [
     "errors",
@@ -54,18 +54,18 @@ FLOORS = [
 ]
 EXCEPTIONS = {("__init__", "integrations.fastapi")}
 
-# The maximum of files in one folder, including __init__.py.
+# The maximum number of files in a folder, including __init__.py.
 MOST_FILES = 12
 
-# Modules of tests that sleep, and why: a campaign runs for a given time, and leaves other processes
-# real time to intervene; a virtual clock jumps.
+# Test modules that sleep, and why: a campaign runs for a given time, and leaves real time to other
+# processes to intervene; a virtual clock jumps.
 SLEEPS = {
     "checkpoints/process.py",
     "checkpoints/run.py",
     "helpers.py",
 }
 
-# The maximum of lines in a file of tests: a longer one has a second subject.
+# The maximum number of lines in a file of tests: a longer one has a second subject.
 MOST_LINES = 400
 
 
@@ -104,12 +104,12 @@ def floor(module: str) -> int:
 
 
 def test_every_module_has_its_floor() -> None:
-    """A new folder is given its place here."""
+    """A new folder must be listed here."""
     assert {module.split(".")[0] for module in MODULES} == set(FLOORS)
 
 
 def test_imports_go_downwards() -> None:
-    """No module imports from a floor above, whatever function the import stands in."""
+    """No module imports from a higher floor, not even inside a function."""
     upward = [
         (module, target)
         for module, targets in IMPORTS.items()
@@ -120,7 +120,7 @@ def test_imports_go_downwards() -> None:
 
 
 def test_there_are_no_circles() -> None:
-    """Inside a folder, too, there is an order: it raises CycleError with the circle otherwise."""
+    """Modules in a folder are ordered, too: a cycle raises CycleError, which lists it."""
     order = TopologicalSorter(
         {module: targets & set(MODULES) for module, targets in IMPORTS.items()}
     )
@@ -128,20 +128,20 @@ def test_there_are_no_circles() -> None:
 
 
 def test_a_folder_can_be_overlooked() -> None:
-    """No room has more files than a reader keeps in mind."""
+    """No folder has more files than a reader can keep in mind."""
     files = [*PACKAGE.rglob("*.py"), *BENCHMARKS.rglob("*.py")]
     for folder in {path.parent for path in files}:
         assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
 
 
 def test_a_file_of_tests_can_be_overlooked() -> None:
-    """Nor is one longer than can be read at once; its helpers are in a module beside it."""
+    """No file is longer than can be read at once; helpers are in separate modules."""
     for path in Path(__file__).parent.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MOST_LINES, path
 
 
 def test_no_test_waits_for_time() -> None:
-    """Tests wait for events, laps of the loop or a condition: time decides nothing."""
+    """Tests wait for events, laps of the loop or conditions: time never decides."""
     here = Path(__file__).parent
     found = {
         path.relative_to(here).as_posix()
@@ -161,21 +161,21 @@ def sleeps(node: ast.AST) -> bool:
 
 
 def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
-    """turn/ is asyncio and threads."""
+    """turn/ uses only asyncio and threads."""
     for module, targets in IMPORTS.items():
         if module.startswith("turn."):
             assert not targets & {"sqlalchemy", "sqlite3", "aiosqlite"}
 
 
 def test_few_know_aiosqlite() -> None:
-    """Its connections and threads are a matter of these; types and error families are named."""
+    """Only these use its connections and threads; others just name types and error families."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
     in_its_thread = {"execution.raw", "execution.running", "execution.connection_thread"}
     assert users == {*in_its_thread, "driver.adapter", "opening.creator", "opening.connector"}
 
 
 def test_extras_are_imported_by_nothing() -> None:
-    """The package works without its neighbours, and without Alembic, Typer and rich, installed."""
+    """The package works without its integrations, and without Alembic, Typer and rich."""
     for module, targets in IMPORTS.items():
         folders = {target.split(".")[0] for target in targets}
         assert "integrations" not in folders or module.startswith("integrations."), module

@@ -20,7 +20,7 @@ __all__ = ["items"]
 
 @DOORS
 async def test_a_foreign_writer_is_waited_for(path: Path, door: str, other: str) -> None:
-    """The time-out says that somebody outside has the lock; loop and readers go on."""
+    """The time-out says that an outside process holds the lock; loop and readers continue."""
     with (
         OtherProcess(path) as foreign,
         writing(other, path) as child,
@@ -40,6 +40,6 @@ async def test_a_foreign_writer_is_waited_for(path: Path, door: str, other: str)
 
 
 def test_nobody_here_counts_where_nobody_waits() -> None:
-    """What counts the meetings at SQLite's lock can tell them."""
+    """``tries_counted()`` records no error if no task waits for SQLite's lock."""
     with tries_counted() as met:
         assert met == []

@@ -29,7 +29,7 @@ SECONDS = 150  # for a program that hangs although its children have alarms
 def said(
     program: str, door: str, path: Path, *more: str, module: str = "fork_programs"
 ) -> dict[str, str]:
-    """What a program of ``module`` and its children said, once all of them have ended."""
+    """Return the output of a program of ``module`` and its children, after all have ended."""
     command = [sys.executable, "-m", f"tests.{module}", program, door, str(path), *more]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT
@@ -76,7 +76,7 @@ FINE = {"files": "shm wal", "check": "ok"}
 @EVERY_DOOR
 @pytest.mark.parametrize("program", ["idle", "with_multiprocessing", "checkpointing"])
 def test_a_child_opens_its_own_connections(path: Path, program: str, door: str) -> None:
-    """Its first use works, and its ordinary end leaves the parent's log in place."""
+    """Its first use works, and its normal end leaves the parent's log in place."""
     assert said(program, door, path) == {
         **FINE,
         "child counts": "2",
@@ -89,28 +89,28 @@ def test_a_child_opens_its_own_connections(path: Path, program: str, door: str) 
 
 @EVERY_DOOR
 def test_a_child_that_does_nothing_changes_nothing(path: Path, door: str) -> None:
-    """Its interpreter ends and collects what it inherited."""
+    """Its interpreter exits and frees the objects that it inherited."""
     expected = {**FINE, "same files": "True", "exit": "0", "parent counts": "2", "rows": "2"}
     assert said("untouched", door, path) == expected
 
 
 @EVERY_DOOR
 def test_workers_of_a_preloaded_application(path: Path, door: str) -> None:
-    """Opened in the parent, forked three times: every worker's writes are there."""
+    """A database is opened in the parent, which forks three times: all workers' writes persist."""
     expected = {**FINE, "exit": "0 0 0", "parent counts": "62", "rows": "62"}
     assert said("preload", door, path) == expected
 
 
 @EVERY_DOOR
 def test_a_child_keeps_its_commits_when_the_parent_closes(path: Path, door: str) -> None:
-    """The parent's last close must not remove the log that the child writes."""
+    """The parent's last close must not remove the log to which the child writes."""
     expected = {"exit": "0", "rows": "3", "check": "ok"}
     assert said("children_survive_the_close", door, path) == expected
 
 
 @EVERY_DOOR
 def test_a_child_outlives_its_parent(path: Path, door: str) -> None:
-    """The parent's interpreter ended without a close; the child is the last one."""
+    """The parent's interpreter has ended without a close; the child ends last."""
     expected = {"child counts": "2", "own connections": "True"}
     assert said("the_parent_ends_first", door, path) == expected
     assert rows(path) == 2
@@ -126,7 +126,7 @@ def rows(path: Path) -> int:
 
 @EVERY_DOOR
 def test_the_transaction_of_the_parent_is_not_the_childs(path: Path, door: str) -> None:
-    """A clear error in the child. In the parent it stays open, keeps its lock, and is committed."""
+    """The child gets a clear error; the parent's stays open, keeps its lock, and is committed."""
     found = said("inherited", door, path)
     assert found.pop("others") == "done"  # the last of two, after the commit
     assert found == {
@@ -140,7 +140,7 @@ def test_the_transaction_of_the_parent_is_not_the_childs(path: Path, door: str) 
 
 @EVERY_DOOR
 def test_a_child_cannot_commit_for_its_parent(path: Path, door: str) -> None:
-    """``commit()`` raises: nothing of it would be kept."""
+    """``commit()`` raises, because it would have no effect."""
     found = said("commit_inherited", door, path)
     expected = {**FINE, "commit": "True", "exit": "0", "others": "done"}
     assert found == {**expected, "parent counts": "3", "rows": "3"}
@@ -170,7 +170,7 @@ def test_a_file_in_use_is_refused_in_the_child(path: Path, door: str) -> None:
 def test_the_line_of_the_parent_is_not_the_childs(path: Path, door: str) -> None:
     """A child writes at once while the parent holds the turn, and three of its tasks wait.
 
-    Of a ``SQLitePool`` those have connections checked out, and the file is refused.
+    With a ``SQLitePool``, these tasks have connections checked out, and the file is refused.
     """
     works = {"child counts": "2", "own connections": "True"}
     assert said("waiters", door, path) == {
@@ -184,21 +184,21 @@ def test_the_line_of_the_parent_is_not_the_childs(path: Path, door: str) -> None
 
 
 def test_a_database_in_memory_survives_the_child(path: Path) -> None:
-    """Its directory goes when the parent closes it, not when a child ends."""
+    """Its directory is removed when the parent closes it, not when a child ends."""
     expected = {"child counts": "1", "exit": "0"}
     found = said("in_memory", "facade", path, module="fork_programs_closing")
     assert found == {**expected, "parent counts": "1", "directory": "False"}
 
 
 def test_a_database_in_memory_that_was_closed(path: Path) -> None:
-    """A child opens one of its own: its parent's directory is gone."""
+    """A child opens a new one, because its parent's directory is gone."""
     counts = {"child counts": "1", "parent counts": "1"}
     found = said("in_memory_and_closed", "facade", path, module="fork_programs_closing")
     assert found == {**counts, "exit": "0", "directory": "False"}
 
 
 def test_a_child_does_not_wait_for_its_parent_to_close(path: Path) -> None:
-    """It has neither the task that closes nor its loop, and closes the database by itself."""
+    """It has neither the closing task nor its loop, and closes the database itself."""
     found = said("closing", "facade", path, module="fork_programs_closing")
     assert found == {"child closed": "True", "refused": "True", "exit": "0"}
 

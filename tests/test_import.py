@@ -1,4 +1,4 @@
-"""``import sa_sqlite_pool`` imports only what a program on SQLite uses."""
+"""``import sa_sqlite_pool`` imports only what programs on SQLite use."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def within(modules: set[str], *packages: str) -> set[str]:
 
 
 def test_no_server_and_no_extra() -> None:
-    """SQLAlchemy's PostgreSQL dialects take as long to import as half of the package."""
+    """SQLAlchemy's PostgreSQL dialects take as long to import as half the package."""
     modules = imported_by("import sa_sqlite_pool")
     assert within(modules, "sa_sqlite_pool.database")
     assert within(modules, *ON_SERVERS, *EXTRAS) == set()
 
 
 def test_no_server_with_fastapi() -> None:
-    """The dependencies take both kinds of database, and import the one that is there."""
+    """The dependencies accept both kinds of database, and import only the one in use."""
     pytest.importorskip("fastapi")
     modules = imported_by("import sa_sqlite_pool.integrations.fastapi")
     assert within(modules, "fastapi")
@@ -64,7 +64,7 @@ def test_the_server_when_it_is_asked_for() -> None:
 
 
 def test_all_names_are_there() -> None:
-    """In ``dir()`` and as attributes, whether they are imported already or not."""
+    """All names are in ``dir()`` and are attributes, whether already imported or not."""
     assert set(sa_sqlite_pool.__all__) <= set(dir(sa_sqlite_pool))
     for name in sa_sqlite_pool.__all__:
         value = getattr(sa_sqlite_pool, name)
@@ -75,7 +75,7 @@ def test_all_names_are_there() -> None:
 
 
 def test_a_type_checker_is_told_where_they_are() -> None:
-    """The imports that stand under TYPE_CHECKING are those that ``__getattr__`` makes."""
+    """The imports under TYPE_CHECKING are those that ``__getattr__`` executes."""
     tree = ast.parse(Path(sa_sqlite_pool.__file__).read_text())
     checked = next(node for node in tree.body if isinstance(node, ast.If))
     told = {

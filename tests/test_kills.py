@@ -20,7 +20,7 @@ HELD_UP_MS = 4_000  # most of the run; `make test-kills` is stricter, on an idle
 
 @needs_fork_server
 def test_nothing_acknowledged_is_lost_and_nobody_is_held_up(tmp_path: Path) -> None:
-    """The run raises for whatever is lost; the kills hit who wrote and who waited."""
+    """The run raises if anything is lost; kills hit processes that wrote, and ones that waited."""
     result = run(tmp_path, seconds=SECONDS, processes=PROCESSES, seed=1)
     print(result)  # noqa: T201 - for pytest -s
     assert max(result.longest_silence_ms, result.longest_transaction_ms) < HELD_UP_MS
@@ -42,7 +42,7 @@ def diary(tmp_path: Path) -> Path:
 
 
 def test_a_diary_tells_how_far_each_transaction_came(diary: Path) -> None:
-    """Committed, rolled back, in its turn, and in line."""
+    """It records committed and rolled back transactions, and those in their turn and in line."""
     book = Diary(diary)
     committed, doomed, holding, _ = (
         book.asks(1, 5),
@@ -68,7 +68,7 @@ def test_a_diary_tells_how_far_each_transaction_came(diary: Path) -> None:
 
 
 def test_a_diary_whose_last_line_is_torn(diary: Path) -> None:
-    """What was being written when the process was killed did not happen."""
+    """An entry that was being written when the process was killed does not count."""
     book = Diary(diary)
     book.acknowledge(book.asks(1, 5))
     book.close()
@@ -78,7 +78,7 @@ def test_a_diary_whose_last_line_is_torn(diary: Path) -> None:
 
 
 def test_a_kill_hits_who_holds_and_who_waits() -> None:
-    """As far as the diary tells; nobody is hit where nobody was killed."""
+    """This is derived from the diary; processes that were not killed do not count."""
     done = Story(entry("p1-1", Fate.ACKNOWLEDGED), 1.0, 1.1, 1.2)
     holding, waiting = Story(entry("p1-2"), 1.0, 1.3), Story(entry("p1-3"), 1.0)
     hit = [
@@ -92,7 +92,7 @@ def test_a_kill_hits_who_holds_and_who_waits() -> None:
 
 
 def test_silence_counts_commits_of_all() -> None:
-    """From the start to the first, between two, and after the last; rollbacks are silence, too."""
+    """It is measured from the start, between commits, and to the end, rollbacks included."""
     lives = [
         Life(0.0, None, [Story(entry("p1-1", Fate.ACKNOWLEDGED), 1.0, 1.5, 2.0)]),
         Life(0.0, None, [Story(entry("p2-1", Fate.ACKNOWLEDGED), 1.0, 1.5, 5.0)]),

@@ -1,4 +1,4 @@
-"""Several event loops: one after the other, concurrent ones, and dead ones."""
+"""Several event loops: consecutive, concurrent, and closed ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def write(engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 def test_an_engine_goes_on_in_the_next_loop(path: Path, poolclass: type) -> None:
-    """asyncio.run() again and again, the connection stays open and warm."""
+    """Across several calls of asyncio.run(), the connection stays open and warm."""
     opened: list[sqlite3.Connection] = []
     engine = engine_on(path, poolclass, on_connect=opened.append)
     asyncio.run(create_items(engine))
@@ -48,7 +48,7 @@ def test_an_engine_goes_on_in_the_next_loop(path: Path, poolclass: type) -> None
 
 
 def test_the_facade_goes_on_in_the_next_loop(path: Path) -> None:
-    """Opened in one loop, used in others, closed in yet another."""
+    """It is opened in one loop, used in others, and closed in yet another."""
     db = SQLiteDatabase(path)
 
     async def use() -> None:
@@ -70,7 +70,7 @@ def test_the_facade_goes_on_in_the_next_loop(path: Path) -> None:
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 def test_a_connection_goes_on_in_the_next_loop(path: Path, poolclass: type) -> None:
-    """One that was checked out in a loop which is closed now."""
+    """This includes a connection that was checked out in a loop that is closed now."""
     engine = engine_on(path, poolclass)
     asyncio.run(create_items(engine))
     read = text("SELECT amount FROM items WHERE id = 1")
@@ -92,7 +92,7 @@ def test_a_connection_goes_on_in_the_next_loop(path: Path, poolclass: type) -> N
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 def test_a_writer_whose_loop_died_does_not_keep_the_turn(path: Path, poolclass: type) -> None:
-    """The next writer takes it back: rolled back, the same connection, nothing opened again."""
+    """The next writer recalls it; the transaction is rolled back, and the connection reused."""
     opened: list[sqlite3.Connection] = []
     engine = engine_on(path, poolclass, on_connect=opened.append, write_timeout=10)
     asyncio.run(create_items(engine))
@@ -119,7 +119,7 @@ def test_a_writer_whose_loop_died_does_not_keep_the_turn(path: Path, poolclass: 
 
 @pytest.mark.needs_thread
 def test_readers_whose_loop_died_do_not_fill_the_pool(path: Path) -> None:
-    """All readers were out when the loop died, one of them in the middle of a statement."""
+    """All readers were lent when the loop was closed, one in the middle of a statement."""
     asyncio.run(create_items(writer := engine_on(path, WriterPool)))
     engine = engine_on(path, ReaderPool, pool_size=2, pool_timeout=10)
 
@@ -172,7 +172,7 @@ async def leave_function(db: SQLiteDatabase, leave: threading.Event) -> None:
 
 @pytest.mark.parametrize("hold", [hold_writer, hold_reader, leave_function])
 def test_closing_does_not_wait_for_a_loop_that_died(path: Path, hold: Hold) -> None:
-    """Its tasks give nothing back."""
+    """Its tasks will return nothing."""
     db = SQLiteDatabase(path, close_timeout=60)
     leave = threading.Event()
 
@@ -195,7 +195,7 @@ def stored(path: Path) -> list[int]:
 
 
 def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:
-    """Handed over, the loop closed before the waiter ran."""
+    """The loop is closed after the permit was passed, and before the waiter ran."""
     turn = turn_of(path)
     permits = []
 
@@ -222,7 +222,7 @@ def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:
 async def test_a_loop_counts_its_own_work(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where one of another thread has used the engine meanwhile."""
+    """This holds even if another thread's loop has used the engine meanwhile."""
     engine = make_engine(SQLitePool)
     begun: list[LoopBudget] = []
     ended: list[LoopBudget] = []
@@ -244,7 +244,7 @@ async def test_a_loop_counts_its_own_work(
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 def test_loops_in_several_threads_share_an_engine(path: Path, poolclass: type) -> None:
-    """At the same time, from the first connection on; no update is lost."""
+    """They use it at the same time, from the first connection on, and no update is lost."""
     asyncio.run(create_items(stock := create_async_engine(f"sqlite+aiosqlite:///{path}")))
     asyncio.run(stock.dispose())
     engine = engine_on(path, poolclass)

@@ -31,7 +31,7 @@ pytestmark = [
     [("SQLitePool", 5, 1), ("SQLiteDatabase", 10, 3), ("publish_status=False", 7, 2)],
 )
 def test_what_each_costs(tmp_path: Path, door: str, descriptors: int, threads: int) -> None:
-    """While it is open with one connection of each kind; nothing when it is closed."""
+    """The costs of a database with one connection of each kind end when it is closed."""
     with Child(count, door, tmp_path) as child:
         before, opened, ended = child.hear(), child.hear(), child.hear()
     costs = tuple(most - few for most, few in zip(opened, before, strict=True))

@@ -79,7 +79,7 @@ class Project:
         return self.query("SELECT version_num FROM alembic_version")
 
     def schema(self) -> dict[str, str]:
-        """The SQL of each table and index, but for spaces and quotes, which a rename adds."""
+        """Return the SQL of each table and index, without spaces and quotes that a rename adds."""
         rows = self.query("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
         return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows}
 
@@ -95,7 +95,7 @@ class Project:
         path.write_text(source.replace(old, new))
 
     def add_revision(self, upgrade: str) -> None:
-        """Revision 0004, which executes the statements of ``upgrade``."""
+        """Add revision 0004, which executes the statements of ``upgrade``."""
         (self.directory / "migrations" / "versions" / "0004_added.py").write_text(
             "from alembic import op\n"
             "revision, down_revision = '0004', '0003'\n"
@@ -120,7 +120,7 @@ def up_to(last: int) -> range:
 
 
 def fill(connection: sqlite3.Connection) -> None:
-    """A few thousand rows, as revision 0001 stores them; every other credit limit is unknown."""
+    """Insert a few thousand rows, as in revision 0001; every other credit limit is unknown."""
     connection.executemany(
         "INSERT INTO customers VALUES (?, ?, ?, ?)",
         [(n, f"name {n}", f"{n}@example.org", n if n % 2 else None) for n in up_to(CUSTOMERS)],
@@ -183,7 +183,7 @@ def test_an_empty_file_becomes_what_the_models_say(empty: Project) -> None:
 def test_rebuilding_the_parent_keeps_every_child_row(
     filled_once: Project, upgraded: Project
 ) -> None:
-    """`upgrade head` replaces the parent table under thousands of rows and loses none."""
+    """`upgrade head` replaces the parent table of thousands of rows, and loses none."""
     before = filled_once.child_rows()
     assert [len(rows) for rows in before.values()] == [ORDERS, LINES]
     assert upgraded.child_rows() == before
@@ -192,7 +192,7 @@ def test_rebuilding_the_parent_keeps_every_child_row(
 
 
 def test_the_revisions_do_what_they_say(upgraded: Project) -> None:
-    """At head, credit limits are there and not negative, and totals are those of the lines."""
+    """At head, credit limits are set and not negative, and totals are the sums of the lines."""
     limits = upgraded.query("SELECT id, credit_limit_cents FROM customers ORDER BY id")
     assert limits == [(n, n if n % 2 else 0) for n in up_to(CUSTOMERS)]
     for refused in ("NULL", "-1"):
@@ -221,7 +221,7 @@ def test_every_downgrade_works(filled_once: Project, upgraded: Project, tmp_path
 
 
 def test_offline_sql_makes_the_same_database(filled: Project, upgraded: Project) -> None:
-    """`upgrade --sql` prints what any SQLite client can run, batch mode included."""
+    """`upgrade --sql` prints a script that any SQLite client can run, batch mode included."""
     script = filled.alembic("upgrade", "0001:head", "--sql").out
     with filled.opened() as connection:
         connection.execute("PRAGMA foreign_keys = ON")  # the script itself must handle this
@@ -261,7 +261,7 @@ asyncio.run(main())
 
 
 def test_without_the_protection_it_is_refused(filled: Project) -> None:
-    """With foreign keys left on, SQLite would empty the children without a word."""
+    """With foreign keys left on, SQLite would silently empty the child tables."""
     (filled.directory / "migrations" / "env.py").write_text(UNPROTECTED)
     before = filled.schema(), filled.child_rows(), filled.revision()
 
@@ -286,7 +286,7 @@ def test_a_violation_rolls_everything_back_and_is_named(filled: Project) -> None
     assert (filled.schema(), filled.child_rows(), filled.revision()) == before
 
 
-# -- others at work -------------------------------------------------------------------------------
+# -- concurrent processes -------------------------------------------------------------------------
 
 
 def test_several_workers_may_migrate_at_once(empty: Project) -> None:
@@ -300,14 +300,14 @@ def test_several_workers_may_migrate_at_once(empty: Project) -> None:
 
 
 def digests(project: Project) -> dict[str, str]:
-    """Of all child rows, table by table."""
+    """Return a hash of all child rows, for each table."""
     rows = project.child_rows()
     assert sum(map(len, rows.values())) > 100_000
     return {name: hashlib.sha256(repr(all_).encode()).hexdigest() for name, all_ in rows.items()}
 
 
 def test_the_two_commands_of_the_readme(empty: Project) -> None:
-    """An old database with 100,000 child rows, and the application that upgrades it."""
+    """The first creates an old database with 100,000 child rows; the application upgrades it."""
     finish(empty.start("-m", "fill"))
     assert empty.revision() == [("0001",)]
     before = digests(empty)
@@ -325,7 +325,7 @@ def test_the_two_commands_of_the_readme(empty: Project) -> None:
 
 
 def test_the_commands_of_the_readme_are_these(empty: Project) -> None:
-    """Two on a fresh machine, and two of Alembic's."""
+    """There are two commands for a fresh machine, and two of Alembic's."""
     readme = (empty.directory / "README.md").read_text()
     commands = [line for line in readme.splitlines() if line.startswith("python -m ")]
     assert commands[:2] == ["python -m fill", "python -m app"]
@@ -336,7 +336,7 @@ def test_the_commands_of_the_readme_are_these(empty: Project) -> None:
 
 
 def test_applications_may_start_at_once(empty: Project) -> None:
-    """Several workers of a new installation: each comes to work."""
+    """Of several workers of a new installation, each one works."""
     workers = [empty.start("-m", "app") for _ in range(3)]
     for worker in workers:
         assert "upgraded to 0003" in finish(worker).out

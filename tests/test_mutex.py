@@ -1,4 +1,4 @@
-"""Locks are released when a signal handler raises, at the first moment at which it can."""
+"""Locks are released when a signal handler raises, at the earliest possible moment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lock() -> Iterator[threading.Lock]:
 def pressed_when_taken(lock: threading.Lock) -> Callable[[], object]:
     """Return a function that acquires ``lock``, during which Ctrl-C is pressed.
 
-    It is all in C, like ``lock.acquire``: the handler runs when the interpreter next checks for it.
+    It consists of C functions, like ``lock.acquire``: the handler runs at the next check.
     """
     press = partial(ctypes.pythonapi.PyErr_SetInterruptEx, int(signal.SIGINT))
     return partial(next, zip(iter(lock.acquire, None), iter(press, None), strict=True))
@@ -48,7 +48,7 @@ def pressed_when_taken(lock: threading.Lock) -> Callable[[], object]:
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 14), reason="the interpreter does not")
 def test_the_interpreter_gives_it_back(lock: threading.Lock) -> None:
-    """So that a plain lock will do."""
+    """Therefore a plain lock suffices."""
     methods: dict[str, Any] = {"__enter__": pressed_when_taken(lock), "__exit__": lock.__exit__}
     plain: Any = type("Plain", (), {name: staticmethod(one) for name, one in methods.items()})()
     with pytest.raises(Interrupt):  # noqa: SIM117
@@ -70,7 +70,7 @@ def test_ours_is_given_back(lock: threading.Lock) -> None:
 
 
 def test_a_handler_raises_while_it_waits(lock: threading.Lock) -> None:
-    """It is not taken then, and the next ``with`` takes it, whatever was raised."""
+    """It is not acquired then, and the next ``with`` acquires it, whatever was raised."""
     errors: list[type[BaseException]] = [StopIteration, Interrupt]
 
     def acquire() -> bool:
@@ -95,7 +95,7 @@ def test_a_handler_raises_while_it_waits(lock: threading.Lock) -> None:
     [new_lock, new_rlock, lambda: GivenBack(threading.Lock()), lambda: GivenBack(_rlock())],
 )
 def test_it_is_a_lock(kind: Callable[[], Any]) -> None:
-    """Other threads find it taken within the block, and not after it, also after an error."""
+    """Other threads find it acquired within the block, and free after it, even after an error."""
     lock = kind()
     free: list[bool] = []
 

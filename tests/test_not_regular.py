@@ -50,7 +50,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
-    """Is named, at once, with what to do; and left as it is."""
+    """The error names it at once, with the remedy, and the object is left as it is."""
     path = tmp_path / "x"
     KINDS[kind](path)
     with pytest.raises(DatabaseNotUsableError, match=f"{path} is {kind}, but .* remove it, soon"):
@@ -59,13 +59,13 @@ def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_device() -> None:
-    """It can be opened, and is none the less no file."""
+    """A device can be opened, but is not a regular file."""
     with pytest.raises(DatabaseNotUsableError, match="/dev/null is a device"):
         open_regular("/dev/null", "")
 
 
 def test_a_link_to_a_file(tmp_path: Path) -> None:
-    """Also one that leads somewhere: what is there may be another program's."""
+    """This includes a link with an existing target, which may belong to another program."""
     (tmp_path / "elsewhere").touch()
     KINDS["a symbolic link"](tmp_path / "x")
     with pytest.raises(DatabaseNotUsableError, match="a symbolic link"):
@@ -73,7 +73,7 @@ def test_a_link_to_a_file(tmp_path: Path) -> None:
 
 
 def test_a_regular_file(tmp_path: Path) -> None:
-    """Is opened; what the system refuses it says itself."""
+    """It is opened; other errors of the system are raised unchanged."""
     path = tmp_path / "x"
     with pytest.raises(FileNotFoundError):
         open_regular(str(path), "")
@@ -118,7 +118,7 @@ async def _checkpoint(db: SQLiteDatabase) -> None:
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_in_the_place_of_the_turn(path: Path, kind: str, write: str) -> None:
-    """Who writes is told at once, and again each time; readers go on, and so does the loop."""
+    """A writer gets the error at once, each time; readers and the loop continue."""
     async with SQLiteDatabase(path, file_turn=False) as db:
         await create_items(db.writer_engine)
     KINDS[kind](Path(f"{path}-turn"))
@@ -133,7 +133,7 @@ async def test_in_the_place_of_the_turn(path: Path, kind: str, write: str) -> No
 
 @pytest.mark.parametrize("door", [SQLitePool, WriterPool])
 async def test_through_engines(path: Path, make_engine: MakeEngine, door: type) -> None:
-    """What is free again works again."""
+    """After the FIFO is removed, writing works again."""
     await create_items(make_engine(WriterPool, file_turn=False))
     fifo = Path(f"{path}-turn")
     os.mkfifo(fifo)
@@ -150,7 +150,7 @@ async def test_through_engines(path: Path, make_engine: MakeEngine, door: type) 
 
 @pytest.mark.parametrize("name", ["turn", "line"])
 async def test_in_the_thread_that_waits(path: Path, name: str) -> None:
-    """Who has waited for another process is told, and the thread serves the next."""
+    """A task that waits for another process gets the error, and the thread serves the next one."""
     turn = FileTurn(str(path))
     path.touch()
     with other_process(path):
@@ -165,7 +165,7 @@ async def test_in_the_thread_that_waits(path: Path, name: str) -> None:
 
 
 async def test_a_database_by_a_link(path: Path, tmp_path: Path) -> None:
-    """Is an ordinary one: its files are beside where it leads."""
+    """It is treated normally: its files are beside the link's target."""
     real = tmp_path / "real"
     real.mkdir()
     path.symlink_to(real / "app.db")
@@ -178,7 +178,7 @@ async def test_a_database_by_a_link(path: Path, tmp_path: Path) -> None:
     ("database", "lock"), [(0o644, 0o600), (0o664, 0o660), (0o666, 0o666), (0o640, 0o600)]
 )
 def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> None:
-    """``flock()`` needs a descriptor alone: a reader could keep everybody from writing."""
+    """``flock()`` needs only a descriptor: a reader could otherwise prevent all writes."""
     path.touch()
     path.chmod(database)
     request = FileTurn(str(path)).acquire_nowait()
@@ -191,7 +191,7 @@ def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> No
 
 
 def test_in_the_place_of_the_log(path: Path) -> None:
-    """It is not waited for, neither to be locked nor to be measured or synced."""
+    """No lock, measurement or sync of the log waits for the FIFO."""
     log = f"{path}-wal"
     os.mkfifo(log)
     Presence(log).show(os.stat(log).st_ino)
@@ -202,7 +202,7 @@ def test_in_the_place_of_the_log(path: Path) -> None:
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a socket"])
 async def test_in_the_place_of_sqlites_files(path: Path, kind: str, side: str) -> None:
-    """SQLite would wait there for ever; the database is not opened."""
+    """SQLite would wait there for ever, so the database is not opened."""
     KINDS[kind](Path(f"{path}{side}"))
     with pytest.raises(exc.OperationalError, match=f"app.db{side} is not a regular file"):
         await asyncio.wait_for(SQLiteDatabase(path).open(), 10)
@@ -210,7 +210,7 @@ async def test_in_the_place_of_sqlites_files(path: Path, kind: str, side: str) -
 
 
 def test_a_journal_that_goes_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process ends its transaction while this one looks: there is nothing to refuse."""
+    """Another process ends its transaction during the check, so nothing has to be refused."""
     journal, look = Path(f"{path}-journal"), os.stat
     journal.touch()
 
@@ -226,7 +226,7 @@ def test_a_journal_that_goes_meanwhile(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_journal_that_was_left(path: Path) -> None:
-    """An empty one is what journal_mode=TRUNCATE leaves; a hot one is SQLite's to roll back."""
+    """journal_mode=TRUNCATE leaves an empty one; SQLite rolls back a hot one."""
     Path(f"{path}-journal").touch()
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -237,7 +237,7 @@ async def test_a_journal_that_was_left(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_in_the_place_of_an_unfinished_copy(path: Path, tmp_path: Path, kind: str) -> None:
-    """The backup is refused at once, and what is there stays."""
+    """The backup is refused at once, and the object stays."""
     place = tmp_path / "copy.db.unfinished"
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -258,7 +258,7 @@ def _device(path: Path) -> None:
 async def test_in_the_place_of_a_copy(
     path: Path, tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
-    """It is not replaced by a file, for all other programs that use it."""
+    """It is not replaced by a file, because other programs may use it."""
     place = tmp_path / "x"
     make(place)
     before = place.stat()
@@ -276,7 +276,7 @@ async def test_in_the_place_of_a_copy(
 async def test_a_copy_that_cannot_be_locked(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Nothing is left of it, and the next goes well."""
+    """No file is left behind, and the next backup works."""
 
     def fail(descriptor: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -293,7 +293,7 @@ async def test_a_copy_that_cannot_be_locked(
 
 
 def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
-    """Who has its lock removes it."""
+    """Only the holder of its lock removes it."""
     one, other = AtomicFile(tmp_path / "copy.db"), AtomicFile(tmp_path / "copy.db")
     like = tmp_path / "like"
     like.touch()
@@ -307,7 +307,7 @@ def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_text_of_the_error(path: Path) -> None:
-    """Says what to do."""
+    """The message says what to do."""
     os.mkfifo(f"{path}-turn")
     async with SQLiteDatabase(path) as db:
         with pytest.raises(exc.OperationalError) as raised:

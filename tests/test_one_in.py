@@ -27,12 +27,12 @@ def chosen(seed: str) -> dict[str, list[str]]:
 
 
 def test_each_test_has_a_case_that_runs() -> None:
-    """And one with many cases a quarter of them."""
+    """A test with many cases runs a quarter of them."""
     counts = {test: len(cases) for test, cases in chosen("3.13").items()}
     assert counts == {"one": 1, "few": 1, "many": 10}
 
 
 def test_versions_run_different_cases() -> None:
-    """So that the stages together run more than each of them, and the same each time."""
+    """All stages together run more cases than each alone, and each stage always runs the same."""
     assert chosen("3.13") == chosen("3.13")
     assert len({tuple(chosen(str(version))["many"]) for version in range(20)}) == 4

@@ -1,4 +1,4 @@
-"""A closed database may be opened again: a module's database serves one test after the other."""
+"""A closed database may be reopened: a module's database serves several tests in turn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.test_closing import SharedLock
 async def test_all_that_was_made_of_it_goes_on(
     path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Engines, session makers, prepared reads and functions, in the second term as in the first."""
+    """Engines, session makers, prepared reads and functions work in every term as in the first."""
     db = SQLiteDatabase(path, readers=2)
     own = async_sessionmaker(db.writer_engine)
     prepared = db.prepare(select(Item.amount).where(Item.id == bindparam("id")))
@@ -67,7 +67,7 @@ async def test_all_that_was_made_of_it_goes_on(
 
 
 def test_a_client_after_the_other(path: Path) -> None:
-    """As FastAPI's TestClient uses a module's database: each time in a loop of its own."""
+    """FastAPI's TestClient uses a module's database in a new loop each time."""
     db = SQLiteDatabase(path)
     app = FastAPI(lifespan=lifespan(db))
 
@@ -91,7 +91,7 @@ def test_a_client_after_the_other(path: Path) -> None:
 
 
 async def test_it_is_published_again(path: Path) -> None:
-    """``sa-sqlite-pool status`` finds it while it is open, and not between."""
+    """``sa-sqlite-pool status`` finds it while it is open, and not in between."""
     db = SQLiteDatabase(path)
     for _ in range(3):
         async with db:
@@ -100,7 +100,7 @@ async def test_it_is_published_again(path: Path) -> None:
 
 
 async def test_the_log_is_kept_again(path: Path) -> None:
-    """keep_wal=True, for a replicator."""
+    """keep_wal=True, for a replicator, applies to each term."""
     db = SQLiteDatabase(path, keep_wal=True)
     for number in range(2):
         async with db:
@@ -111,7 +111,7 @@ async def test_the_log_is_kept_again(path: Path) -> None:
 
 
 async def test_what_was_counted_before(path: Path) -> None:
-    """Counters only grow, also those of the turn and of checkpoints."""
+    """Counters only grow, including those of the turn and of checkpoints."""
     db = SQLiteDatabase(path)
     turns = []
     for number in range(3):
@@ -133,7 +133,7 @@ KEYS = "CREATE TABLE children (id INTEGER PRIMARY KEY, item INTEGER REFERENCES i
 
 
 async def test_another_file_in_its_place(path: Path, tmp_path: Path) -> None:
-    """What was known of the first is not taken for true of it, whatever its schema's version."""
+    """Facts about the first file are not applied to the second, whatever its schema version."""
     db = SQLiteDatabase(path)
     async with db:
         await create_items(db.writer_engine)
@@ -156,7 +156,7 @@ async def test_another_file_in_its_place(path: Path, tmp_path: Path) -> None:
 
 
 async def test_work_that_was_closed_on(path: Path) -> None:
-    """What waited was told so, and what was in the middle has lost its connection for good."""
+    """A waiting task got an error, and one in the middle has lost its connection for good."""
     db = SQLiteDatabase(path, readers=1, write_timeout=60)
     wrote, go_on = asyncio.Event(), asyncio.Event()
 
@@ -187,7 +187,7 @@ async def test_work_that_was_closed_on(path: Path) -> None:
 
 
 async def test_opened_while_it_is_closed(path: Path) -> None:
-    """It says that, and is opened afterwards."""
+    """The error says so, and the database can be opened afterwards."""
     db = await SQLiteDatabase(path).open()
     async with db.read() as session:
         await session.execute(text("SELECT 1"))
@@ -201,7 +201,7 @@ async def test_opened_while_it_is_closed(path: Path) -> None:
 
 
 def test_after_a_loop_that_ended_while_it_closed(path: Path) -> None:
-    """``close()`` goes on in the next loop, and then it is opened there."""
+    """``close()`` continues in the next loop, in which the database is then opened."""
     db = SQLiteDatabase(path)
 
     async def begin_to_close() -> None:
@@ -227,9 +227,9 @@ def test_after_a_loop_that_ended_while_it_closed(path: Path) -> None:
 
 @pytest.mark.parametrize("laps", range(4))
 def test_a_loop_that_has_stood_still_while_it_closed(path: Path, laps: int) -> None:
-    """Another loop has gone on closing, and opened it again: that term is not closed by the first.
+    """Another loop has finished the closing and reopened it; the first loop leaves it open.
 
-    As where a test framework has one loop for a module and one for each test.
+    A test framework may have one loop for a module and one for each test, for example.
     """
     db, first = SQLiteDatabase(path, readers=1), asyncio.new_event_loop()
     sessions: list[AsyncSession] = []
@@ -295,7 +295,7 @@ async def test_two_threads_open_it_again_at_the_same_time(
 
 
 async def test_an_opening_that_fails_late(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it leaves is not taken from the term that has begun meanwhile."""
+    """Its clean-up does not affect the term that has begun meanwhile."""
     db = SQLiteDatabase(path)
     failing, go_on, opening = asyncio.Event(), asyncio.Event(), db._open_engines
 
@@ -322,7 +322,7 @@ async def test_an_opening_that_fails_late(path: Path, monkeypatch: pytest.Monkey
 async def test_opened_while_one_that_comes_too_late_gives_its_connection_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told that the database was closed, although that is over when it can be told."""
+    """The error is that the database was closed, even if it is open again when that is raised."""
     db = SQLiteDatabase(path)
     pool = db.reader_engine.pool
     assert isinstance(pool, FairPool)

@@ -1,4 +1,4 @@
-"""A database in memory that is opened again is another one, beside what is left of the first."""
+"""A reopened in-memory database is a new one, alongside the remains of the first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers import amounts, create_items, until, write
 
 
 async def test_one_in_memory_is_empty(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """As SQLAlchemy's is after ``dispose()``; and again its directory goes with the closing."""
+    """It is empty like SQLAlchemy's after ``dispose()``; each close removes its directory."""
     db = SQLiteDatabase(":memory:")
     for _ in range(3):
         async with db:
@@ -32,7 +32,7 @@ async def test_one_in_memory_is_empty(tmp_path_factory: pytest.TempPathFactory) 
 
 
 async def test_a_directory_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is told, and leaves the database closed: it is opened when it can be."""
+    """The error is raised, and the database stays closed, until it can be opened."""
     db = SQLiteDatabase(":memory:")
     await db.open()
     await db.close()
@@ -48,7 +48,7 @@ async def test_a_directory_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("in_memory", [False, True])
 async def test_beside_a_function_that_does_not_end(path: Path, in_memory: bool) -> None:
-    """It has a connection of the term before, to a file that is gone if it is in memory."""
+    """It has a connection from the previous term, to a file that is gone if it is in memory."""
     db = SQLiteDatabase(":memory:" if in_memory else path)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -70,7 +70,7 @@ async def test_beside_a_function_that_does_not_end(path: Path, in_memory: bool) 
 
 
 async def test_an_opening_that_fails_because_it_closes(path: Path) -> None:
-    """The task is told that the database was closed, and not that its directory is gone."""
+    """The task's error is that the database was closed, not that its directory is gone."""
     db = SQLiteDatabase(path)
     pool = db.reader_engine.pool
     assert isinstance(pool, FairPool)

@@ -38,7 +38,7 @@ async def works(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("memory", [True, False])
 async def test_opened_again_after_an_error(path: Path, memory: bool) -> None:
-    """A database in memory has its directory still."""
+    """An in-memory database still has its directory."""
     db = SQLiteDatabase(MEMORY if memory else path, on_connect=FailsOnce(1))
     with pytest.raises(ZeroDivisionError):
         await db.open()
@@ -48,7 +48,7 @@ async def test_opened_again_after_an_error(path: Path, memory: bool) -> None:
 
 @pytest.mark.parametrize("memory", [True, False])
 async def test_of_two_that_open_it_one_is_cancelled(path: Path, memory: bool) -> None:
-    """The other opens it."""
+    """The other one opens it."""
     db = SQLiteDatabase(MEMORY if memory else path)
     tasks = [asyncio.ensure_future(db.open()) for _ in range(2)]
     await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def test_of_two_that_open_it_one_is_cancelled(path: Path, memory: bool) ->
 async def test_of_two_that_open_it_one_fails_last(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the other has opened stays open, and published."""
+    """Everything that the other one has opened stays open, and published."""
     db = SQLiteDatabase(path)
     ended: list[object] = []
     monkeypatch.setattr(Publisher, "close", ended.append)
@@ -101,7 +101,7 @@ async def test_a_directory_in_memory_goes_with_the_closing(path: Path) -> None:
 
 
 async def test_a_closing_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its error is raised, and the publication has ended all the same."""
+    """Its error is raised, and the publication has ended nevertheless."""
     db = await SQLiteDatabase(path).open()
     dispose = db._dispose_engines
 
@@ -118,7 +118,7 @@ async def test_a_closing_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_listener_that_fails_keeps_no_other_connection_open(path: Path) -> None:
-    """Neither of the same engine nor of the other one."""
+    """Connections of the same engine and of the other one are closed."""
     db = await SQLiteDatabase(path, readers=3).open()
     engines = (db.writer_engine, db.reader_engine)
     async with AsyncExitStack() as stack:
@@ -144,7 +144,7 @@ async def test_a_listener_that_fails_keeps_no_other_connection_open(path: Path) 
 async def test_closed_while_it_is_opened(
     path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """What fails then, since the directory of a database in memory has gone, say, tells of that."""
+    """An error at that moment, for example a missing in-memory directory, reports the closing."""
     db = SQLiteDatabase(path)
 
     async def open_engines() -> None:
@@ -162,7 +162,7 @@ async def test_closed_while_it_is_opened(
 
 
 def test_closed_where_no_loop_runs(path: Path) -> None:
-    """That is an error, and nothing is closed: a later close() in a loop does not wait for it."""
+    """This raises an error and closes nothing; a later close() in a loop does not wait for it."""
     db = SQLiteDatabase(path)
     asyncio.run(db.open())
     closing = db.close()

@@ -51,7 +51,7 @@ asyncio.run(main())
 
 def open_as_nobody(path: Path | str, copy: Path | str = "", program: str = PROGRAM) -> str:
     """Open the database, and make a backup of it; return the error's name and message."""
-    # Import everything that is needed while still root: the user nobody may have no access to the
+    # Import all necessary modules while still root: the user nobody may have no access to the
     # interpreter's own files.
     program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + program
     return subprocess.run(
@@ -70,7 +70,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_a_read_only_directory(directory: Path) -> None:
-    """WAL needs to write beside the file; the message says so, and nothing is created."""
+    """WAL needs to write beside the file; the message says so, and no file is created."""
     closed = directory / "closed"
     closed.mkdir(mode=0o555)
     output = open_as_nobody(closed / "app.db")
@@ -81,7 +81,7 @@ def test_a_read_only_directory(directory: Path) -> None:
 
 @pytest.mark.parametrize("query", ["", "?uri=true&mode=ro"])
 def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> None:
-    """An error of SQLAlchemy's, which says where, and not the system's bare one."""
+    """SQLAlchemy's error, which names the directory, replaces the system's bare one."""
     closed = directory / "closed"
     (closed / "deep").mkdir(parents=True)
     closed.chmod(0)
@@ -98,7 +98,7 @@ def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> Non
 
 @pytest.mark.parametrize("name", ["loop.db", "n" * 300])
 async def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
-    """Of another kind, in the same family of errors."""
+    """Another kind of problem raises the same family of errors."""
     (tmp_path / "loop.db").symlink_to("loop.db")
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / name}", poolclass=SQLitePool)
     with pytest.raises(OperationalError, match="cannot be reached: "):
@@ -107,7 +107,7 @@ async def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
 
 
 def test_a_backup_in_a_read_only_directory(directory: Path) -> None:
-    """The message says which directory, and what to do."""
+    """The message names the directory, and what to do."""
     (directory / "open").mkdir()
     (directory / "open").chmod(0o777)
     (directory / "closed").mkdir(mode=0o555)
@@ -118,7 +118,7 @@ def test_a_backup_in_a_read_only_directory(directory: Path) -> None:
 
 
 def test_a_backup_that_is_read_only(directory: Path) -> None:
-    """It becomes a database that its owner may write."""
+    """It is restored as a database that its owner may write."""
     open_ = directory / "open"
     open_.mkdir()
     open_.chmod(0o777)
@@ -130,7 +130,7 @@ def test_a_backup_that_is_read_only(directory: Path) -> None:
 
 
 async def test_a_backup_that_may_not_be_reached(tmp_path: Path) -> None:
-    """Neither written nor read, and the error says why."""
+    """It is neither written nor read, and the error gives the reason."""
     away = tmp_path / ("n" * 300)
     async with SQLiteDatabase(tmp_path / "app.db") as db:
         with pytest.raises(OperationalError, match="cannot be reached: "):
@@ -140,7 +140,7 @@ async def test_a_backup_that_may_not_be_reached(tmp_path: Path) -> None:
 
 
 def test_a_read_only_file(directory: Path) -> None:
-    """Says that it is the file's permissions."""
+    """The error reports the permissions of the file."""
     shared = directory / "shared"
     shared.mkdir()
     shared.chmod(0o777)

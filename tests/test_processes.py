@@ -1,4 +1,4 @@
-"""Several processes on one file: they write one after the other, and killed ones block no other."""
+"""Several processes on one file: they write in turn, and killed ones do not block others."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ pytestmark = needs_fork_server
 
 
 def test_engines_loops_and_processes_are_serialized(path: Path) -> None:
-    """Nobody is refused, no update is lost, no transaction overlaps another one.
+    """No write is refused, no update is lost, and transactions do not overlap.
 
-    Two doors on two loops in two threads here, and two more processes.
+    There are two doors on two loops in two threads of this process, and two more processes.
     """
     tasks, times = 3, 15
 
@@ -82,7 +82,7 @@ async def final_amount(path: Path) -> int:
 
 
 def test_writers_never_meet_at_sqlites_lock(path: Path) -> None:
-    """Who has the turn finds the lock free, also where others write all the time: no polling."""
+    """A holder of the turn finds the lock free, even if others write all the time: no polling."""
     with contextlib.ExitStack() as stack:
         children = [
             stack.enter_context(Child(writers.write_beside_others, door, path, 2, 20))
@@ -98,7 +98,7 @@ def test_writers_never_meet_at_sqlites_lock(path: Path) -> None:
 async def test_a_busy_process_does_not_keep_the_turn_to_itself(
     path: Path, door: str, other: str
 ) -> None:
-    """Who is first in line has one of the next turns, and not its tasks that ask again."""
+    """The first in line gets one of the next turns, before tasks that ask again."""
 
     async def stand_in_line(own: Door, counts: list[int]) -> None:
         while len(counts) < 30:
@@ -119,7 +119,7 @@ async def test_a_busy_process_does_not_keep_the_turn_to_itself(
 async def test_a_commit_of_one_process_is_seen_by_the_next(
     path: Path, door: str, other: str
 ) -> None:
-    """Writers of two processes take turns, and each sees what was committed before."""
+    """Writers of two processes take turns, and each sees all previous commits."""
     with writing(other, path) as child:
         async with opened(door, path) as own:
             for round_ in range(1, 6):
@@ -132,7 +132,7 @@ async def test_a_commit_of_one_process_is_seen_by_the_next(
 async def test_who_waits_goes_on_when_another_process_commits(
     path: Path, door: str, other: str
 ) -> None:
-    """The same where it rolls back: at once, and on what was committed."""
+    """After a rollback, too, it continues at once, on the committed data."""
     for ending, expected in (("commit", 2), ("rollback", 3)):
         with writing(other, path) as child:
             async with opened(door, path) as own:
@@ -147,7 +147,7 @@ async def test_who_waits_goes_on_when_another_process_commits(
 
 @pytest.mark.parametrize("door", DOOR_NAMES)
 def test_a_forked_child_writes_beside_its_parent(path: Path, door: str) -> None:
-    """Opened before the fork; both write at the same time, and a third process, too."""
+    """Both use a database opened before the fork and write at the same time as a third process."""
     tasks, times = 2, 15
     with (
         Child(writers.write_beside_others, "facade", path, tasks, times) as third,
@@ -166,7 +166,7 @@ def test_a_forked_child_writes_beside_its_parent(path: Path, door: str) -> None:
 
 @DOORS
 async def test_the_turn_of_a_killed_process_passes_on(path: Path, door: str, other: str) -> None:
-    """To who waits here and in a third process, at once; what it had written is rolled back."""
+    """A waiter here, and one in a third process, get it at once; the killed one is rolled back."""
     with writing(other, path) as holder, writing(door, path) as third:
         async with opened(door, path) as own:
             assert await told(holder, "hold") == "holds"
@@ -183,7 +183,7 @@ async def test_the_turn_of_a_killed_process_passes_on(path: Path, door: str, oth
 
 @DOORS
 async def test_a_process_killed_in_line_leaves_the_line(path: Path, door: str, other: str) -> None:
-    """Who stood behind it goes on when the holder is done."""
+    """The next in line continues when the holder is done."""
     with writing(other, path) as holder, writing(other, path) as dead:
         async with opened(door, path) as own:
             assert await told(holder, "hold") == "holds"
@@ -198,7 +198,7 @@ async def test_a_process_killed_in_line_leaves_the_line(path: Path, door: str, o
 
 @pytest.mark.parametrize("program", [writers.hold_and_fork, writers.hold_and_start_program])
 async def test_children_of_a_killed_process_do_not_keep_its_turn(path: Path, program: Any) -> None:
-    """They have inherited nothing that holds it: not by a fork, not by starting a program."""
+    """Children have not inherited the turn, neither by a fork nor by starting a program."""
     with Child(program, "facade", path) as holder:
         grandchild = holder.hear()
         try:
@@ -214,7 +214,7 @@ async def test_children_of_a_killed_process_do_not_keep_its_turn(path: Path, pro
 async def test_a_process_that_is_stopped_while_it_has_the_turn(
     path: Path, door: str, other: str
 ) -> None:
-    """Writers elsewhere wait for their write_timeout, loop and readers go on, and so does it."""
+    """Other writers wait for write_timeout; the loop, readers and later that process continue."""
     with (
         writing(other, path) as holder,
         writing(other, path, write_timeout=SHORT) as third,
@@ -234,7 +234,7 @@ async def test_a_process_that_is_stopped_while_it_has_the_turn(
 
 
 async def test_a_process_that_is_stopped_in_line(path: Path) -> None:
-    """It does not have the turn, so nobody behind it should wait for it."""
+    """It does not hold the turn, so processes behind it must not wait for it."""
     with writing("facade", path) as holder, writing("pools", path) as stopped:
         async with opened("facade", path) as own:
             assert await told(holder, "hold") == "holds"
@@ -253,7 +253,7 @@ async def test_a_process_that_is_stopped_in_line(path: Path) -> None:
 async def test_a_waiter_that_gives_up_leaves_nothing_behind(
     path: Path, door: str, other: str
 ) -> None:
-    """After a time-out and a cancellation others have the turn next, and it can ask again."""
+    """After a time-out or a cancellation, others get the turn next, and it can ask again."""
     with writing(other, path) as holder, writing(other, path) as third:
         async with opened(door, path, write_timeout=SHORT) as own:
             assert await told(holder, "hold") == "holds"
@@ -276,7 +276,7 @@ async def test_a_waiter_that_gives_up_leaves_nothing_behind(
 async def test_cancellations_at_any_moment_leave_nothing_behind(
     path: Path, door: str, other: str
 ) -> None:
-    """While another process has the turn, takes it and gives it back."""
+    """This holds while another process holds the turn, acquires it and releases it."""
     with Child(writers.write_beside_others, other, path, 2, 60) as child:
         async with opened(door, path) as own:
             assert await asyncio.to_thread(child.hear) == "open"
@@ -297,7 +297,7 @@ async def test_cancellations_at_any_moment_leave_nothing_behind(
 
 
 async def test_closing_does_not_wait_for_another_process(path: Path) -> None:
-    """Who stands in line is told; the file is let go of, and the other process goes on."""
+    """A waiting task gets an error; the file is closed, and the other process continues."""
     with writing("facade", path) as holder:
         db = SQLiteDatabase(path)
         await db.open()
@@ -322,7 +322,7 @@ async def test_closing_does_not_wait_for_another_process(path: Path) -> None:
 @pytest.mark.parametrize("door", DOOR_NAMES)
 @pytest.mark.parametrize("program", ["end_in_line", "exit_in_line"])
 def test_a_process_can_end_while_it_waits(path: Path, program: str, door: str) -> None:
-    """Its task is cancelled, or never runs again; nothing keeps the interpreter."""
+    """Its task is cancelled, or never runs again, and the interpreter exits."""
     with writing("facade", path) as holder:
         assert holder.ask("hold") == "holds"
         done = subprocess.run(

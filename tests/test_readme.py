@@ -1,4 +1,4 @@
-"""The README's examples, as shown: its web application over real HTTP."""
+"""The README's examples work as shown, the web application over real HTTP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_readme_example(served: str) -> None:
-    """As shown: the tables are there, and a note is in the next request."""
+    """It works as shown: the tables exist, and the next request finds a new note."""
     with httpx.Client(base_url=served, timeout=60) as client:
         for number in range(1, 6):
             created = client.post("/notes", params={"text": f"note {number}"})
@@ -75,13 +75,13 @@ def printed_by(program: str, directory: Path) -> str:
 
 
 def test_the_readme_facade_example(tmp_path: Path) -> None:
-    """A hundred deposits at once, and none is lost."""
+    """Of a hundred concurrent deposits, none is lost."""
     block, *_ = code_blocks("The facade: a writer and readers")
     assert printed_by(block, tmp_path) == "1000\n"
 
 
 def test_the_readme_function(tmp_path: Path) -> None:
-    """In the place of the hundred deposits: a withdrawal, as shown."""
+    """A withdrawal works as shown, after the hundred deposits."""
     block, function, *_ = code_blocks("The facade: a writer and readers")
     definition, call = function.split("\n\n\n")
     program = block.replace("async def deposit", f"{definition}\n\n\nasync def deposit")
@@ -92,7 +92,7 @@ def test_the_readme_function(tmp_path: Path) -> None:
 
 
 def test_the_readme_prepared_read(tmp_path: Path) -> None:
-    """After the hundred deposits: the account, read as shown."""
+    """After the hundred deposits, the account is read as shown."""
     block, _, prepared, _ = code_blocks("The facade: a writer and readers")
     made, call = prepared.strip().split("\n")
     program = block.replace("async def deposit", f"{made}\n\n\nasync def deposit")
@@ -106,7 +106,7 @@ def test_the_readme_prepared_read(tmp_path: Path) -> None:
 async def test_the_one_line_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_import: bool
 ) -> None:
-    """The swap-in engine works as made there; and without ``poolclass`` by the other imports."""
+    """The swap-in engine works as shown, and with the other imports without ``poolclass``."""
     monkeypatch.chdir(tmp_path)
     block, imports = code_blocks("One line: the swap-in pool")
     names: dict[str, AsyncEngine] = {}

@@ -1,4 +1,4 @@
-"""Readers of sessions are killed; ``python -m tests.replica_kills`` runs longer."""
+"""Replica connections of sessions are killed; ``python -m tests.replica_kills`` runs longer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def database(cluster: Cluster) -> Iterator[str]:
     cluster.primary.sql("DROP DATABASE replica_kills WITH (FORCE)")
 
 
-# psycopg's warning about streams that are left open, which it also gives for stock sessions.
+# psycopg warns about streams that are left open, as it does for stock sessions.
 @pytest.mark.filterwarnings("ignore:.*was deleted while still open")
 def test_no_outcome_is_wrong(cluster: Cluster, database: str) -> None:
-    """The run raises for a write that fails; what a session was told is so on the primary."""
+    """The run raises if a write fails; results that a session got are true on the primary."""
     result = run(cluster, database, count=COUNT, seed=1, on_progress=lambda _: None)
     gc.collect()
     print(result)  # noqa: T201 - for pytest -s

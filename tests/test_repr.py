@@ -15,7 +15,7 @@ from tests.helpers import turn_of, until_waiting
 
 
 async def test_pools(make_engine: MakeEngine) -> None:
-    """How many connections are lent, and how many are at rest."""
+    """It has the number of connections that are lent, and of those at rest."""
     engine = make_engine(SQLitePool)
     assert "0 checked out, 0 at rest, 0 waiting" in repr(engine.pool)
     async with engine.connect() as connection:
@@ -26,7 +26,7 @@ async def test_pools(make_engine: MakeEngine) -> None:
 
 
 async def test_who_waits_for_a_reader(path: Path, make_engine: MakeEngine) -> None:
-    """Those in line are counted."""
+    """It has the number of tasks in line."""
     async with SQLiteDatabase(path):
         engine = make_engine(ReaderPool, pool_size=1)
         async with engine.connect():
@@ -44,7 +44,7 @@ async def anext_connection(engine: object) -> None:
 
 
 async def test_the_turn(path: Path) -> None:
-    """Who has it, where that task is, and how many wait."""
+    """It names the holder, its current line, and the number of waiting tasks."""
     async with SQLiteDatabase(path) as db:
         turn = turn_of(path)
         assert repr(turn) == "<WriteTurn app.db, free, 0 waiting>"
@@ -61,12 +61,12 @@ async def test_the_turn(path: Path) -> None:
 
 
 def test_primitives() -> None:
-    """How many permits are given out, of how many."""
+    """It has the number of permits that are held, and of all permits."""
     assert repr(FairSemaphore(3)) == "<FairSemaphore 0 of 3 held, 0 waiting>"
     assert repr(turn_of(Path("/data/app.db"))) == "<WriteTurn app.db, free, 0 waiting>"
 
 
 async def test_the_keeper(path: Path) -> None:
-    """What is due."""
+    """It names the next thing that is due."""
     async with SQLiteDatabase(path) as db:
         assert repr(db._keeper) == "<WalKeeper app.db, nothing due>"

@@ -1,4 +1,4 @@
-"""``pragmas={"journal_mode": "TRUNCATE"}``: one file, and readers and writers that wait."""
+"""``pragmas={"journal_mode": "TRUNCATE"}``: one file; readers and writers wait for each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["make_door"]
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_writes_and_reads(make_door: Any, path: Path, mode: str) -> None:
-    """Through every door, in every mode; there is no log."""
+    """They work through every door, in every mode, and there is no log."""
     door = await make_door(mode)
     await door.add()
     assert await door.total() == 1
@@ -61,7 +61,7 @@ async def test_writes_and_reads(make_door: Any, path: Path, mode: str) -> None:
 
 
 async def test_a_power_failure_costs_nothing(make_door: Any, make_engine: MakeEngine) -> None:
-    """Without WAL, synchronous=NORMAL may break the database, so FULL is what is not asked for."""
+    """Without WAL, synchronous=NORMAL may corrupt the database, so the default is FULL."""
     door = await make_door()
     async with door.write() as writer:
         assert await writer.scalar(text("PRAGMA synchronous")) == 2
@@ -71,7 +71,7 @@ async def test_a_power_failure_costs_nothing(make_door: Any, make_engine: MakeEn
 
 
 async def test_readers_are_isolated_and_cannot_write(make_door: Any) -> None:
-    """As with WAL."""
+    """Without WAL, too, readers are isolated and cannot write."""
     door = await make_door()
     async with door.read() as reader:
         before = await reader.scalar(READ)
@@ -87,7 +87,7 @@ async def test_readers_are_isolated_and_cannot_write(make_door: Any) -> None:
 
 
 async def test_the_log_and_what_is_said_of_it(path: Path) -> None:
-    """There is none."""
+    """There is no log."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "TRUNCATE"}) as db:
         await create_items(db.writer_engine)
         for mode in ("passive", "full", "restart", "truncate"):
@@ -102,7 +102,7 @@ async def test_the_log_and_what_is_said_of_it(path: Path) -> None:
 async def test_auto_sessions_do_not_wait_for_each_other(
     make_engine: MakeEngine, refuse_stale_writes: bool
 ) -> None:
-    """What a session has read is let go before it stands in line for the turn.
+    """A session releases its read before it waits in line for the turn.
 
     Session A        | Session B
     SELECT           |
@@ -139,7 +139,7 @@ async def test_auto_sessions_do_not_wait_for_each_other(
 
 
 async def test_what_was_read_is_let_go_with_wal_too(make_engine: MakeEngine) -> None:
-    """A session that stands in line for the turn keeps no snapshot, so the log can shrink."""
+    """A session that waits in line for the turn keeps no snapshot, so the log can shrink."""
     writer, reader = make_engine(WriterPool), make_engine(ReaderPool)
     await create_items(writer)
     async with routing_sessionmaker(writer=writer, reader=reader)() as session:
@@ -154,7 +154,7 @@ async def test_what_was_read_is_let_go_with_wal_too(make_engine: MakeEngine) -> 
 
 
 async def test_an_open_stream_keeps_its_snapshot(make_engine: MakeEngine) -> None:
-    """It is read to its end, in spite of the write; then its lock is gone."""
+    """It is read to its end despite the write, and then its lock is released."""
     pragmas = {"journal_mode": "TRUNCATE"}
     writer, reader = (make_engine(p, pragmas=pragmas) for p in (WriterPool, ReaderPool))
     await create_items(writer, 50)
@@ -172,7 +172,7 @@ async def test_an_open_stream_keeps_its_snapshot(make_engine: MakeEngine) -> Non
 
 
 async def test_a_database_in_wal_mode_is_switched(make_door: Any, path: Path) -> None:
-    """And its log is in the database then."""
+    """Its log is moved into the database."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE before_ (n)")
@@ -183,7 +183,7 @@ async def test_a_database_in_wal_mode_is_switched(make_door: Any, path: Path) ->
 
 
 async def test_one_that_is_open_in_wal_mode_cannot_be(make_engine: MakeEngine, path: Path) -> None:
-    """Another program, or an engine with another journal_mode: the error says so."""
+    """If another program or engine has it open in another journal_mode, the error says so."""
     wal = make_engine(SQLitePool)
     await create_items(wal)
     engine = make_engine(WriterPool, pragmas={"journal_mode": "TRUNCATE"}, write_timeout=0.1)

@@ -44,7 +44,7 @@ __all__ = ["make_door"]
 
 
 async def test_a_commit_waits_for_readers_and_keeps_new_ones_out(make_door: Any) -> None:
-    """And all go on, as drawn above; nobody is starved by a chain of readers."""
+    """All continue as drawn above, and a chain of readers does not starve the commit."""
     door = await make_door()
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -59,7 +59,7 @@ async def test_a_commit_waits_for_readers_and_keeps_new_ones_out(make_door: Any)
 
 
 async def test_a_reader_that_stays_is_named_to_the_writer(make_door: Any, path: Path) -> None:
-    """Clear waits: who, how long, where, its SQL, and what to do; it is rolled back."""
+    """Clear waits: task, time, line, SQL and remedy; the transaction is rolled back."""
     door = await make_door(write_timeout=0.1)
 
     async def report(reading: asyncio.Event, done: asyncio.Event) -> None:
@@ -89,7 +89,7 @@ async def test_a_reader_that_stays_is_named_to_the_writer(make_door: Any, path: 
 
 
 async def test_a_task_that_waits_for_itself_is_told(make_door: Any) -> None:
-    """A write inside a read of the same task: fine with WAL; without, it is refused at once."""
+    """A write inside the same task's read works with WAL; without WAL, it is refused at once."""
     door = await make_door(write_timeout=30.0)
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -100,7 +100,7 @@ async def test_a_task_that_waits_for_itself_is_told(make_door: Any) -> None:
 
 
 async def test_autocommit_waits_as_a_commit_does(make_door: Any) -> None:
-    """There is no COMMIT then; the statement names the reader."""
+    """There is no COMMIT in this case; the statement's error names the reader."""
     door = await make_door(write_timeout=0.1)
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -115,7 +115,7 @@ async def test_autocommit_waits_as_a_commit_does(make_door: Any) -> None:
 
 
 async def test_what_keeps_a_new_reader_out_is_named(make_door: Any) -> None:
-    """A COMMIT that waits for a reader: it is that reader's fault."""
+    """The error names the reader for which a COMMIT waits."""
     door = await make_door(read_timeout=0.1)
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -133,7 +133,7 @@ async def test_what_keeps_a_new_reader_out_is_named(make_door: Any) -> None:
 
 
 async def test_opening_a_reader_waits_as_long_as_reading(make_engine: MakeEngine) -> None:
-    """Not until write_timeout, which may be long."""
+    """It does not wait until write_timeout, which may be long."""
     pragmas = {"journal_mode": "TRUNCATE"}
     writer = make_engine(WriterPool, pragmas=pragmas)
     reader = make_engine(ReaderPool, pragmas=pragmas, read_timeout=0.1)
@@ -149,7 +149,7 @@ async def test_opening_a_reader_waits_as_long_as_reading(make_engine: MakeEngine
 
 
 async def test_somebody_outside_is_not_mistaken_for_a_reader(make_door: Any, path: Path) -> None:
-    """BEGIN IMMEDIATE waits for writers alone."""
+    """BEGIN IMMEDIATE waits only for writers."""
     door = await make_door(write_timeout=0.1, read_timeout=0.1)
     shell = sqlite3.connect(path, isolation_level=None, timeout=0)
     shell.execute("BEGIN IMMEDIATE")
@@ -168,7 +168,7 @@ async def test_somebody_outside_is_not_mistaken_for_a_reader(make_door: Any, pat
 async def test_readers_wait_where_python_does_not_tell_the_code(
     make_door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python 3.10: "locked" in a reader's transaction is not a stale snapshot."""
+    """Python 3.10: "locked" in a reader's transaction does not mean a stale snapshot."""
 
     def by_text_alone(error: sqlite3.Error, *, in_transaction: bool) -> bool:
         return may_pass(sqlite3.OperationalError(str(error)), in_transaction=in_transaction)
@@ -179,7 +179,7 @@ async def test_readers_wait_where_python_does_not_tell_the_code(
 
 
 async def test_a_commit_that_waits_can_be_cancelled(make_door: Any, path: Path) -> None:
-    """Nothing of it is kept, no lock is left, and the turn passes on."""
+    """Nothing is committed, no lock is left, and the turn passes on."""
     door = await make_door()
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -189,13 +189,13 @@ async def test_a_commit_that_waits_can_be_cancelled(make_door: Any, path: Path) 
         with pytest.raises(asyncio.CancelledError):
             await adding
         await until_free(path)
-        assert await door.total() == 0  # readers are let in again
+        assert await door.total() == 0  # new readers are admitted again
     await door.add()
     assert await door.total() == 1
 
 
 async def test_a_reader_that_waits_can_be_cancelled(make_door: Any) -> None:
-    """It leaves no lock."""
+    """It leaves no lock behind."""
     door = await make_door()
     async with door.read() as reader:
         await reader.scalar(READ)
@@ -211,7 +211,7 @@ async def test_a_reader_that_waits_can_be_cancelled(make_door: Any) -> None:
 
 
 async def test_a_cancelled_reader_lets_the_commit_go_on(make_door: Any) -> None:
-    """Its statement is stopped, and its lock with it."""
+    """The reader's statement is stopped, and its lock is released."""
     door = await make_door()
     running = asyncio.Event()
 

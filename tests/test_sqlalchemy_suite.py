@@ -70,7 +70,7 @@ def test_fails_after_it_has_passed(fails_at_its_end):
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Return a folder like that of SQLAlchemy's source distribution."""
+    """Return a folder like SQLAlchemy's source distribution."""
     source = tmp_path / "source"
     folder = source / "test" / "engine"
     folder.mkdir(parents=True)
@@ -103,7 +103,7 @@ def run(pool: str, source: Path, tmp_path: Path, file: str) -> tuple[Outcomes, l
 def test_each_test_has_an_outcome_whatever_the_one_before_it_did(
     source: Path, tmp_path: Path
 ) -> None:
-    """A test that hangs, or that ends its process, fails by name; the others run all the same."""
+    """A test that hangs, or ends its process, fails by name; the others run nevertheless."""
     outcomes, told = run("stock", source, tmp_path, "test_some.py")
     assert outcomes.passed == {name("passes")}
     assert outcomes.skipped == {name("is_skipped")}
@@ -122,7 +122,7 @@ def test_each_test_has_an_outcome_whatever_the_one_before_it_did(
 def test_engines_get_the_pool_under_test(
     source: Path, tmp_path: Path, pool: str, used: str
 ) -> None:
-    """The outcomes say so, too."""
+    """The outcomes list the pool, too."""
     outcomes, _ = run(pool, source, tmp_path, "test_pool.py")
     assert outcomes.passed == {"test/engine/test_pool.py::test_pool"}
     assert outcomes.pools == {used}
@@ -130,7 +130,7 @@ def test_engines_get_the_pool_under_test(
 
 
 def test_a_process_that_fails_after_its_tests_is_a_failure(source: Path, tmp_path: Path) -> None:
-    """All tests have passed then, and it has not ended well."""
+    """All its tests have passed, but the process has not ended normally."""
     outcomes, _ = run("stock", source, tmp_path, "test_exit.py")
     assert outcomes.passed == {"test/engine/test_exit.py::test_exit"}
     assert outcomes.ended_early == {"00 (no test was running)"}
@@ -138,13 +138,13 @@ def test_a_process_that_fails_after_its_tests_is_a_failure(source: Path, tmp_pat
 
 
 def test_files_of_a_later_python_are_left_out(source: Path) -> None:
-    """SQLAlchemy's own run ignores them, but not when they are named."""
+    """SQLAlchemy's own run ignores them, except when they are named."""
     (files,) = batches(source, ["test/engine"])
     assert [path.name for path in files] == ["test_exit.py", "test_pool.py", "test_some.py"]
 
 
 def test_what_only_the_stock_pool_passes_is_unexpected_unless_written_down() -> None:
-    """What is written down and passes is told, too, so that the list does not grow old."""
+    """A listed difference that passes is reported, too, to keep the list up to date."""
     stock = Outcomes(passed={"a", "b[1]", "b[2]", "c", "d", "e"}, failed={"f": ""})
     ours = Outcomes(passed={"c", "f", "b[2]"}, skipped={"d"}, failed={"a": "why", "b[1]": "known"})
     comparison = compare(stock, ours, [Difference("b", "a reason"), Difference("c", "another")])
@@ -155,19 +155,19 @@ def test_what_only_the_stock_pool_passes_is_unexpected_unless_written_down() -> 
 
 
 def test_a_process_that_does_not_end_is_unexpected() -> None:
-    """It has no test on the stock pool to be compared with."""
+    """There is no corresponding test of the stock pool for a comparison."""
     comparison = compare(Outcomes(), Outcomes(failed={"00 (no test was running)": "why"}), [])
     assert comparison.unexpected == {"00 (no test was running)": "why"}
 
 
 def test_names_are_without_the_version_of_sqlite() -> None:
-    """The list of differences is the same on every machine."""
+    """The list of differences is therefore the same on every machine."""
     versioned = "test/x.py::SomeTest_sqlite+aiosqlite_async_3_40_1::test_x[1]"
     assert short(versioned) == "test/x.py::SomeTest::test_x[1]"
 
 
 def test_a_difference_may_be_of_one_line_of_sqlalchemy() -> None:
-    """Reasons begin a line and may have several; the tests below them are indented."""
+    """A reason begins a line, and may span several; its tests are indented below it."""
     text = "# comment\nOne\nreason.\n    a\n    b  # 2.0 only\n\nAnother.\n    c\n"
     assert known_differences("2.1.9", text) == [
         Difference("a", "One reason."),
@@ -177,7 +177,7 @@ def test_a_difference_may_be_of_one_line_of_sqlalchemy() -> None:
 
 
 def test_every_known_difference_has_a_reason() -> None:
-    """The file itself can be read."""
+    """The file itself can be parsed."""
     assert all(
         d.reason and "::" in d.test for d in known_differences("2.0", DIFFERENCES.read_text())
     )

@@ -1,4 +1,4 @@
-"""Processes that start at the same instant on a file that does not exist yet."""
+"""Processes that start at the same moment with a file that does not exist yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOORS = ("facade", "swap-in", "pools")
 @needs_fork_server
 @pytest.mark.parametrize("round_", range(8))
 def test_many_processes_start_on_a_new_file(tmp_path: Path, round_: int) -> None:
-    """Each opens it, switches it to WAL, creates the tables and writes; nobody is refused."""
+    """Each opens it, switches it to WAL, creates the tables and writes; none is refused."""
     path = tmp_path / "new.db"
     gate, ours = Pipe(duplex=False)  # all wait on one pipe; closing its end releases all at once
     with contextlib.ExitStack() as stack, gate, ours:
@@ -46,7 +46,7 @@ def test_many_processes_start_on_a_new_file(tmp_path: Path, round_: int) -> None
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_who_looks_for_a_table_may_create_it(path: Path, door: str) -> None:
-    """Asking for the schema begins the write transaction: nobody creates it in between."""
+    """Inspecting the schema begins the write transaction: no other process creates it meanwhile."""
 
     def look_and_create(connection: Connection) -> None:
         assert not inspect(connection).has_table("items")

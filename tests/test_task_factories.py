@@ -247,8 +247,8 @@ def test_the_facade(path: Path, run: Callable[[Work], Any]) -> None:
 
 
 def test_the_turn_is_the_groups(path: Path, run: Callable[[Work], Any]) -> None:
-    """From the moment when it is handed over: a caller that is cancelled and asks again must not
-    pass for the holder."""
+    """It holds the turn as soon as it is passed to it: a caller that is cancelled and asks again
+    must not be mistaken for the holder."""
 
     async def program() -> None:
         async with SQLiteDatabase(path) as db:
@@ -273,7 +273,7 @@ def test_the_turn_is_the_groups(path: Path, run: Callable[[Work], Any]) -> None:
 
 
 def test_closed_while_it_is_used(path: Path, run: Callable[[Work], Any]) -> None:
-    """close() ends in time, whoever waits for it, and also after a cancellation."""
+    """close() ends in time, for any number of waiting tasks, even after a cancellation."""
 
     async def program() -> None:
         db = await SQLiteDatabase(path, close_timeout=0.1).open()
@@ -291,7 +291,7 @@ def test_closed_while_it_is_used(path: Path, run: Callable[[Work], Any]) -> None
 
 
 def test_a_task_that_a_listener_starts(path: Path, run: Callable[[Work], Any]) -> None:
-    """An eager one takes its first step in SQLAlchemy's greenlet, and goes on outside of it."""
+    """An eager task takes its first step in SQLAlchemy's greenlet, and continues outside it."""
 
     async def program() -> None:
         async with SQLiteDatabase(path) as db:
@@ -334,7 +334,7 @@ def names(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_engines_that_reuse_greenlets(path: Path, run: Callable[[Work], Any], names: Any) -> None:
-    """By imports or by ``install()``, on this package's pool and on SQLAlchemy's."""
+    """They are created by imports or ``install()``, on this package's pool and on SQLAlchemy's."""
 
     async def program() -> None:
         url = f"sqlite+aiosqlite:///{path}"
@@ -363,7 +363,7 @@ async def use_sessions_alone(make: async_sessionmaker[AsyncSession]) -> None:
 def test_a_task_that_a_listener_of_theirs_starts(
     path: Path, run: Callable[[Work], Any], names: Any
 ) -> None:
-    """An eager one takes its first step inside a greenlet that is used again, and asks for more."""
+    """An eager task takes its first step in a reused greenlet, and requests more of them."""
 
     async def program() -> None:
         engine = names.create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)

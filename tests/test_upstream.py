@@ -1,4 +1,4 @@
-"""The sketch in ``docs/upstream.md`` runs, and does what the page says."""
+"""The sketch in ``docs/upstream.md`` runs, and works as the page says."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_under_sqlalchemy(installed: AsyncEngine) -> None:
 
 
 async def test_what_the_page_says() -> None:
-    """Parents, context variables, errors, nothing kept, and what is left in the middle."""
+    """The sketch handles parents, context variables, errors, references and abandoned work."""
 
     class Thing:
         pass

@@ -38,7 +38,7 @@ async def cancelled_at(step: int, work: Coroutine[Any, Any, object]) -> bool:
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_cancellation_of_what_is_done(step: int) -> None:
-    """Before the task has seen that."""
+    """The task is cancelled before it notices that the future is done."""
     future: Future[None] = Future()
     future.set_result(None)
     await cancelled_at(step, done_in_time(future, 30))
@@ -46,7 +46,7 @@ async def test_a_cancellation_of_what_is_done(step: int) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_cancellation_of_what_ends_meanwhile(step: int) -> None:
-    """In the same step of the loop."""
+    """The future is done in the same lap of the loop."""
     future: Future[None] = Future()
     asyncio.get_running_loop().call_soon(future.set_result, None)
     await cancelled_at(step, done_in_time(future, 30))
@@ -56,7 +56,7 @@ async def test_a_cancellation_of_what_ends_meanwhile(step: int) -> None:
 async def test_the_first_look_at_the_file_system(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """A task that was cancelled there writes nothing; the next one finds all as it was."""
+    """A task that is cancelled there writes nothing, and the next one finds all unchanged."""
 
     def at_once(function: Any) -> Future[None]:
         future: Future[None] = Future()
@@ -83,7 +83,7 @@ async def test_the_first_look_at_the_file_system(
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_waiting_until_nothing_is_left(step: int) -> None:
-    """Which comes in the same moment."""
+    """The set is emptied at the same moment as the cancellation."""
     left = {1, 2}
     emptied = Emptied(left)
 
@@ -102,7 +102,7 @@ async def test_waiting_until_nothing_is_left(step: int) -> None:
 
 
 def test_the_time_is_up() -> None:
-    """Says so, and leaves the future to others."""
+    """The wait returns False, and leaves the future pending."""
 
     async def main() -> None:
         future: Future[None] = Future()
@@ -115,7 +115,7 @@ def test_the_time_is_up() -> None:
 
 
 async def test_done_in_a_thread() -> None:
-    """An error of it is left to who asks for the result."""
+    """Its error is raised where the result is retrieved."""
     future: Future[None] = Future()
     thread = threading.Thread(target=lambda: future.set_exception(OSError("full")))
     began = time.monotonic()
@@ -127,7 +127,7 @@ async def test_done_in_a_thread() -> None:
 
 
 def test_nothing_waits_otherwise() -> None:
-    """``asyncio.wait_for()`` drops a cancellation on Python 3.10 and 3.11."""
+    """``asyncio.wait_for()`` loses a cancellation on Python 3.10 and 3.11."""
     package = Path(sa_sqlite_pool.__file__).parent
     found = [
         file.name

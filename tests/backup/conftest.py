@@ -21,7 +21,7 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Return a path in a new directory, to see what else appears there."""
+    """Return a path in a new directory, so that any other file there is noticed."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "copy.db"
 

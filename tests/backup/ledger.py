@@ -112,7 +112,7 @@ def content(path: Path) -> list[str]:
 
 
 class Writer:
-    """``with Writer(path, PLAIN_WRITER, seed) as writer:`` a process that posts continuously."""
+    """``with Writer(path, PLAIN_WRITER, seed) as writer:`` runs a process that posts repeatedly."""
 
     def __init__(self, path: Path, program: str, seed: int) -> None:
         self._command = [sys.executable, "-c", program, str(path), str(seed)]

@@ -1,4 +1,4 @@
-"""Helpers shared by tests of restores."""
+"""Helpers that the tests of restores share."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def names(path: Path) -> set[str]:
 
 
 class Unchanged:
-    """``with Unchanged(path):`` afterwards, the database is the same, with no files beside it."""
+    """``with Unchanged(path):`` checks that the database is unchanged, with no files beside it."""
 
     def __init__(self, path: Path, beside: set[str] | None = None) -> None:
         self._path = path

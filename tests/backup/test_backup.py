@@ -1,4 +1,4 @@
-"""``db.backup()``: a consistent copy while others write."""
+"""``db.backup()``: a consistent copy while other tasks and processes write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KIB = 1024
 
 
 async def test_it_is_the_same(db: SQLiteDatabase, path: Path, copy: Path) -> None:
-    """All of the content, in one file, which needs no log."""
+    """The copy has the whole content in one file, which needs no log."""
     for seed in range(20):
         await ledger.post(db, random.Random(seed))
     await db.backup(copy)
@@ -42,8 +42,8 @@ async def test_it_is_the_same(db: SQLiteDatabase, path: Path, copy: Path) -> Non
 
 @pytest.mark.parametrize("pragmas", [{}, ROLLBACK], ids=["wal", "truncate"])
 async def test_while_everybody_writes(path: Path, copy: Path, pragmas: dict[str, Any]) -> None:
-    """Tasks and other processes, with this package and without: every copy is a committed state,
-    not older than the call.
+    """While tasks and other processes write, with and without this package, every copy is a
+    committed state that is not older than the call.
     """
     seed = random.randrange(10**6)
     print("seed", seed)  # noqa: T201 - to run it again
@@ -79,7 +79,7 @@ async def test_while_everybody_writes(path: Path, copy: Path, pragmas: dict[str,
 async def steps_beside_a_writer(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], int]:
-    """The pages copied after each step of a backup, with a commit of somebody else in each."""
+    """Return the pages copied after each step of a backup; another connection commits in each."""
     seen: list[int] = []
     total = 0
     other = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
@@ -107,7 +107,7 @@ async def steps_beside_a_writer(
 async def test_no_page_is_copied_twice(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much others write: each step goes on where the one before ended."""
+    """However much others write, each step continues where the previous one ended."""
     seen, total = await steps_beside_a_writer(db, path, copy, monkeypatch)
     assert total > 500
     assert seen == [*range(50, total, 50), total]
@@ -116,14 +116,14 @@ async def test_no_page_is_copied_twice(
 async def test_without_the_snapshot_it_would_never_end(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite begins anew after each commit of another connection."""
+    """SQLite starts the copy over after each commit of another connection."""
     monkeypatch.setattr("sa_sqlite_pool.backup.backup.begin_snapshot", lambda connection: None)
     with pytest.raises(exc.OperationalError, match="for ever"):
         await steps_beside_a_writer(db, path, copy, monkeypatch)
 
 
 async def test_it_does_not_stop_writers(db: SQLiteDatabase, copy: Path) -> None:
-    """In WAL mode they commit between any two steps, and the copy does not see that."""
+    """In WAL mode, writers commit between any two steps, and the copy does not see that."""
     held, go_on = threading.Event(), threading.Event()
     await ledger.post(db, random.Random(1))
     original = page_copy.write_copy
@@ -147,8 +147,8 @@ async def test_it_does_not_stop_writers(db: SQLiteDatabase, copy: Path) -> None:
 async def test_the_keeper_knows_of_it(
     path: Path, copy: Path, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As of a long read: named in the statistics, and at the hard limit in a warning. It goes on,
-    and no reader waits for it in a gap. Afterwards the log shrinks.
+    """It is treated as a long read: statistics name it, and so does a warning at the hard limit. It
+    continues, no reader waits for it in a gap, and the log shrinks afterwards.
     """
     limits = WalSettings(64 * KIB, 256 * KIB, reader_gap=30.0, max_snapshot_age=0.0)
     async with SQLiteDatabase(path, wal=limits) as db:
@@ -181,7 +181,7 @@ async def test_the_keeper_knows_of_it(
 
 
 async def test_it_waits_for_the_end_of_a_gap(db: SQLiteDatabase, copy: Path) -> None:
-    """As every read transaction does."""
+    """It waits as every read transaction does."""
     keeper = db._keeper
     assert keeper is not None
     with keeper.snapshots.gap(30.0):

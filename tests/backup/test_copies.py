@@ -1,4 +1,4 @@
-"""The file that a backup leaves."""
+"""The file that a backup creates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KIB = 1024
 
 
 def damage(path: Path) -> None:
-    """One page in the middle of a closed database."""
+    """Overwrite one page in the middle of a closed database."""
     with path.open("r+b") as file:
         file.seek(100 * 4096)
         file.write(b"\xff" * 4096)
@@ -40,7 +40,7 @@ def damage(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o664])
 async def test_permissions(db: SQLiteDatabase, path: Path, copy: Path, mode: int) -> None:
-    """Who may read the database may read its copy, from the first byte on; nobody else."""
+    """The copy has the permissions of its database, from its first byte on."""
     path.chmod(mode)
     seen: set[int] = set()
 
@@ -56,14 +56,14 @@ async def test_permissions(db: SQLiteDatabase, path: Path, copy: Path, mode: int
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away"
 )
 async def test_the_owner(db: SQLiteDatabase, path: Path, copy: Path) -> None:
-    """A copy that root makes is its database's owner's."""
+    """A copy that root makes belongs to the owner of the database."""
     os.chown(path, 4242, 4243)
     await db.backup(copy)
     assert (copy.stat().st_uid, copy.stat().st_gid) == (4242, 4243)
 
 
 async def test_an_older_copy_is_replaced(db: SQLiteDatabase, copy: Path) -> None:
-    """In one step: who has the older one open goes on to see it as it was."""
+    """It is replaced in one step: a program that has the older copy open still sees that one."""
     await db.backup(copy)
     before = copy.read_bytes()
     with copy.open("rb") as older:
@@ -77,8 +77,8 @@ async def test_an_older_copy_is_replaced(db: SQLiteDatabase, copy: Path) -> None
 async def test_it_is_on_the_disk(
     db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Piece by piece, so that the disk never has much to do; whole before it gets its name; and
-    its name, too.
+    """It is synced piece by piece, so the disk never has much to do, and as a whole before it gets
+    its name; the name is synced, too.
     """
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
@@ -101,7 +101,7 @@ async def test_it_is_on_the_disk(
         await session.execute(text("UPDATE accounts SET ballast = randomblob(160000)"))
     await db.backup(copy, pages_per_step=64)
     assert done[-3:] == ["whole file", "replace", "directory"]
-    # All but the last 2 MiB, which SQLite writes at the end.
+    # All except the last 2 MiB, which SQLite writes at the end.
     assert (copy.stat().st_size - 3072 * KIB) // (512 * KIB) <= done[:-3].count("file")
     assert done.count("file") > 8
 
@@ -109,7 +109,7 @@ async def test_it_is_on_the_disk(
 async def test_without_wal_it_hurries(
     path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Since writers wait for its end."""
+    """There are no pauses, because writers wait for its end."""
     rests: list[float] = []
     monkeypatch.setattr(page_copy.time, "sleep", rests.append)  # type: ignore[attr-defined]
     async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
@@ -121,7 +121,7 @@ async def test_without_wal_it_hurries(
 async def test_a_step_rests(
     db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as it has taken: writers need the processor and the disk, too."""
+    """It pauses for as long as it took: writers need the processor and the disk, too."""
     rests: list[float] = []
     monkeypatch.setattr(page_copy.time, "sleep", rests.append)  # type: ignore[attr-defined]
     began = time.monotonic()
@@ -134,7 +134,7 @@ async def test_a_step_rests(
 async def test_a_broken_disk(
     db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is not waited for as a lock is."""
+    """Its error is raised at once, and not waited for like a lock."""
 
     def broken(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("disk I/O error")
@@ -145,7 +145,7 @@ async def test_a_broken_disk(
 
 
 async def test_a_damaged_database(path: Path, copy: Path) -> None:
-    """Its copy is damaged, too, is not kept, and an older one is."""
+    """A damaged copy is not kept, and an older copy is."""
     async with SQLiteDatabase(path) as db:
         await ledger.create(db)
         await db.backup(copy)
@@ -171,7 +171,7 @@ async def test_a_damaged_database(path: Path, copy: Path) -> None:
 async def test_values_that_the_schema_does_not_allow(
     path: Path, copy: Path, column: str, value: str, afterwards: str
 ) -> None:
-    """They are no damage: they are copied, and restored, as they are."""
+    """They are no damage, and are copied and restored unchanged."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"CREATE TABLE t ({column})")
         connection.execute(f"INSERT INTO t VALUES {', '.join([f'({value})'] * 10)}")
@@ -187,7 +187,7 @@ async def test_values_that_the_schema_does_not_allow(
 
 
 async def test_a_database_in_memory(copy: Path) -> None:
-    """Is one in a private directory."""
+    """An in-memory database is a file in a private directory, and is copied like any other."""
     async with SQLiteDatabase(":memory:") as db:
         await ledger.create(db)
         await ledger.post(db, random.Random(1))
@@ -196,7 +196,7 @@ async def test_a_database_in_memory(copy: Path) -> None:
 
 
 async def test_an_empty_database(path: Path, copy: Path) -> None:
-    """Also one without a single page."""
+    """This includes a database without a single page."""
     async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
         assert path.stat().st_size == 0
         await db.backup(copy)
@@ -204,7 +204,7 @@ async def test_an_empty_database(path: Path, copy: Path) -> None:
 
 
 async def test_a_read_only_database(db: SQLiteDatabase, path: Path, copy: Path) -> None:
-    """Reading is all that a backup does."""
+    """A backup only reads."""
     url = f"sqlite+aiosqlite:///{path.as_uri()}?mode=ro&uri=true"
     async with SQLiteDatabase(url) as readers:
         await readers.backup(copy)
@@ -212,7 +212,7 @@ async def test_a_read_only_database(db: SQLiteDatabase, path: Path, copy: Path) 
 
 
 async def test_wrong_arguments(db: SQLiteDatabase, copy: Path) -> None:
-    """Before anything is done."""
+    """They are refused before anything is done."""
     for pages in (0, -1, True, "1", None):
         with pytest.raises(ConfigurationError, match="pages_per_step"):
             await db.backup(copy, pages_per_step=pages)  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ async def test_wrong_arguments(db: SQLiteDatabase, copy: Path) -> None:
 
 
 async def test_a_database_shared_in_memory(copy: Path) -> None:
-    """Has no file to be copied."""
+    """It has no file to copy."""
     url = "sqlite+aiosqlite:///file:/ledger?vfs=memdb&uri=true"
     async with SQLiteDatabase(url) as db:
         with pytest.raises(
@@ -232,7 +232,7 @@ async def test_a_database_shared_in_memory(copy: Path) -> None:
 
 
 async def test_before_it_is_open_and_after(path: Path, copy: Path) -> None:
-    """As everything else."""
+    """The call is refused, as all others are."""
     db = SQLiteDatabase(path)
     with pytest.raises(DatabaseClosedError):
         await db.backup(copy)

@@ -1,4 +1,4 @@
-"""SQLite's backup API, as it is used here."""
+"""SQLite's backup API, as this package uses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make(path: Path) -> None:
 
 
 async def test_a_lock_is_not_waited_for(path: Path, tmp_path: Path) -> None:
-    """Python would try again without end."""
+    """Python would retry without end."""
     make(path)
     make(tmp_path / "locked.db")
     worker = await ConnectionThread.open(Location(str(path)).sqlite_uri, None)
@@ -44,7 +44,7 @@ async def test_a_lock_is_not_waited_for(path: Path, tmp_path: Path) -> None:
 
 
 def test_alone_is_alone(path: Path) -> None:
-    """From the look at the journal mode to the close, and in whatever mode it was."""
+    """The lock is held from the check of the journal mode to the close, in any journal mode."""
     for mode in ("wal", "delete", "wal"):
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -57,13 +57,13 @@ def test_alone_is_alone(path: Path) -> None:
 
 
 def test_a_target_that_cannot_be_opened(tmp_path: Path) -> None:
-    """It is not said to be in use, nor to be no database: SQLite's own error says what it is."""
+    """It is not reported as in use or as no database: SQLite's own error names the problem."""
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         check_not_locked(tmp_path / "missing" / "copy.db")
 
 
 def test_a_database_that_is_locked_is_not_damaged(path: Path) -> None:
-    """Whether it can be read is not known: else a restore would put it aside as damaged."""
+    """Its readability is unknown, not false, or a restore would put it aside as damaged."""
     make(path)
     location = Location(str(path))
     with closing(connect(location)) as holder, closing(connect(location)) as other:
@@ -75,14 +75,14 @@ def test_a_database_that_is_locked_is_not_damaged(path: Path) -> None:
 
 
 def test_a_file_of_another_kind_is_not_readable(path: Path) -> None:
-    """That is what a restore replaces."""
+    """A restore replaces such a file."""
     path.write_bytes(b"no database" * 1000)
     with closing(connect(Location(str(path)))) as connection:
         assert not is_readable(connection)
 
 
 async def test_errors_of_the_system_are_sqlalchemy_s(path: Path) -> None:
-    """A full disk, say: `except SQLAlchemyError` catches it, with what was done and the cause."""
+    """`except SQLAlchemyError` catches a full disk, for example, with the action and the cause."""
     make(path)
     worker = await ConnectionThread.open(Location(str(path)).sqlite_uri, None)
 

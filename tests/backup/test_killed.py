@@ -1,4 +1,4 @@
-"""A backup whose process is killed or forks, or whose disk has no room."""
+"""A backup whose process is killed or forks, or whose disk is full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL here")
 async def test_a_kill(path: Path, copy: Path) -> None:
-    """Leaves an older copy as it was, and one file beside it, which the next removes."""
+    """An older copy stays unchanged, beside an unfinished file, which the next backup removes."""
     async with SQLiteDatabase(path) as db:
         await ledger.create(db)
         await db.backup(copy)
@@ -112,8 +112,8 @@ loop.close()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 async def test_a_fork(path: Path, copy: Path) -> None:
-    """It is let go between two steps; the file, which is in use, is refused in the child, which
-    leaves all to its parent; and the parent's backup goes on.
+    """The fork waits for the end of one step only; the child is refused the file, which is in use,
+    and leaves everything to its parent, whose backup continues.
     """
     async with SQLiteDatabase(path) as db:
         await ledger.create(db)
@@ -152,7 +152,7 @@ asyncio.run(main())
 
 
 async def test_no_room(path: Path, copy: Path) -> None:
-    """An error, and nothing else; with room again it works."""
+    """The error has no other effect, and with free space again, a backup works."""
     pytest.importorskip("resource", reason="there are no limits for files here")
     async with SQLiteDatabase(path) as db:
         await ledger.create(db, 200)
@@ -179,7 +179,7 @@ async def test_no_room(path: Path, copy: Path) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Any:
-    """A file system of 1 MiB."""
+    """Provide a file system of 1 MiB."""
     directory = tmp_path / "tiny"
     directory.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(directory)]
@@ -194,7 +194,7 @@ def tiny(tmp_path: Path) -> Any:
 
 
 async def test_a_disk_that_is_full(db: SQLiteDatabase, tiny: Path) -> None:
-    """SQLite's own words reach the caller."""
+    """SQLite's own message reaches the caller."""
     with pytest.raises(exc.OperationalError, match="database or disk is full"):
         await db.backup(tiny / "copy.db")
     assert files_beside(tiny / "copy.db") == set()

@@ -1,4 +1,4 @@
-"""What a backup says of its progress."""
+"""How backups and restores report their progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="no
 
 
 async def test_progress(db: SQLiteDatabase, copy: Path) -> None:
-    """In the loop, more and more, and the whole at the end; in the context of the caller."""
+    """The callback runs in the loop and the caller's context; the last call reports the total."""
     calls: list[tuple[int, int]] = []
     loop = asyncio.get_running_loop()
     whose.set("caller's")
@@ -42,14 +42,14 @@ async def test_progress(db: SQLiteDatabase, copy: Path) -> None:
 async def test_progress_may_be_print(
     db: SQLiteDatabase, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the documentation shows it."""
+    """``progress=print`` works as documented."""
     await db.backup(copy, progress=print)
     pages = copy.stat().st_size // 4096
     assert capsys.readouterr().out.splitlines()[-1] == f"{pages} {pages}"
 
 
 async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None:
-    """A loop that is busy is told the latest, once."""
+    """A loop that was busy gets only the latest report, once."""
     calls: list[int] = []
     inside = threading.Event()
     original = page_copy._copy
@@ -60,7 +60,7 @@ async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None
 
     def progress(copied: int, total: int) -> None:
         calls.append(copied)
-        assert inside.wait(30)  # the loop stands still until all steps are done
+        assert inside.wait(30)  # the loop is blocked until all steps are done
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page_copy, "_copy", spied)
@@ -71,7 +71,7 @@ async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None
 
 @pytest.mark.parametrize("at", ["first", "last"])
 async def test_progress_raises(db: SQLiteDatabase, copy: Path, at: str) -> None:
-    """The backup ends, the caller gets the error itself, and nothing is left."""
+    """The backup ends, the caller gets the same error object, and no file is left behind."""
     error = OSError("the pipe is broken")
 
     def progress(copied: int, total: int) -> None:
@@ -90,7 +90,7 @@ async def test_progress_raises(db: SQLiteDatabase, copy: Path, at: str) -> None:
 
 
 async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
-    """It is not called again, although the next step may be over already."""
+    """It is not called again, although the next step may already be done."""
     calls: list[int] = []
     raised = threading.Event()
     original = page_copy._copy
@@ -119,7 +119,7 @@ async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
 async def test_progress_of_a_restore(
     db: SQLiteDatabase, copy: Path, tmp_path: Path, over: str
 ) -> None:
-    """As that of a backup: in the loop, and the whole at the end."""
+    """As in a backup, the callback runs in the loop, and the last call reports the total."""
     await db.backup(copy)
     target = tmp_path / "restored.db"
     if over == "a database":
@@ -140,7 +140,7 @@ async def test_progress_of_a_restore(
 async def test_progress_that_fails_ends_a_restore(
     db: SQLiteDatabase, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: str
 ) -> None:
-    """Its error reaches the caller, and the old content stays, or nothing."""
+    """Its error reaches the caller, and the old content stays, or no file is created."""
     await db.backup(copy)
     monkeypatch.setattr(restoring, "DEFAULT_PAGES_PER_STEP", 1)
     stopped = threading.Event()
@@ -178,6 +178,6 @@ async def test_progress_that_fails_ends_a_restore(
 
 
 async def test_a_progress_that_is_none(copy: Path, tmp_path: Path) -> None:
-    """It is refused before anything is looked at."""
+    """It is refused before any file is examined."""
     with pytest.raises(ConfigurationError, match="progress must be a function"):
         await restore(copy, tmp_path / "restored.db", progress=7)  # type: ignore[arg-type]

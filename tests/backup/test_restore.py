@@ -1,4 +1,4 @@
-"""``restore()``: a backup in the place of a database that nobody uses."""
+"""``restore()``: a backup replaces a database that is not in use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["backup"]
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("page_size", [1024, 4096, 65536])
 async def test_over_a_database(path: Path, backup: Path, mode: str, page_size: int) -> None:
-    """Whatever its journal mode and page size: the same content as the backup, and no log."""
+    """For any journal mode and page size, the content is that of the backup, and no log is left."""
     make(path, mode, page_size)
     inode = path.stat().st_ino
     path.chmod(0o640)
@@ -53,7 +53,7 @@ async def test_over_a_smaller_and_a_larger_one(path: Path, backup: Path, size: i
 
 
 async def test_over_one_that_was_not_closed(path: Path, backup: Path) -> None:
-    """The log of a process that was killed does not come back to spoil the backup."""
+    """The log of a killed process does not reappear and spoil the backup."""
     with OtherProcess(path) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("CREATE TABLE old (id)")
@@ -65,7 +65,7 @@ async def test_over_one_that_was_not_closed(path: Path, backup: Path) -> None:
 
 
 async def test_where_there_is_none(path: Path, backup: Path) -> None:
-    """It is made as a whole, for those who may use the backup."""
+    """It is created in one step, with the permissions of the backup."""
     backup.chmod(0o640)
     await restore(backup, path)
     assert content(path) == content(backup)
@@ -74,7 +74,7 @@ async def test_where_there_is_none(path: Path, backup: Path) -> None:
 
 
 async def test_a_backup_with_the_name_of_an_unfinished_one(path: Path, backup: Path) -> None:
-    """It is not removed for the copy of itself; over a database there is no such copy."""
+    """It is not removed for the copy of itself; over a database, there is no such copy."""
     unfinished = backup.rename(path.with_name("app.db.unfinished"))
     before = unfinished.read_bytes()
     await refused(
@@ -89,7 +89,7 @@ async def test_a_backup_with_the_name_of_an_unfinished_one(path: Path, backup: P
 
 @pytest.mark.parametrize("side", ["-wal", "-journal"])
 async def test_what_is_left_of_one_that_was_deleted(path: Path, backup: Path, side: str) -> None:
-    """SQLite would apply a log that was left to the new one. It may be all that there is."""
+    """SQLite would apply a leftover log to the new database. The log may be all that exists."""
     beside = path.with_name(f"app.db{side}")
     beside.write_bytes(b"frames")
     await refused(backup, path, f"there is app.db{side} beside it.*move both away")
@@ -101,7 +101,7 @@ async def test_what_is_left_of_one_that_was_deleted(path: Path, backup: Path, si
 
 
 async def test_a_backup_in_wal_mode(path: Path, copy: Path) -> None:
-    """A copy that somebody made of a closed database: nothing appears beside it."""
+    """The backup is a file copy of a closed database, and no file is created beside it."""
     make(copy, "WAL")
     make(path, "WAL", rows=5)
     before = copy.read_bytes()
@@ -113,7 +113,7 @@ async def test_a_backup_in_wal_mode(path: Path, copy: Path) -> None:
 
 @pytest.mark.parametrize("as_what", ["text", "URL", "text URL", "path"])
 async def test_a_database_as_the_facade_takes_it(path: Path, backup: Path, as_what: str) -> None:
-    """By path or URL."""
+    """It is given by path or by URL."""
     url = f"sqlite+aiosqlite:///{path}"
     ways: dict[str, Any] = {"text": str(path), "URL": make_url(url), "text URL": url, "path": path}
     database = ways[as_what]
@@ -122,7 +122,7 @@ async def test_a_database_as_the_facade_takes_it(path: Path, backup: Path, as_wh
 
 
 async def test_over_and_over(path: Path, backup: Path) -> None:
-    """Back up, go on, restore: the state of the backup is there again."""
+    """After a backup, further writes and a restore, the state of the backup is back."""
     for round_ in range(3):
         await restore(backup, path)
         async with SQLiteDatabase(path) as db:

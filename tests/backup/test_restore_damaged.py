@@ -1,4 +1,4 @@
-"""A restore over a damaged database, and of a backup that is none."""
+"""A restore over a damaged database, and from a file that is no backup."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def break_schema(path: Path) -> bytes:
 async def test_one_that_sqlite_cannot_read(
     path: Path, backup: Path, damage: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Is what people restore for. It is replaced, and kept; a warning says where."""
+    """It is replaced and kept, and a warning names the kept file: restores exist for this case."""
     make(path, mode)
     broken = damage(path)
     path.chmod(0o640)
@@ -56,7 +56,7 @@ async def test_one_that_sqlite_cannot_read(
 
 
 async def test_a_broken_page(path: Path, backup: Path) -> None:
-    """One that SQLite opens is restored as any other."""
+    """A database that SQLite can open is restored like any other."""
     make(path)
     with path.open("r+b") as file:
         file.seek(50 * 4096)
@@ -67,7 +67,7 @@ async def test_a_broken_page(path: Path, backup: Path) -> None:
 
 
 async def test_a_damaged_one_is_kept_once(path: Path, backup: Path) -> None:
-    """An earlier one is not lost for it."""
+    """A file that was kept earlier is not overwritten."""
     make(path)
     broken = break_header(path)
     kept = path.with_name("app.db.damaged")
@@ -78,7 +78,7 @@ async def test_a_damaged_one_is_kept_once(path: Path, backup: Path) -> None:
 
 
 async def test_a_damaged_one_with_a_log(path: Path, backup: Path) -> None:
-    """Is left to its owner, as it is: SQLite would move the log into it."""
+    """It is left unchanged to its owner: SQLite would move the log into it."""
     make(path)
     with OtherProcess(path) as other:
         other.execute("UPDATE old SET data = zeroblob(3000)")
@@ -93,7 +93,7 @@ async def test_a_damaged_one_with_a_log(path: Path, backup: Path) -> None:
 async def test_a_damaged_one_where_the_system_does_not_tell(
     path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows who has it open, and SQLite has no locks in it."""
+    """It is unknown which processes have it open, and SQLite has no locks in it."""
     monkeypatch.setattr("sa_sqlite_pool.backup.restoring.tells_users", False)
     monkeypatch.setattr("sa_sqlite_pool.backup.restoring.users", lambda path: [])
     make(path)
@@ -105,7 +105,7 @@ async def test_a_damaged_one_where_the_system_does_not_tell(
 
 @ON_LINUX
 async def test_a_damaged_one_in_use(path: Path, backup: Path, held: Held) -> None:
-    """Opened before, or in the middle."""
+    """It is refused if it was opened before, or is opened during the restore."""
     make(path, "DELETE")
     broken = break_header(path)
     with path.open("rb"):
@@ -145,7 +145,7 @@ def _scratch(path: Path) -> None:
 async def test_a_spoilt_backup(
     path: Path, backup: Path, spoil: Any, kind: type[sqlite3.Error], message: str
 ) -> None:
-    """Is found out before the database is touched."""
+    """It is detected before the database is touched."""
     make(path)
     spoil(backup)
     with Unchanged(path):
@@ -154,7 +154,7 @@ async def test_a_spoilt_backup(
 
 @pytest.mark.parametrize("side", ["-wal", "-journal"])
 async def test_a_backup_with_a_log(path: Path, backup: Path, side: str) -> None:
-    """Is not the whole, or in use."""
+    """Such a backup is incomplete, or in use."""
     make(path)
     beside = backup.with_name(f"copy.db{side}")
     beside.write_bytes(b"frames")
@@ -164,7 +164,7 @@ async def test_a_backup_with_a_log(path: Path, backup: Path, side: str) -> None:
 
 @pytest.mark.parametrize("by", ["path", "symbolic link", "hard link"])
 async def test_the_database_itself(path: Path, copy: Path, by: str) -> None:
-    """Is no backup."""
+    """The database itself is refused as a backup."""
     make(path)
     if by == "symbolic link":
         copy.symlink_to(path)
@@ -177,7 +177,7 @@ async def test_the_database_itself(path: Path, copy: Path, by: str) -> None:
 
 
 async def test_wrong_databases(tmp_path: Path, backup: Path) -> None:
-    """In memory, of another kind, in a directory that is missing."""
+    """In-memory databases, other kinds and missing directories are refused."""
     for database in (":memory:", "sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:"):
         with pytest.raises(ConfigurationError, match="an in-memory database cannot be restored"):
             await restore(backup, database)

@@ -33,7 +33,7 @@ __all__ = ["backup"]
     ids=["idle", "reading", "writing"],
 )
 async def test_another_process(path: Path, backup: Path, mode: str, doing: list[str]) -> None:
-    """Has it open: it is named, it goes on, and nothing is changed."""
+    """It is named and not disturbed, and nothing is changed."""
     make(path, mode)
     with OtherProcess(path) as other:
         for statement in doing:
@@ -60,7 +60,7 @@ async def test_another_process(path: Path, backup: Path, mode: str, doing: list[
 async def test_where_the_system_does_not_tell(
     path: Path, backup: Path, mode: str, doing: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite's locks do: any connection in WAL mode, any transaction in another one."""
+    """SQLite's locks show the use: any connection in WAL mode, any transaction in other modes."""
     monkeypatch.setattr("sa_sqlite_pool.backup.restoring.users", lambda path: [])
     make(path, mode)
     with OtherProcess(path) as other:
@@ -77,7 +77,7 @@ async def test_where_the_system_does_not_tell(
 @pytest.mark.parametrize("pragmas", [{}, {"journal_mode": "DELETE"}], ids=["wal", "delete"])
 @ON_LINUX
 async def test_this_process(path: Path, backup: Path, pragmas: dict[str, Any]) -> None:
-    """An open ``SQLiteDatabase``; it goes on, and once it is closed there is nothing in the way."""
+    """An open ``SQLiteDatabase`` is not disturbed; once it is closed, the restore works."""
     async with SQLiteDatabase(path, pragmas=pragmas) as db:
         await ledger.create(db, 100)
         await refused(backup, path, "app.db is in use by this process")
@@ -89,7 +89,7 @@ async def test_this_process(path: Path, backup: Path, pragmas: dict[str, Any]) -
 
 @ON_LINUX
 async def test_another_library(path: Path, backup: Path) -> None:
-    """A connection of somebody who does not know this package, and does nothing."""
+    """An idle connection of a program without this package is noticed."""
     make(path, "DELETE")
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
@@ -102,7 +102,7 @@ async def test_another_library(path: Path, backup: Path) -> None:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """One more for each pause between two tries for somebody else's lock."""
+    """Return a list with an entry for each pause between two tries for a foreign lock."""
     made: list[None] = []
     original = locks.pause
 
@@ -115,7 +115,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 
 async def test_a_moment_is_waited(path: Path, backup: Path, pauses: list[None]) -> None:
-    """For whoever is about to close; no more than half a second."""
+    """It waits for a process that is about to close, for half a second at most."""
     make(path)
     loop = asyncio.get_running_loop()
     with OtherProcess(path) as other:
@@ -134,7 +134,7 @@ async def test_a_moment_is_waited(path: Path, backup: Path, pauses: list[None]) 
 async def test_somebody_opens_it_in_the_middle(
     path: Path, backup: Path, held: Held, pauses: list[None]
 ) -> None:
-    """They wait, or are refused, until it is done; what they see then is the backup."""
+    """It waits, or is refused, until the restore is done, and then sees the backup."""
     make(path)
     task = asyncio.create_task(restore(backup, path))
     await until(held.inside.is_set)
@@ -157,7 +157,7 @@ async def test_somebody_opens_it_in_the_middle(
 
 
 async def test_somebody_makes_it_in_the_middle(path: Path, backup: Path, held: Held) -> None:
-    """Where there was none: theirs stays."""
+    """If there was no database, the one created meanwhile stays."""
     task = asyncio.create_task(restore(backup, path))
     await until(held.inside.is_set)
     with OtherProcess(path) as other:

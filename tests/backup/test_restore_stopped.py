@@ -1,4 +1,4 @@
-"""A restore that does not come to its end, and one that does and lasts."""
+"""A restore that does not finish, and one that finishes durably."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["backup"]
 @pytest.mark.parametrize("target", ["WAL", "DELETE", "damaged", "none"])
 @pytest.mark.parametrize("times", [1, 1000])
 async def test_a_cancelled_one(path: Path, backup: Path, target: str, times: int) -> None:
-    """At every await: the old database, or the backup, and nothing else."""
+    """At every await, the result is the old database, or the backup, and nothing else."""
     threads = threading.active_count()
     cancelled = 0
     for steps in range(0, 300, 7):
@@ -89,9 +89,9 @@ asyncio.run(restore(*sys.argv[1:3]))
 @pytest.mark.parametrize("target", ["WAL", "DELETE", "none"])
 @pytest.mark.parametrize("pages", [0, 600])
 async def test_a_kill(path: Path, tmp_path: Path, copy: Path, target: str, pages: int) -> None:
-    """In the middle: whoever opens the database next finds it as it was."""
+    """After a kill half way, the next process that opens the database finds it unchanged."""
     async with SQLiteDatabase(tmp_path / "origin.db") as db:
-        await ledger.create(db, 8000)  # more than SQLite's cache: pages of the old one are gone
+        await ledger.create(db, 8000)  # more than SQLite's cache: old pages are overwritten
         await db.backup(copy)
     (tmp_path / "origin.db").unlink()
     if target != "none":
@@ -125,7 +125,7 @@ except sqlalchemy.exc.OperationalError as error:
 
 @pytest.mark.parametrize("mode", [*MODES[:2], "none"])
 async def test_no_room(path: Path, backup: Path, mode: str) -> None:
-    """An error, and the database is as it was."""
+    """An error is raised, and the database is as it was."""
     pytest.importorskip("resource", reason="there are no limits for files here")
     if mode != "none":
         make(path, mode, rows=100)
@@ -141,7 +141,7 @@ async def test_no_room(path: Path, backup: Path, mode: str) -> None:
 
 
 async def test_a_broken_disk(path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is not somebody who uses the database."""
+    """Its error is not taken for a database in use."""
 
     def broken(connection: sqlite3.Connection) -> str:
         raise sqlite3.OperationalError("disk I/O error")
@@ -155,7 +155,7 @@ async def test_a_broken_disk(path: Path, backup: Path, monkeypatch: pytest.Monke
 
 
 async def test_it_is_on_the_disk(path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal before the database, the database before the end of the journal, and that."""
+    """The journal is synced first, then the database, and then the end of the journal."""
     made: list[Any] = []
     original = page_copy._copy
 
@@ -171,7 +171,7 @@ async def test_it_is_on_the_disk(path: Path, backup: Path, monkeypatch: pytest.M
 
 
 async def test_two_at_once(path: Path, backup: Path, held: Held) -> None:
-    """The second one finds the first in its way."""
+    """The second one is refused because of the first."""
     make(path)
     with ExitStack() as stack:
         stack.callback(held.leave.set)

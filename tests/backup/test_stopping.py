@@ -1,4 +1,4 @@
-"""A backup that does not come to its end: cancelled, closed, killed, forked, out of room."""
+"""A backup that does not finish: cancelled, closed, killed, forked, or out of space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers import cancelled_after, files_beside, turn_of, until
 
 
 def nothing_is_left(db: SQLiteDatabase, path: Path, copy: Path) -> None:
-    """No file, no snapshot, no turn, no thread."""
+    """Check that no file, snapshot, turn or thread is left."""
     assert files_beside(copy) == {"copy.db"}
     if db._keeper is not None:
         assert len(db._keeper.snapshots) == 0
@@ -38,7 +38,7 @@ def nothing_is_left(db: SQLiteDatabase, path: Path, copy: Path) -> None:
 async def test_a_cancelled_one_leaves_nothing(
     path: Path, copy: Path, pragmas: dict[str, Any], times: int
 ) -> None:
-    """At every await, once or again and again; an older copy is as it was, or the new one."""
+    """At every await, once or repeatedly, an older copy is unchanged, or replaced as a whole."""
     async with SQLiteDatabase(path, pragmas=pragmas) as db:
         await ledger.create(db, 200)
         await db.backup(copy)
@@ -63,7 +63,7 @@ async def test_a_cancelled_one_leaves_nothing(
 async def test_it_stops_between_steps(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the next, not at the end."""
+    """It stops at the next step, not at the end."""
     await db.backup(copy)
     steps: list[int] = []
     cancelled = threading.Event()
@@ -92,7 +92,7 @@ async def test_it_stops_between_steps(
 async def test_the_verification_is_interrupted(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long check is no reason to wait."""
+    """A long check does not delay the cancellation."""
     began = threading.Event()
 
     def endless(connection: Any, name: str) -> None:
@@ -114,7 +114,7 @@ async def test_the_verification_is_interrupted(
 async def test_the_end_is_awaited(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a COMMIT: what is about to get its name gets it."""
+    """As a COMMIT is: a copy that is about to get its name gets it."""
     await db.backup(copy)
     inside, leave = threading.Event(), threading.Event()
     original = AtomicFile.replace
@@ -139,7 +139,7 @@ async def test_the_end_is_awaited(
 async def test_between_copy_and_verification(
     db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is there, and no job of a thread."""
+    """The file exists, but no job runs in a thread."""
 
     async def cancelled(*arguments: object) -> None:
         assert files_beside(copy) == {"copy.db.unfinished"}
@@ -153,7 +153,7 @@ async def test_between_copy_and_verification(
 
 @pytest.mark.parametrize("pragmas", [{}, ROLLBACK], ids=["wal", "truncate"])
 async def test_close_ends_it(path: Path, copy: Path, held: Held, pragmas: dict[str, Any]) -> None:
-    """After its time, with an error that says so; nothing is left."""
+    """After the time-out, it raises an error that says so, and nothing is left."""
     db = SQLiteDatabase(path, pragmas=pragmas)
     await db.open()
     await ledger.create(db)
@@ -167,7 +167,7 @@ async def test_close_ends_it(path: Path, copy: Path, held: Held, pragmas: dict[s
 
 
 async def test_close_gives_it_time(path: Path, copy: Path, held: Held) -> None:
-    """As to all that runs."""
+    """It has the same time as every other operation."""
     db = SQLiteDatabase(path)
     await db.open()
     await ledger.create(db)
@@ -182,7 +182,7 @@ async def test_close_gives_it_time(path: Path, copy: Path, held: Held) -> None:
 
 
 async def test_close_in_another_loop(path: Path, copy: Path, held: Held) -> None:
-    """A backup is stopped in the loop where it runs."""
+    """A backup is stopped in the loop in which it runs."""
     db = SQLiteDatabase(path)
     await db.open()
     await ledger.create(db)
@@ -204,7 +204,7 @@ async def test_close_in_another_loop(path: Path, copy: Path, held: Held) -> None
 
 
 def abandoned(main: Coroutine[Any, Any, None], inside: Callable[[], object]) -> None:
-    """Run ``main`` in a loop that is closed when it is ``inside``."""
+    """Run ``main`` in a loop that is closed once ``inside`` returns true."""
 
     async def begin() -> None:
         task = asyncio.get_running_loop().create_task(main)
@@ -223,14 +223,14 @@ async def first_backup(db: SQLiteDatabase, copy: Path) -> None:
 
 
 def until_ended(before: list[threading.Thread]) -> None:
-    """Until there are no threads but those that were there ``before``; outside any loop."""
+    """Wait, outside any loop, until only the threads of ``before`` run."""
     for thread in set(threading.enumerate()) - set(before):
         thread.join(10)
         assert not thread.is_alive()
 
 
 def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
-    """The thread ends, and nothing is left; the next loop goes on."""
+    """Its thread ends, nothing is left, and the next loop works."""
     db = SQLiteDatabase(path)
 
     threads = threading.enumerate()
@@ -241,7 +241,7 @@ def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
         await until(lambda: not len(db._keeper.snapshots))  # type: ignore[union-attr]
         held.leave.set()
         await db.backup(copy)
-        await asyncio.wait_for(db.close(60), 10)  # it waits for nobody who never comes
+        await asyncio.wait_for(db.close(60), 10)  # it does not wait for a task that will never run
 
     asyncio.run(go_on())
     assert entries(copy) == 0
@@ -251,7 +251,7 @@ def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
 def test_its_loop_dies_in_the_verification(
     path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is left either, and the next backup to the same path works."""
+    """Nothing is left, and the next backup to the same path works."""
     db = SQLiteDatabase(path)
     inside, leave = threading.Event(), threading.Event()
 
@@ -275,7 +275,7 @@ def test_its_loop_dies_in_the_verification(
 
 
 def test_its_loop_dies_between_two_jobs(path: Path) -> None:
-    """The connection is let go of where nothing can be awaited."""
+    """The connection is released where nothing can be awaited."""
     workers: list[ConnectionThread] = []
 
     async def use() -> None:

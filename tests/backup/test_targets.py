@@ -1,4 +1,4 @@
-"""Where a backup may go, and what it refuses to replace."""
+"""Targets of a backup, and files that it refuses to replace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def refused(
     message: str,
     kind: type[sqlite3.Error] = DatabaseNotUsableError,
 ) -> None:
-    """A backup to ``target`` raises SQLAlchemy's error, and changes nothing beside it."""
+    """Check that a backup to ``target`` raises SQLAlchemy's error, and leaves all files as is."""
     names = files_beside(target) if target.parent.is_dir() else None
     before = target.read_bytes() if target.is_file() else None
     with pytest.raises(exc.DBAPIError, match=message) as raised:
@@ -56,7 +56,7 @@ def make(path: Path, mode: str = "DELETE") -> None:
 
 @pytest.mark.parametrize("by", ["path", "symbolic link", "hard link"])
 async def test_the_database_itself(db: SQLiteDatabase, path: Path, copy: Path, by: str) -> None:
-    """By whatever name."""
+    """The database is recognized by any name."""
     if by == "symbolic link":
         copy.symlink_to(path)
     elif by == "hard link":
@@ -67,19 +67,19 @@ async def test_the_database_itself(db: SQLiteDatabase, path: Path, copy: Path, b
 
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal", "-turn", "-line"])
 async def test_what_belongs_to_the_database(path: Path, copy: Path, side: str) -> None:
-    """A journal that is not there yet, too."""
+    """This includes a journal that does not exist yet."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "DELETE"}) as db:
         await refused(db, Path(f"{path}{side}"), "is the database itself, or belongs to it")
 
 
 async def test_the_lock_files_of_an_open_database(db: SQLiteDatabase, path: Path) -> None:
-    """In their place, processes would no longer wait for one another."""
+    """If they were replaced, processes would no longer wait for one another."""
     for side in ("-turn", "-line"):
         await refused(db, Path(f"{path}{side}"), "is the database itself, or belongs to it")
 
 
 async def test_a_database_with_the_name_of_an_unfinished_copy(tmp_path: Path) -> None:
-    """It is not taken for what a killed backup has left, and removed."""
+    """It is not mistaken for the leftover of a killed backup, and removed."""
     async with SQLiteDatabase(tmp_path / "copy.db.unfinished") as db:
         await ledger.create(db)
         await refused(db, tmp_path / "copy.db", "copy.db.unfinished has the name under which")
@@ -88,7 +88,7 @@ async def test_a_database_with_the_name_of_an_unfinished_copy(tmp_path: Path) ->
 
 
 async def test_a_directory(db: SQLiteDatabase, copy: Path) -> None:
-    """And one that is missing."""
+    """A directory, and a missing one, are refused."""
     await refused(db, copy.parent, "is a directory; give the path of a file in it")
     await refused(db, copy / "x.db", "the directory .*copy.db does not exist; create it")
     copy.touch()
@@ -96,7 +96,7 @@ async def test_a_directory(db: SQLiteDatabase, copy: Path) -> None:
 
 
 async def test_a_file_that_is_no_database(db: SQLiteDatabase, copy: Path) -> None:
-    """Nobody loses a report for a slip of the pen; an empty file is one that was reserved."""
+    """A mistyped path does not overwrite a report; an empty file counts as reserved."""
     copy.write_text("the report of the year\n" * 100)
     await refused(db, copy, "is not an SQLite database", NotADatabaseError)
     copy.write_bytes(b"")
@@ -106,7 +106,7 @@ async def test_a_file_that_is_no_database(db: SQLiteDatabase, copy: Path) -> Non
 
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
 async def test_a_file_with_a_log(db: SQLiteDatabase, copy: Path, side: str) -> None:
-    """SQLite would apply it to whatever is there in its place; also where there is nothing yet."""
+    """SQLite would apply the log to the new copy, whether or not there is a copy already."""
     beside = copy.with_name(f"copy.db{side}")
     for _ in range(2):
         beside.write_bytes(b"frames")
@@ -117,7 +117,7 @@ async def test_a_file_with_a_log(db: SQLiteDatabase, copy: Path, side: str) -> N
 
 
 async def test_an_empty_journal(db: SQLiteDatabase, copy: Path) -> None:
-    """Is what is left by journal_mode=TRUNCATE, and harmless."""
+    """An empty journal is a leftover of journal_mode=TRUNCATE, and harmless."""
     make(copy, "TRUNCATE")
     assert files_beside(copy) == {"copy.db", "copy.db-journal"}
     await db.backup(copy)
@@ -129,7 +129,7 @@ async def test_an_empty_journal(db: SQLiteDatabase, copy: Path) -> None:
 async def test_a_database_that_another_process_has_open(
     db: SQLiteDatabase, copy: Path, mode: str
 ) -> None:
-    """What it writes would go to a file without a name. It is named."""
+    """The process is named: its writes would go to a file without a name."""
     make(copy, mode)
     with OtherProcess(copy) as other:
         assert other.execute("SELECT count(*) FROM old") == "[(0,)]"
@@ -144,7 +144,7 @@ async def test_a_database_that_another_process_has_open(
 async def test_a_database_that_is_locked(
     db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite says so where the system does not tell who has files open."""
+    """SQLite reports it where the system does not list open files."""
     make(copy)
     monkeypatch.setattr("sa_sqlite_pool.backup.backup.users", lambda path, writing: [])
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
@@ -155,7 +155,7 @@ async def test_a_database_that_is_locked(
 
 
 async def test_it_comes_into_use_meanwhile(db: SQLiteDatabase, copy: Path, held: Held) -> None:
-    """The look before the end counts, too."""
+    """The check before the end counts, too."""
     make(copy)
     task = asyncio.create_task(db.backup(copy))
     await until(held.inside.is_set)
@@ -170,7 +170,7 @@ async def test_it_comes_into_use_meanwhile(db: SQLiteDatabase, copy: Path, held:
 
 
 async def test_a_symbolic_link(db: SQLiteDatabase, copy: Path) -> None:
-    """What it leads to is replaced, and it stays."""
+    """The link's target is replaced, and the link stays."""
     link = copy.with_name("latest.db")
     link.symlink_to(copy)
     await db.backup(link)
@@ -182,7 +182,7 @@ async def test_a_symbolic_link(db: SQLiteDatabase, copy: Path) -> None:
 
 
 async def test_what_a_kill_has_left(db: SQLiteDatabase, copy: Path) -> None:
-    """Is removed by the next; it is not written into, since somebody may have it open."""
+    """The next backup removes it, and does not write to it, because it may be open elsewhere."""
     unfinished = copy.with_name("copy.db.unfinished")
     unfinished.write_bytes(b"half")
     with unfinished.open("rb") as left:
@@ -204,7 +204,7 @@ async def test_two_at_once(db: SQLiteDatabase, copy: Path, held: Held) -> None:
 
 
 async def test_a_link_in_its_place(db: SQLiteDatabase, copy: Path, tmp_path: Path) -> None:
-    """Somebody's link leads the copy nowhere."""
+    """A link in place of the unfinished file does not redirect the copy."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     copy.with_name("copy.db.unfinished").symlink_to(victim)
@@ -215,7 +215,7 @@ async def test_a_link_in_its_place(db: SQLiteDatabase, copy: Path, tmp_path: Pat
 def test_it_is_taken_for_left_before_it_is_locked(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one removes it between the creation and the lock: it is made once more.
+    """Another backup removes the file between its creation and its lock: it is created again.
 
     Create  | Another
     open    |
@@ -246,7 +246,7 @@ def test_it_is_taken_for_left_before_it_is_locked(
 
 
 def test_another_ones_is_not_removed(copy: Path) -> None:
-    """Whoever was refused has nothing to discard; who has finished, nothing any more."""
+    """A refused backup has no file to discard, and a finished one no longer has one."""
     first, second = AtomicFile(copy), AtomicFile(copy)
     first.create(like=__file__, source=__file__)
     with pytest.raises(DatabaseInUseError):
@@ -261,7 +261,7 @@ def test_another_ones_is_not_removed(copy: Path) -> None:
 
 
 def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever takes it for left must not remove the one that has come in its place.
+    """A backup that takes it for a leftover must not remove its successor at the same name.
 
     First   | Second          | Third
             | finds it, opens |
@@ -287,7 +287,7 @@ def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_child_removes_nothing(copy: Path) -> None:
-    """It is its parent's, and so is the lock."""
+    """The file belongs to the parent, and so does the lock."""
     atomic = AtomicFile(copy)
     atomic.create(like=__file__, source=__file__)
     with warnings.catch_warnings():
@@ -304,11 +304,11 @@ def test_a_child_removes_nothing(copy: Path) -> None:
 
 
 async def test_no_descriptor_is_left(db: SQLiteDatabase, copy: Path) -> None:
-    """Neither by a success nor by a refusal."""
+    """Neither a success nor a refusal leaves one open."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("the system does not list open files")
     await db.backup(copy)
-    here = copy.parent.parent  # and not what the garbage of another test may still have open
+    here = copy.parent.parent  # excludes files that the garbage of another test may still have open
     before = _open_files(here)
     await db.backup(copy)
     copy.write_text("not a database, but a text that is long enough for one" * 10)

@@ -25,7 +25,7 @@ from tests.wal.others import OtherProcess
 
 
 async def test_without_wal_writers_wait_in_line(path: Path, copy: Path, held: Held) -> None:
-    """And not in SQLite's lock, where nobody would tell them why; readers go on."""
+    """They do not wait for SQLite's lock, where no error would name a reason; readers continue."""
     async with SQLiteDatabase(path, pragmas=ROLLBACK, write_timeout=0.05, idle_warning=0.01) as db:
         await ledger.create(db)
         task = asyncio.create_task(db.backup(copy), name="nightly")
@@ -42,7 +42,7 @@ async def test_without_wal_writers_wait_in_line(path: Path, copy: Path, held: He
 
 
 async def _warned_of_another(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A transaction begins now and does nothing, until that is said."""
+    """Begin a transaction that does nothing, and wait until a warning reports it."""
     async with SQLiteDatabase(path, idle_warning=0.02) as db, db.write() as session:
         await session.execute(text("SELECT 1"))
         await until(lambda: said(caplog))
@@ -51,7 +51,7 @@ async def _warned_of_another(path: Path, caplog: pytest.LogCaptureFixture) -> No
 async def test_without_wal_it_is_not_called_idle(
     path: Path, tmp_path: Path, copy: Path, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has the turn and uses it."""
+    """It holds the turn, and uses it."""
     async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
         await ledger.create(db)
     async with SQLiteDatabase(path, pragmas=ROLLBACK, idle_warning=0.02) as db:
@@ -76,7 +76,7 @@ async def test_without_wal_in_a_write_transaction(path: Path, copy: Path) -> Non
 
 
 async def test_another_program_has_the_file_locked(path: Path, copy: Path) -> None:
-    """It is waited for, as by a reader."""
+    """It waits for the lock as a reader does."""
     async with SQLiteDatabase(path, pragmas=ROLLBACK, read_timeout=0.05) as db:
         await ledger.create(db)
         with OtherProcess(path) as other:

@@ -1,4 +1,4 @@
-"""``sa-sqlite-pool bench``: a read of the user's own."""
+"""``sa-sqlite-pool bench``: a read that the user specifies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ["stock", "reader_engine", "run_read_core", "synchronous"]
 
 @pytest.mark.parametrize("journal_mode", [WAL, "PRAGMA journal_mode = DELETE"])
 def test_bench(path: Path, journal_mode: str) -> None:
-    """All of them read the same; the files are left as they were."""
+    """All contenders read the same rows, and the files are left unchanged."""
     execute(path, journal_mode, *SCHEMA)
     content = path.read_bytes()
     statement = "SELECT name, '12:30 :x %d' FROM parents"
@@ -39,7 +39,7 @@ def test_the_table(path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["?", ":id"])
 def test_parameters(path: Path, place: str) -> None:
-    """There are none to pass, and the message says what to do."""
+    """Parameters are refused, and the message suggests what to do."""
     healthy(path)
     done = run(path.parent, "bench", "app.db", f"SELECT * FROM parents WHERE id = {place}", *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
@@ -61,7 +61,7 @@ def test_parameters(path: Path, place: str) -> None:
     ],
 )
 def test_what_writes_is_refused(path: Path, statement: str) -> None:
-    """Before anything is measured; no file is made."""
+    """Such a statement is refused before any measurement, and no file is created."""
     healthy(path)
     content = path.read_bytes()
     done = run(path.parent, "bench", "app.db", statement, *QUICK)
@@ -72,7 +72,7 @@ def test_what_writes_is_refused(path: Path, statement: str) -> None:
 
 
 def test_what_is_no_statement(path: Path) -> None:
-    """SQLite's own words."""
+    """The message is SQLite's own."""
     healthy(path)
     done = run(path.parent, "bench", "app.db", "SELECT nowhere", *QUICK)
     assert (done.returncode, done.stderr) == (3, "sa-sqlite-pool: no such column: nowhere\n")
@@ -80,7 +80,7 @@ def test_what_is_no_statement(path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["", "BEGIN", "PRAGMA query_only = 0", "SELECT \udcff"])
 def test_what_gives_no_rows(path: Path, statement: str) -> None:
-    """Nothing is measured; the last is what a shell passes on that is not in UTF-8."""
+    """Nothing is measured; the last statement is an argument that is not valid UTF-8."""
     healthy(path)
     done = run(path.parent, "bench", "app.db", statement, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")

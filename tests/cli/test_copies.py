@@ -20,7 +20,7 @@ INSERT = "INSERT INTO parents VALUES (3, 'c')"
 
 @pytest.mark.parametrize("mode", ["passive", "full", "restart", "truncate"])
 def test_checkpoint(path: Path, mode: str) -> None:
-    """Beside another process; the log has its size before and after."""
+    """It runs alongside another process; the log's size before and after is reported."""
     healthy(path)
     with OtherProcess(path) as other:
         assert other.execute(INSERT) == "[]"
@@ -34,7 +34,7 @@ def test_checkpoint(path: Path, mode: str) -> None:
 
 
 def test_a_reader_in_the_way(path: Path) -> None:
-    """It is named, in both forms, and the exit code is 1."""
+    """The reader is named in both output formats, and the exit code is 1."""
     healthy(path)
     with OtherProcess(path) as reader, OtherProcess(path) as writer:
         assert reader.execute("BEGIN") == "[]"
@@ -49,7 +49,7 @@ def test_a_reader_in_the_way(path: Path) -> None:
 
 
 def test_a_database_without_a_log(path: Path) -> None:
-    """It is not switched to WAL."""
+    """Its journal mode is not switched to WAL."""
     execute(path, *SCHEMA)
     found = answer(path.parent, "checkpoint", "app.db")
     assert (found["outcome"], found["log_bytes_after"]) == ("not_wal", 0)
@@ -57,7 +57,7 @@ def test_a_database_without_a_log(path: Path) -> None:
 
 
 def test_an_empty_file(path: Path) -> None:
-    """It is a database without tables, and stays one."""
+    """An empty file is a database without tables, and stays empty."""
     path.touch()
     assert answer(path.parent, "checkpoint", "app.db")["outcome"] == "not_wal"
     answer(path.parent, "backup", "app.db", "copy.db")
@@ -69,7 +69,7 @@ def test_an_empty_file(path: Path) -> None:
 
 @pytest.mark.parametrize("journal_mode", ["WAL", "DELETE"])
 def test_there_and_back(path: Path, journal_mode: str) -> None:
-    """A copy while another process has it open, and its restore; no journal mode is switched."""
+    """The copy is made while another process has the file open; journal modes are kept."""
     execute(path, f"PRAGMA journal_mode = {journal_mode}", *SCHEMA)
     with OtherProcess(path) as other:
         assert other.execute(INSERT) == "[]"
@@ -95,7 +95,7 @@ def test_what_they_print(path: Path) -> None:
 
 
 def test_a_database_in_use_is_not_replaced(path: Path) -> None:
-    """The process that has it open is named."""
+    """The message names the process that has the file open."""
     healthy(path)
     assert run(path.parent, "backup", "app.db", "copy.db").returncode == 0
     with OtherProcess(path) as other:

@@ -1,4 +1,4 @@
-"""The page of the command, as shown."""
+"""The documentation page of the command, compared with real output."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PAGE = (DOCS / "command.md").read_text()
 
 
 def shown() -> list[tuple[str, str]]:
-    """The commands of the page, each with what it prints."""
+    """Return the commands of the page, each with its output."""
     text = "\n".join(block for block in blocks("command.md", "console") if block.startswith("$ "))
     parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)[1:]
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 def same(output: str) -> list[str]:
-    """What counts of it: not SQLite's version, nor what was measured in a table.
+    """Return the lines to compare, without SQLite's version and the figures of tables.
 
-    Nor the size of the log after a checkpoint, which writes to it where SQLite has the bug of
-    ``wal/reset_bug.py``.
+    The size of the log after a checkpoint is left out, too: a checkpoint writes to the log where
+    SQLite has the bug of ``wal/reset_bug.py``.
     """
     lines = output.replace(sqlite3.sqlite_version, "3.40.1").strip().splitlines()
     lines = [re.sub(r"^the log has \d+ KiB", "the log has some KiB", line) for line in lines]
@@ -57,7 +57,7 @@ def test_from_python(tmp_path: Path) -> None:
 
 
 def test_every_finding_is_listed() -> None:
-    """With the name that it has in the source, and no other names are."""
+    """Each finding is listed under its name in the source, and no other names are listed."""
     table = PAGE.partition("### What it finds")[2].partition("\n\nWhich process")[0]
     listed = {
         name

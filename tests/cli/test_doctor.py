@@ -1,4 +1,4 @@
-"""``sa-sqlite-pool doctor``: what it prints, and its exit codes."""
+"""``sa-sqlite-pool doctor``: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.wal.others import OtherProcess
 
 
 def test_a_healthy_database(path: Path) -> None:
-    """0, one line, and the figures; nothing is left beside it."""
+    """Exit code 0, one line and the figures; no file is left beside the database."""
     healthy(path)
     done = run(path.parent, "doctor", "app.db")
     assert (done.returncode, done.stderr) == (0, "")
@@ -33,7 +33,7 @@ def test_a_healthy_database(path: Path) -> None:
     ],
 )
 def test_exit_codes(path: Path, statement: str, code: int, worst: str) -> None:
-    """That of the worst finding; a note is none."""
+    """The exit code is that of the worst finding; a note does not count."""
     healthy(path)
     execute(path, statement)
     found = answer(path.parent, "doctor", "app.db", code=code)
@@ -42,7 +42,7 @@ def test_exit_codes(path: Path, statement: str, code: int, worst: str) -> None:
 
 
 def test_what_is_printed(path: Path) -> None:
-    """Each finding with its name, its sentence, and a line that can be copied as a whole."""
+    """Each finding has its name, its sentence, and a command that can be copied as a whole."""
     path = path.with_name("a name with spaces, and so long that its command does not fit.db")
     healthy(path)
     execute(path, "PRAGMA journal_mode = DELETE")
@@ -54,7 +54,7 @@ def test_what_is_printed(path: Path) -> None:
 
 
 def test_json(path: Path) -> None:
-    """The shape is that of the documentation, and what Python finds is in it."""
+    """The shape is the documented one, and the content equals the report in Python."""
     healthy(path)
     execute(path, "PRAGMA journal_mode = DELETE")
     with OtherProcess(path) as other:
@@ -82,7 +82,7 @@ def test_json(path: Path) -> None:
 
 
 def test_json_of_what_could_not_be_read(path: Path) -> None:
-    """The figures are null then."""
+    """Figures that could not be determined are null."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     Path(f"{path}-shm").unlink()
@@ -113,7 +113,7 @@ run()
 
 
 def test_interrupted(path: Path) -> None:
-    """Ctrl-C stops SQLite, too: one line, and 130."""
+    """Ctrl-C interrupts SQLite, too: one line is printed, and the exit code is 130."""
     healthy(path)
     child = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, "doctor", str(path)],
@@ -130,7 +130,7 @@ def test_interrupted(path: Path) -> None:
 
 
 def test_a_terminal_obeys_no_name(path: Path) -> None:
-    """It says what is there; a new line in a name is one."""
+    """Control characters in names are printed escaped; a new line stays a new line."""
     healthy(path)
     name = "x\x1b]0;y\x07\x9b31m\nz"
     execute(path, f'CREATE TABLE "{name}" (id INTEGER REFERENCES parents (id))')

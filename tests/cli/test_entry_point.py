@@ -1,4 +1,4 @@
-"""How the command is installed and found."""
+"""How the command is installed, and found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.doctor.patients import healthy
 
 
 def test_the_entry_point_is_there() -> None:
-    """What ``pip`` makes ``sa-sqlite-pool`` of."""
+    """The entry point from which ``pip`` creates ``sa-sqlite-pool`` can be imported."""
     project = (ROOT / "pyproject.toml").read_text()
     (line,) = (each for each in project.splitlines() if each.startswith("sa-sqlite-pool = "))
     module, _, name = line.partition('"')[2].rstrip('"').partition(":")
@@ -27,7 +27,7 @@ def test_the_entry_point_is_there() -> None:
 
 
 def test_as_a_module(tmp_path: Path) -> None:
-    """``python -m sa_sqlite_pool``, where the command is not on the path."""
+    """``python -m sa_sqlite_pool`` works where the command is not on the path."""
     done = subprocess.run(
         [sys.executable, "-m", "sa_sqlite_pool", "doctor", "missing.db"],
         cwd=tmp_path,
@@ -42,7 +42,7 @@ def test_as_a_module(tmp_path: Path) -> None:
 
 
 def test_its_version(tmp_path: Path) -> None:
-    """And SQLite's, which is what one is asked for."""
+    """The version of SQLite is printed, too, because users are asked for it."""
     done = subprocess.run(
         [sys.executable, "-m", "sa_sqlite_pool", "--version"],
         cwd=tmp_path,
@@ -60,7 +60,7 @@ def test_its_version(tmp_path: Path) -> None:
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
-    """As it is called by its users."""
+    """The installed command runs as users call it."""
     command = Path(sys.executable).parent / "sa-sqlite-pool"
     if not command.exists():
         pytest.skip("the package was installed before it had a command")
@@ -77,7 +77,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 
 def run_program(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program that calls ``main()`` for the doctor, in a process of its own."""
+    """Run a program that calls ``main()`` for the doctor in its own process."""
     return subprocess.run(
         [sys.executable, "-c", program, "doctor", "app.db"],
         cwd=folder,
@@ -91,7 +91,7 @@ def run_program(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra(tmp_path: Path, missing: str) -> None:
-    """The command says what to install; the package and the doctor do without."""
+    """The command prints what to install; the package and the doctor work without it."""
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "import sa_sqlite_pool, sa_sqlite_pool.doctor\n"
@@ -107,7 +107,7 @@ def test_without_the_extra(tmp_path: Path, missing: str) -> None:
 
 
 def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
-    """Ctrl-C before it has begun: there is nothing to say, and a traceback says nothing."""
+    """Ctrl-C before the start prints nothing, not even a traceback."""
     program = (
         "import sys\n"
         "from sa_sqlite_pool.cli import main\n"
@@ -124,7 +124,7 @@ def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["checkpoint", "backup"])
 def test_a_system_without_threads_to_spare(path: Path, command: str) -> None:
-    """One line says so, and what to look at."""
+    """The message is one line that names the problem and what to check."""
     healthy(path)
     more = "copy.db" if command == "backup" else "--json"
     program = (
@@ -145,7 +145,7 @@ def test_a_system_without_threads_to_spare(path: Path, command: str) -> None:
 
 
 def test_a_bar_for_whoever_looks(path: Path) -> None:
-    """It goes to stderr, and only to a terminal; stdout is that of a script."""
+    """The bar is written to stderr, and only to a terminal; stdout stays usable for scripts."""
     pty = pytest.importorskip("pty", reason="there are no such terminals here")
     healthy(path)
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""Bad input: one clear line to stderr, nothing to stdout, never a traceback."""
+"""Bad input: one clear line on stderr, nothing on stdout, and never a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def refused(directory: Path, *arguments: str, code: int = FAILED) -> str:
-    """The one line that it prints."""
+    """Return the only line of the error output."""
     before = sorted(os.listdir(directory))
     done = run(directory, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
@@ -34,7 +34,7 @@ def refused(directory: Path, *arguments: str, code: int = FAILED) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_files_that_are_no_databases(tmp_path: Path, command: str) -> None:
-    """Missing, a directory, text, and what an encrypted database looks like."""
+    """Missing files, directories, text, and files that look encrypted are refused."""
     (tmp_path / "text.db").write_text("Dear diary, " * 100)
     (tmp_path / "encrypted.db").write_bytes(random.Random(1).randbytes(8192))
     os.mkfifo(tmp_path / "fifo.db")
@@ -55,7 +55,7 @@ def test_files_that_are_no_databases(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["checkpoint", "backup", "bench"])
 def test_the_log_of_another_database(path: Path, command: str) -> None:
-    """It is not applied: the database and the log stay as they are."""
+    """The log is not applied; the database and the log stay unchanged."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     execute(path.with_name("new.db"), "PRAGMA page_size = 8192", *SCHEMA)
@@ -67,7 +67,7 @@ def test_the_log_of_another_database(path: Path, command: str) -> None:
 
 
 def test_restore(path: Path) -> None:
-    """Of a backup that is none, and over a database that is none."""
+    """A backup or a target that is no database is refused."""
     healthy(path)
     path.with_name("text.db").write_text("Dear diary, " * 100)
     assert "there is no backup at " in refused(path.parent, "restore", "nope.db", "app.db")
@@ -76,7 +76,7 @@ def test_restore(path: Path) -> None:
 
 
 def test_backup(path: Path) -> None:
-    """To where none can be."""
+    """A target at which no copy can be created is refused."""
     healthy(path)
     assert "does not exist" in refused(path.parent, "backup", "app.db", "nowhere/copy.db")
     assert "is a directory" in refused(path.parent, "backup", "app.db", ".")
@@ -95,14 +95,14 @@ def test_backup(path: Path) -> None:
     ],
 )
 def test_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    """Another exit code than those of the doctor, and where to read more."""
+    """The exit code differs from the doctor's, and the message names the help."""
     said = refused(tmp_path, *arguments, code=USAGE)
     assert message in said
     assert said.endswith(" --help")
 
 
 def test_help(tmp_path: Path) -> None:
-    """Each sub-command is listed, and has its own."""
+    """Each sub-command is listed, and has its own help page."""
     done = run(tmp_path, "--help")
     assert done.returncode == 0
     for command in ("doctor", "checkpoint", "backup", "restore", "bench"):

@@ -1,4 +1,4 @@
-"""Where the output goes: a pipe that nothing reads any more, a full disk, nothing at all."""
+"""Output to a pipe that no process reads any more, to a full disk, or to a closed descriptor."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from tests.commanding import ROOT
 from tests.doctor.patients import healthy
 
-# status ends by itself, --watch does not, and doctor would end with the code of its findings.
+# status ends by itself, --watch does not; doctor would exit with the code of its findings.
 COMMANDS = [["status"], ["status", "--watch", "--json", "--interval=0.1"], ["doctor", "--json"]]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pipes of POSIX")
 
 
 def ends(directory: Path, arguments: list[str], **streams: int) -> subprocess.CompletedProcess[str]:
-    """How a command ends."""
+    """Return the result of a command."""
     name, *options = arguments
     (directory / "app.db").unlink(missing_ok=True)
     healthy(directory / "app.db")
@@ -39,7 +39,7 @@ def ends(directory: Path, arguments: list[str], **streams: int) -> subprocess.Co
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_nothing_reads_the_output(tmp_path: Path, arguments: list[str]) -> None:
-    """As after ``| head``: the command ends quietly, with a code of its own."""
+    """As after ``| head``, the command ends quietly, with its own exit code."""
     unread, output = os.pipe()
     os.close(unread)
     done = ends(tmp_path, arguments, stdout=output)
@@ -48,7 +48,7 @@ def test_nothing_reads_the_output(tmp_path: Path, arguments: list[str]) -> None:
 
 
 def test_nothing_reads_the_error(tmp_path: Path) -> None:
-    """The code says it, too."""
+    """The exit code still reports the error."""
     unread, output = os.pipe()
     os.close(unread)
     done = ends(tmp_path, ["doctor", "--wrong"], stderr=output)
@@ -58,7 +58,7 @@ def test_nothing_reads_the_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_the_error_goes_to_a_full_disk(tmp_path: Path) -> None:
-    """The code says it, too."""
+    """The exit code still reports the error."""
     full = os.open("/dev/full", os.O_WRONLY)
     done = ends(tmp_path, ["doctor", "--wrong"], stderr=full)
     os.close(full)
@@ -68,7 +68,7 @@ def test_the_error_goes_to_a_full_disk(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_the_disk_is_full(tmp_path: Path, arguments: list[str]) -> None:
-    """It could not be done, and the error is one line."""
+    """The command fails, and the error is one line."""
     with open("/dev/full", "wb") as full:
         done = ends(tmp_path, arguments, stdout=full.fileno())
     assert done.returncode == 3
@@ -76,7 +76,7 @@ def test_the_disk_is_full(tmp_path: Path, arguments: list[str]) -> None:
 
 
 def test_there_is_no_output(tmp_path: Path) -> None:
-    """As after ``>&-``: it is left out."""
+    """As after ``>&-``, the output is omitted."""
     healthy(tmp_path / "app.db")
     command = '"$0" -m sa_sqlite_pool doctor app.db --json >&-'
     done = subprocess.run(
@@ -95,7 +95,7 @@ def test_there_is_no_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 @pytest.mark.parametrize("command", ["status", "checkpoint", "doctor"])
 def test_names_that_the_encoding_does_not_have(tmp_path: Path, encoding: str, command: str) -> None:
-    """The bytes of a file's name are written as they are, and what is missing by its number."""
+    """Bytes of a file's name are written unchanged; missing characters are written as numbers."""
     path = os.fsencode(tmp_path) + b"/\xff \xe2\x82\xac.db"
     healthy(Path(os.fsdecode(path)))
     with closing(sqlite3.connect(path)) as connection:

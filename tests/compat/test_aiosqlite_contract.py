@@ -1,6 +1,6 @@
-"""What the package leans on inside aiosqlite: one test for each row of ``docs/compat.md``.
+"""What the package relies on inside aiosqlite: one test for each row of ``docs/compat.md``.
 
-A test that fails on a new version of aiosqlite names the module of ours that breaks.
+A test that fails with a new version of aiosqlite names the module of this package that breaks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[aiosqlite.Connection]:
-    """A connection that is not opened yet; its thread ends with the test."""
+    """Return a connection that is not opened yet; its thread ends with the test."""
     connector = partial(sqlite3.connect, path, check_same_thread=False)
     connection = aiosqlite.Connection(connector, iter_chunk_size=64)
     yield connection
@@ -36,14 +36,14 @@ def connection(path: Path) -> Iterator[aiosqlite.Connection]:
 
 
 def opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    """Open it as the package does: its thread runs, and the connection is an attribute."""
+    """Open it as the package does: its thread runs, and the raw connection is an attribute."""
     connection._thread.start()
     connection._connection = connection._connector()
     return connection
 
 
 def in_thread(connection: aiosqlite.Connection, function: Any) -> Any:
-    """Return what ``function()`` returns in the connection's thread, by an item of its queue."""
+    """Run ``function()`` in the connection's thread, as an item of its queue; return its result."""
     results: list[Any] = []
     done = threading.Event()
 
@@ -78,13 +78,13 @@ def test_a_new_connection(connection: aiosqlite.Connection) -> None:
 
 
 def test_connect_is_lazy(path: Path) -> None:
-    """``aiosqlite.connect()`` returns a connection of that kind, for the same arguments.
+    """``aiosqlite.connect()`` returns such a connection, for the same arguments.
 
-    ``execution/raw.py`` opens it in its own way; options such as ``factory`` go to ``sqlite3``.
+    ``execution/raw.py`` opens it in its own way; ``sqlite3`` gets options such as ``factory``.
     """
 
     class Own(sqlite3.Connection):
-        """As ``sqlite/shared_hooks.py`` makes one."""
+        """A class such as those that ``sqlite/shared_hooks.py`` creates."""
 
     connection = aiosqlite.connect(path, factory=Own, uri=False, check_same_thread=False)
     assert type(connection) is aiosqlite.Connection
@@ -95,7 +95,7 @@ def test_connect_is_lazy(path: Path) -> None:
 
 
 def test_the_module_it_connects_with() -> None:
-    """``aiosqlite.core.sqlite3`` is what a connection is of, also where it was replaced.
+    """``aiosqlite.core.sqlite3`` is the module of connections, even if it was replaced.
 
     ``execution/raw.py``: ``connection_class()`` derives the package's classes from it.
     """
@@ -104,10 +104,10 @@ def test_the_module_it_connects_with() -> None:
 
 
 def test_items_of_the_queue_run_in_order(connection: aiosqlite.Connection) -> None:
-    """``_tx.put_nowait((None, function))`` runs it in ``_thread``, one after the other.
+    """``_tx.put_nowait((None, function))`` runs the functions in ``_thread``, one after the other.
 
-    ``execution/connection_thread.py`` sends its jobs in this way. Without a future nothing is
-    reported, and an error ends nothing.
+    ``execution/connection_thread.py`` sends its jobs in this way. Without a future, no result is
+    reported, and an error does not end the thread.
     """
     opened(connection)
     ran: list[object] = []
@@ -124,9 +124,9 @@ def test_items_of_the_queue_run_in_order(connection: aiosqlite.Connection) -> No
 
 
 def test_an_item_may_be_falsy_and_return_anything(connection: aiosqlite.Connection) -> None:
-    """Only ``_STOP_RUNNING_SENTINEL`` ends the thread, by identity.
+    """Only ``_STOP_RUNNING_SENTINEL`` ends the thread, compared by identity.
 
-    ``execution/raw.py``: ``end_queue()`` ends a thread by an item that returns it.
+    ``execution/raw.py``: ``end_queue()`` ends a thread with an item that returns it.
     """
     opened(connection)
     for value in (None, False, 0, "", object()):
@@ -138,9 +138,9 @@ def test_an_item_may_be_falsy_and_return_anything(connection: aiosqlite.Connecti
 
 
 def test_the_thread_keeps_its_queue(connection: aiosqlite.Connection) -> None:
-    """A queue that takes the place of ``_tx`` is used by the connection, not by its thread.
+    """A queue that replaces ``_tx`` is used by the connection, but not by its thread.
 
-    ``execution/raw.py``: ``end_queue()`` empties the old one, whose last item ends the thread.
+    ``execution/raw.py``: ``end_queue()`` empties the old queue, whose last item ends the thread.
     """
     opened(connection)
     old = connection._tx
@@ -157,15 +157,15 @@ def test_the_thread_keeps_its_queue(connection: aiosqlite.Connection) -> None:
     connection._tx.put_nowait((None, print))
     assert asked == [(None, print)]
     connection._tx = old
-    with pytest.raises(Empty):  # the kind of queue that execution/raw.py empties
+    with pytest.raises(Empty):  # the class of queue that execution/raw.py empties
         old.get_nowait()
 
 
 async def test_what_users_ask_goes_through_the_queue(connection: aiosqlite.Connection) -> None:
     """``execute()``, ``close()`` and ``stop()`` put ``(future, function)`` into ``_tx``.
 
-    ``execution/raw.py``: ``EndedQueue`` answers them at once after the thread's end, and
-    ``execution/connection_thread.py`` takes everything in ``_tx`` for work of the thread.
+    ``execution/raw.py``: ``EndedQueue`` answers them at once after the thread has ended, and
+    ``execution/connection_thread.py`` treats everything in ``_tx`` as work for the thread.
     """
     opened(connection)
     items: list[Any] = []
@@ -187,10 +187,10 @@ async def test_what_users_ask_goes_through_the_queue(connection: aiosqlite.Conne
 
 
 async def test_a_stopped_connection_refuses(connection: aiosqlite.Connection) -> None:
-    """``_running = False``, or ``_connection = None``, is a closed connection to its users.
+    """With ``_running = False`` or ``_connection = None``, users find the connection closed.
 
-    ``execution/connection_thread.py`` gives connections up in this way. SQLAlchemy's dialect knows
-    the words of the errors and opens another connection.
+    ``execution/connection_thread.py`` gives up connections in this way. SQLAlchemy's dialect
+    recognizes the messages of the errors, and opens another connection.
     """
     raw = opened(connection)._connection
     for running, inside in ((False, raw), (True, None)):
@@ -203,9 +203,9 @@ async def test_a_stopped_connection_refuses(connection: aiosqlite.Connection) ->
 
 
 async def test_stop_and_close_leave_marks(path: Path) -> None:
-    """``stop()`` sets ``_running`` to False at once, and ``close()`` ``_connection`` to None.
+    """``stop()`` sets ``_running`` to False at once, and ``close()`` sets ``_connection`` to None.
 
-    ``execution/connection_thread.py``: ``closed_by_application`` looks at nothing else.
+    ``execution/connection_thread.py``: ``closed_by_application`` checks nothing else.
     """
     stopped, closed = await aiosqlite.connect(path), await aiosqlite.connect(path)
     future = stopped.stop()
@@ -220,10 +220,10 @@ async def test_stop_and_close_leave_marks(path: Path) -> None:
 
 
 async def test_closing_a_closed_connection(connection: aiosqlite.Connection) -> None:
-    """``close()`` of what has ``_connection = None`` does nothing.
+    """``close()`` does nothing if ``_connection`` is None.
 
-    ``execution/connection_thread.py`` sets that where the package has closed it, and users close it
-    again.
+    ``execution/connection_thread.py`` sets that when the package has closed the connection, which
+    users may close again.
     """
     raw = opened(connection)._connection
     assert raw is not None
@@ -234,10 +234,10 @@ async def test_closing_a_closed_connection(connection: aiosqlite.Connection) -> 
 
 
 async def test_the_finalizer_stops_the_thread(path: Path) -> None:
-    """A connection that is dropped while ``_connection`` is set warns, and ends its thread.
+    """A connection that is freed while ``_connection`` is set warns, and ends its thread.
 
-    ``execution/connection_thread.py`` keeps open connections in a set: they have work to do there
-    yet.
+    ``execution/connection_thread.py`` keeps open connections in a set, because their threads still
+    have work to do.
     """
     connection = await aiosqlite.connect(path)
     thread = connection._thread
@@ -252,9 +252,9 @@ async def test_the_finalizer_stops_the_thread(path: Path) -> None:
 
 
 async def test_the_finalizer_leaves_others_alone(connection: aiosqlite.Connection) -> None:
-    """With ``_connection = None`` the finalizer neither warns nor stops anything.
+    """With ``_connection = None``, the finalizer neither warns nor stops anything.
 
-    ``execution/connection_thread.py`` sets that in a child process, whose parent has the
+    ``execution/connection_thread.py`` sets that in a child process, whose parent owns the
     connection.
     """
     assert connection._connection is None

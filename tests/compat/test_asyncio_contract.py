@@ -1,6 +1,6 @@
-"""What the package leans on inside asyncio: one test for each row of ``docs/compat.md``.
+"""What the package relies on inside asyncio: one test for each row of ``docs/compat.md``.
 
-A test that fails on a new Python, or uvloop, names the module of ours that breaks.
+A test that fails with a new Python or uvloop names the module of this package that breaks.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import pytest
 
 VARIABLE = contextvars.ContextVar("variable", default="nothing")
 
-# The one in C, which is asyncio.Task, and the one in Python, which debuggers and factories use.
+# The C implementation, asyncio.Task, and the Python one, which debuggers and factories use.
 TASKS = [asyncio.Task, _PyTask]
 
 
 class Awaited:
-    """What ``execution/awaited.py`` makes of a job: as much of a future as a task needs."""
+    """Represents a job as ``execution/awaited.py`` does: as much of a future as a task needs."""
 
     _asyncio_future_blocking = False
 
@@ -54,7 +54,7 @@ class Awaited:
         return self.outcome()
 
     async def resume(self, seen: list[Any]) -> list[Any]:
-        """Resume the task as a job's report does; what it has ``seen`` when that call returns."""
+        """Resume the task as a job's report does, and return what it has ``seen`` by then."""
         ((callback, context),) = self.callbacks
         found: list[Any] = []
 
@@ -62,7 +62,7 @@ class Awaited:
             context.run(callback, self)
             found.extend(seen)
 
-        self.loop.call_soon(report)  # from no task: one cannot enter another
+        self.loop.call_soon(report)  # outside any task: one cannot enter another
         await asyncio.sleep(0)
         return found
 
@@ -76,7 +76,7 @@ async def use(awaited: Awaited, seen: list[Any]) -> None:
 
 
 async def begin(kind: Any, seen: list[Any]) -> tuple[Any, Awaited]:
-    """Return a task that waits for an ``Awaited``, and that."""
+    """Return a task that waits for an ``Awaited``, and the ``Awaited``."""
     awaited = Awaited()
     task = kind(use(awaited, seen), loop=asyncio.get_running_loop())
     await asyncio.sleep(0)
@@ -85,10 +85,10 @@ async def begin(kind: Any, seen: list[Any]) -> tuple[Any, Awaited]:
 
 @pytest.mark.parametrize("kind", TASKS)
 async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
-    """A task takes what it is given for a future by ``_asyncio_future_blocking``, and clears it.
+    """A task recognizes a future by ``_asyncio_future_blocking``, and clears that attribute.
 
-    ``execution/awaited.py``: a job is awaited without a future. Its one callback resumes the task
-    at once, in the context that came with it; by ``call_soon`` a hop would take another lap.
+    ``execution/awaited.py``: a job is awaited without a future. Its only callback resumes the task
+    at once, in the context passed with it; with ``call_soon``, a hop would take another lap.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)
@@ -101,10 +101,10 @@ async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
-    """The task asks ``result()`` first; what that raises is thrown into the coroutine.
+    """The task calls ``result()`` first, and throws the error that it raises into the coroutine.
 
-    ``execution/awaited.py``: so its own raises nothing, and the task goes on to where the error is
-    raised, and knows what it handles there.
+    ``execution/awaited.py``: its own ``result()`` raises nothing, so the task continues to where
+    the error is raised, and knows which exception it handles there.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)
@@ -121,11 +121,11 @@ async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 async def test_a_cancellation_is_the_awaited_ones_business(kind: Any) -> None:
-    """``task.cancel()`` calls ``cancel(msg)`` of what it waits for, and wakes nothing by itself.
+    """``task.cancel()`` calls ``cancel(msg)`` of the awaited object, and does not wake the task.
 
-    Tasks in C give the message by position, those in Python by name.
-    ``execution/awaited.py``: the statement is stopped first, and the task woken when the thread has
-    let go of it.
+    Tasks in C pass the message by position, those in Python by name.
+    ``execution/awaited.py``: the statement is stopped first, and the task wakes up after the thread
+    has released it.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)
@@ -146,9 +146,9 @@ async def test_a_cancellation_is_the_awaited_ones_business(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 async def test_a_bare_yield_is_one_lap(kind: Any) -> None:
-    """A coroutine that yields None goes on in the next lap of the loop, after what is ready now.
+    """A coroutine that yields None continues in the next lap of the loop, after all that is ready.
 
-    ``execution/loop_budget.py``: ``Pause`` lets others go on in this way, without a future.
+    ``execution/loop_budget.py``: ``Pause`` lets other tasks run in this way, without a future.
     """
     order: list[str] = []
 
@@ -169,9 +169,9 @@ async def test_a_bare_yield_is_one_lap(kind: Any) -> None:
 
 
 async def test_call_soon_is_in_order() -> None:
-    """What is scheduled runs in that order; what is scheduled meanwhile, in the next lap.
+    """Callbacks run in the order of scheduling; those scheduled meanwhile run in the next lap.
 
-    ``execution/loop_budget.py`` counts laps by a callback that comes after those of a lap.
+    ``execution/loop_budget.py`` counts laps with a callback that runs after those of a lap.
     """
     loop, order = asyncio.get_running_loop(), list[str]()
 
@@ -187,10 +187,10 @@ async def test_call_soon_is_in_order() -> None:
 
 
 async def test_a_suspended_task_leads_to_its_line() -> None:
-    """``get_coro()`` and ``cr_await`` lead from a task to the innermost coroutine that waits.
+    """``get_coro()`` and ``cr_await`` lead from a task to the innermost waiting coroutine.
 
-    ``turn/whereabouts.py`` names the line where the holder of the turn is. Where the chain ends
-    earlier, messages name an outer line, and nothing else changes.
+    ``turn/whereabouts.py`` names the current line of the turn's holder. If the chain ends earlier,
+    messages name an outer line, and nothing else changes.
     """
     gate = asyncio.Event()
 
@@ -211,9 +211,9 @@ async def test_a_suspended_task_leads_to_its_line() -> None:
 
 
 async def test_a_suspended_generator_leads_on() -> None:
-    """The same by ``ag_await`` and ``ag_frame``, of an asynchronous generator.
+    """``ag_await`` and ``ag_frame`` do the same for an asynchronous generator.
 
-    ``turn/whereabouts.py``: for ``async with`` of a generator that waits inside.
+    ``turn/whereabouts.py``: for ``async with`` on a generator that waits inside.
     """
     gate = asyncio.Event()
 
@@ -232,14 +232,14 @@ async def test_a_suspended_generator_leads_on() -> None:
 
 
 def test_the_mark_of_a_coroutine_function() -> None:
-    """Before Python 3.12 ``asyncio.iscoroutinefunction()`` looks for a mark of its own.
+    """Before Python 3.12, ``asyncio.iscoroutinefunction()`` looks for a mark of its own.
 
-    ``compat/coroutine_functions.py``: Starlette runs what is not marked in a thread. From 3.12 on
-    it is public: ``inspect.markcoroutinefunction()``.
+    ``compat/coroutine_functions.py``: Starlette runs unmarked functions in a thread. From 3.12 on,
+    the mark is public: ``inspect.markcoroutinefunction()``.
     """
 
     def function() -> None:
-        """Return a coroutine, say."""
+        """Return a coroutine, for example."""
 
     if sys.version_info >= (3, 12):
         assert not inspect.iscoroutinefunction(function)
@@ -252,9 +252,9 @@ def test_the_mark_of_a_coroutine_function() -> None:
 
 
 async def test_a_task_begins_in_the_context_where_it_is_made() -> None:
-    """``create_task()`` copies the running context, also where a factory is set.
+    """``create_task()`` copies the running context, even if a factory is set.
 
-    ``compat/background.py`` makes tasks that inherit nothing, in an empty context.
+    ``compat/background.py`` creates tasks that inherit nothing, in an empty context.
     """
     VARIABLE.set("the caller's")
 
@@ -267,7 +267,7 @@ async def test_a_task_begins_in_the_context_where_it_is_made() -> None:
 
 
 async def test_a_loop_can_be_referred_to_weakly() -> None:
-    """A loop can be a key of a weak dictionary, by identity, as long as it lives.
+    """A loop can be a key of a weak dictionary, by identity, while it exists.
 
     ``system/loop_state.py`` keeps one object for each loop.
     """

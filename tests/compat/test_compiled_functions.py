@@ -1,6 +1,6 @@
-"""Functions that a compiler has made: no code of theirs can run in another function.
+"""Functions that a compiler has created: their code cannot run in another function.
 
-`tests/real_programs/test_compiled.py` compiles a program by Nuitka, which takes minutes.
+`tests/real_programs/test_compiled.py` compiles a program with Nuitka, which takes minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sa_sqlite_pool.execution.replies import calls_driver
 
 
 class Compiled:
-    """A function as Nuitka makes it: `isinstance()` takes it for one of Python's."""
+    """A function like Nuitka's: `isinstance()` treats it as a Python function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -60,13 +60,13 @@ def _where_it_runs() -> Any:
 
 
 def test_what_calls_the_driver_does_so_from_its_module() -> None:
-    """That of the driver of a stock engine, for warnings."""
+    """The module is that of a stock engine's driver, because of warnings."""
     frame = calls_driver(_where_it_runs)()
     assert frame.f_globals["__name__"] == "aiosqlite.core"
 
 
 class Base:
-    """With a method that names SQLAlchemy's function, and one that is compiled."""
+    """Has a method that names SQLAlchemy's function, and a compiled one."""
 
     async def plain(self) -> object:
         return theirs
@@ -77,7 +77,7 @@ class Base:
 
 
 async def test_compiled_methods_are_left_alone() -> None:
-    """They call SQLAlchemy's function, which costs time, and nothing else."""
+    """They call SQLAlchemy's function, which costs time but has no other effect."""
 
     @in_greenlets_used_again
     class Derived(Base):
@@ -90,7 +90,7 @@ async def test_compiled_methods_are_left_alone() -> None:
 
 @pytest.mark.parametrize("function", [greenlet_spawn, Compiled(greenlet_spawn)])
 async def test_the_function_for_sqlalchemy(function: Any) -> None:
-    """It is another object, which frameworks take for a coroutine function, and does the same."""
+    """It is another object that does the same, and frameworks see it as a coroutine function."""
     same = same_by_another_name(function)
     assert same is not function
     assert inspect.iscoroutinefunction(same)

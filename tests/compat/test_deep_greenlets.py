@@ -1,4 +1,4 @@
-"""Greenlets that begin, or go on, near the end of the stack."""
+"""Greenlets that begin, or are resumed, near the end of the stack."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.helpers import end_idle
 
 T = TypeVar("T")
 
-# Frames of the stack below which a test begins.
+# Stack frames that are left when a test begins.
 _ROOM = 200
 
 
 class Own(Runner):
-    """Of the tests."""
+    """Runners of these tests."""
 
 
 class Thing:
-    """What a weak reference can be had to."""
+    """An object that supports weak references."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,8 @@ def frames_here() -> int:
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The number of frames that there are, which makes it quick to try each."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # that of pytest fails there
+    """Return the number of existing frames, which makes it quick to try each depth."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # pytest's hook fails there
     before = sys.getrecursionlimit()
     yield frames_here() + _ROOM
     sys.setrecursionlimit(before)
@@ -76,7 +76,7 @@ def quarter() -> int:
 
 
 def test_one_that_begins_deep_is_used_once() -> None:
-    """It would leave no room to all its later functions."""
+    """It would leave too little stack to all its later functions."""
     runner: Own = below(quarter(), begin_and_end)
     assert runner.dead
     assert Own.idle.runners == []
@@ -91,7 +91,7 @@ def test_one_that_begins_elsewhere_is_kept() -> None:
 
 
 def test_the_frames_of_those_that_wait_count() -> None:
-    """A greenlet has few frames of its own, and counts those of where it began."""
+    """A greenlet has few frames of its own, and counts those of the place where it began."""
     runner = below(quarter(), lambda: greenlet(begin_and_end).switch())
     assert runner.dead
     runner = greenlet(begin_and_end).switch()
@@ -100,7 +100,7 @@ def test_the_frames_of_those_that_wait_count() -> None:
 
 
 async def test_a_task_for_the_rest_that_is_half_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs later, when the greenlet has another function, and leaves that alone."""
+    """It runs later, when the greenlet has another function, which it does not affect."""
     made: list[asyncio.Future[Any]] = []
 
     def ensure_future(work: Any) -> None:
@@ -123,17 +123,17 @@ async def test_a_task_for_the_rest_that_is_half_made(monkeypatch: pytest.MonkeyP
     assert await another == "answer"
 
 
-# What the interpreter leaves half done at such a depth, it says where it is freed.
+# The interpreter reports unfinished work at such a depth where it is freed.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("spawn", [greenlet_spawn, run_to_end])
 @pytest.mark.parametrize("catches", [False, True])
 async def test_none_is_lost_at_the_end_of_the_stack(
     limit: int, spawn: Callable[..., Awaitable[Any]], catches: bool
 ) -> None:
-    """Wherever it ends, an error goes to the function in the greenlet, which is used again.
+    """Wherever the stack ends, the error is raised in the function, and the greenlet is reused.
 
-    A function that waits for its answer for ever would keep what it has, as a connection; and an
-    error that is left in the greenlet would be that of its next function.
+    A function that waited for its answer for ever would keep its resources, for example a
+    connection; and an error left in the greenlet would be raised in its next function.
     """
     before = sys.getrecursionlimit()
     things: list[weakref.ref[Thing]] = []
@@ -166,7 +166,7 @@ async def test_none_is_lost_at_the_end_of_the_stack(
         finally:
             sys.setrecursionlimit(before)
         began = bool(things)
-        # There may have been room for a task that ends it, and none to wait for that.
+        # The stack may have been enough for a task that ends it, but not for waiting for the task.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
         gc.collect()

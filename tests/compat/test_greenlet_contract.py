@@ -1,7 +1,7 @@
-"""What the package leans on in greenlet: one test for each row of ``docs/compat.md``.
+"""What the package relies on in greenlet: one test for each row of ``docs/compat.md``.
 
-``compat/runners.py`` uses a greenlet again after its function has returned, in another task, on
-behalf of another parent. greenlet documents the parts, but not that they work together.
+``compat/runners.py`` reuses a greenlet after its function has returned, in another task, for
+another parent. greenlet documents the parts, but not that they work together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 
 
 def loop(*first: Any) -> Any:
-    """Hand over to the parent, whichever it is then, each time; return what is sent at last."""
+    """Switch to the current parent each time, and return the last value sent."""
     sent: Any = first
     while sent != "end":
         sent = getcurrent().parent.switch(sent)
@@ -30,9 +30,9 @@ def loop(*first: Any) -> Any:
 
 
 def test_a_parent_may_be_changed_while_it_waits() -> None:
-    """A suspended greenlet goes back to the parent that it has when it switches.
+    """A suspended greenlet returns to the parent that it has when it switches.
 
-    ``compat/runners.py``: ``take()`` and ``comes_back_here()``. Otherwise a runner would return to
+    ``compat/runners.py``: ``take()`` and ``comes_back_here()``. Otherwise, a runner would return to
     the event loop, or greenlet, of its first user.
     """
     runner = greenlet(loop)
@@ -51,9 +51,9 @@ def test_a_parent_may_be_changed_while_it_waits() -> None:
 
 
 def test_the_context_may_be_changed_while_it_waits() -> None:
-    """``gr_context`` of a suspended greenlet is what it goes on in; None is an empty one.
+    """A suspended greenlet resumes in its ``gr_context``; None is an empty context.
 
-    ``compat/runners.py``: context variables of a task are seen in the runner, and set through it.
+    ``compat/runners.py``: a runner sees, and sets, the context variables of its task.
     """
     seen: list[str] = []
 
@@ -75,9 +75,9 @@ def test_the_context_may_be_changed_while_it_waits() -> None:
 
 
 def test_the_running_one_tells_its_context() -> None:
-    """``getcurrent().gr_context`` is the context that runs, by reference and not a copy.
+    """``getcurrent().gr_context`` is the running context itself, and not a copy.
 
-    ``compat/runners.py``: what a statement's listener sets is the task's afterwards.
+    ``compat/runners.py``: variables that a statement's listener sets are the task's afterwards.
     """
 
     def inside() -> None:
@@ -90,9 +90,9 @@ def test_the_running_one_tells_its_context() -> None:
 
 
 def test_errors_are_thrown_in_and_raised_at_the_end() -> None:
-    """``throw(*sys.exc_info())`` raises where it waits; it comes out of the switch if it is raised.
+    """``throw(*sys.exc_info())`` raises where it waits; the switch raises what is not caught.
 
-    ``compat/greenlets.py``: errors and cancellations of what was awaited go in by it.
+    ``compat/greenlets.py``: errors and cancellations of the awaited object are passed in by it.
     """
     seen: list[BaseException] = []
 
@@ -117,7 +117,7 @@ def test_errors_are_thrown_in_and_raised_at_the_end() -> None:
 
 
 def test_a_dropped_one_ends() -> None:
-    """What nothing refers to any more is ended by ``GreenletExit``, at once.
+    """An unreferenced greenlet is ended by ``GreenletExit``, at once.
 
     ``compat/runners.py``: an idle runner leaves nothing behind, not even its stack.
     """
@@ -139,7 +139,7 @@ def test_a_dropped_one_ends() -> None:
 
 
 def test_a_subclass_has_attributes_of_its_own() -> None:
-    """A subclass is made without its function being a method, and can be referred to weakly.
+    """A subclass can be created without a method as its function, and supports weak references.
 
     ``compat/runners.py``: ``Runner``. A frame that refers to its own greenlet is never freed.
     """
@@ -161,10 +161,10 @@ def test_a_subclass_has_attributes_of_its_own() -> None:
 
 
 def test_each_thread_has_a_main_greenlet_of_its_own() -> None:
-    """``getcurrent()`` outside of all greenlets is the main one, which has no parent.
+    """``getcurrent()`` outside all greenlets is the main greenlet, which has no parent.
 
-    ``compat/main_greenlets.py`` keeps it until its thread has ended, and asks the thread, since
-    ``dead`` of it is no answer.
+    ``compat/main_greenlets.py`` keeps it until its thread has ended, and asks the thread, because
+    the greenlet's ``dead`` does not tell.
     """
     found: list[Any] = []
 
@@ -202,10 +202,10 @@ def test_depth_is_counted_from_where_it_began() -> None:
 
 
 def test_the_frame_of_a_parent() -> None:
-    """``gr_frame`` of a greenlet that has switched away is where it did, and None of one that runs.
+    """``gr_frame`` of a greenlet that has switched away is its frame, and None while it runs.
 
-    ``turn/whereabouts.py``: the line of the application that called SQLAlchemy. Where there is
-    none, messages name no line.
+    ``turn/whereabouts.py``: the line of the application that called SQLAlchemy. Without it,
+    messages name no line.
     """
     assert getcurrent().gr_frame is None
     found: list[Any] = []

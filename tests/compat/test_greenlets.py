@@ -1,4 +1,4 @@
-"""Greenlets that are used again."""
+"""Greenlets that are reused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 
 @pytest.fixture(autouse=True)
 def none_idle() -> Iterator[None]:
-    """Only those of the test."""
+    """End all idle runners, so only those of the test exist."""
     end_idle(Spawned)
     yield
     end_idle(Spawned)
@@ -37,7 +37,7 @@ async def test_one_after_the_other_in_the_same() -> None:
 
 
 async def test_at_the_same_time_in_different_ones() -> None:
-    """And no more of them wait for work than some."""
+    """Only a limited number of them is kept idle."""
     gate = asyncio.Event()
 
     def wait() -> Any:
@@ -60,7 +60,7 @@ async def test_arguments_and_results() -> None:
 
 
 async def test_errors_come_out_and_go_in() -> None:
-    """Each where it is awaited; what failed is used again."""
+    """Each error is raised where it is awaited, and a runner is reused after a failure."""
 
     async def fail() -> None:
         raise ValueError("inside")
@@ -80,7 +80,7 @@ async def test_errors_come_out_and_go_in() -> None:
 
 @pytest.mark.parametrize("spawn", [greenlet_spawn, run_to_end])
 async def test_an_error_keeps_what_led_to_it(spawn: Callable[..., Awaitable[Any]]) -> None:
-    """Not what its caller handles, a failed attempt before, for example."""
+    """Its context is not what its caller handles, for example a failed attempt before."""
 
     def translate() -> None:
         try:
@@ -116,7 +116,7 @@ async def test_a_cancellation_goes_in() -> None:
 
 
 async def test_context_variables_are_the_tasks() -> None:
-    """Whichever task used the greenlet before."""
+    """They are the task's, whichever task used the greenlet before."""
 
     def change(value: str) -> str:
         before = VARIABLE.get()
@@ -136,12 +136,12 @@ async def test_context_variables_are_the_tasks() -> None:
 
 
 class Thing:
-    """What a weak reference can be had to."""
+    """An object that supports weak references."""
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_nothing_is_kept(fails: bool) -> None:
-    """Neither arguments nor results, errors or context variables; and no cycle is left."""
+    """No argument, result, error or context variable is kept, and no cycle is left."""
 
     def function(thing: Thing) -> Thing:
         VARIABLE.set(thing)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ async def test_nothing_is_kept(fails: bool) -> None:
 
 
 def test_each_thread_has_its_own() -> None:
-    """They go when it goes."""
+    """They are freed when the thread ends."""
     used: list[weakref.ref[Any]] = []
 
     def run() -> None:
@@ -185,7 +185,7 @@ def test_each_thread_has_its_own() -> None:
 
 
 def test_a_loop_may_run_in_a_greenlet() -> None:
-    """What ran in a loop outside it goes back to where it is called now."""
+    """A runner that was used in a loop outside returns to its current caller."""
 
     def main() -> str:
         return asyncio.run(greenlet_spawn(lambda: "inside"))
@@ -197,7 +197,7 @@ def test_a_loop_may_run_in_a_greenlet() -> None:
 
 
 def test_begun_in_a_greenlet_and_continued_outside() -> None:
-    """As by an eager task that is started in a greenlet, which has its own work to go on with."""
+    """This happens to an eager task that is started in a greenlet with other work to continue."""
 
     def function(first: int) -> int:
         return first + await_only(asyncio.sleep(0, 2)) + await_only(asyncio.sleep(0, 3))
@@ -214,7 +214,7 @@ def test_begun_in_a_greenlet_and_continued_outside() -> None:
 
 
 async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
-    """Where nothing is awaited."""
+    """No task is created if nothing is awaited."""
     tasks.clear()
     ran: list[int] = []
     await run_to_end(lambda: ran.append(1))
@@ -225,7 +225,7 @@ async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
 
 
 async def test_to_its_end_whatever_happens(tasks: Tasks) -> None:
-    """Cancelled again and again, and raised once it has ended."""
+    """It is finished despite repeated cancellations, which are raised once it has ended."""
     tasks.clear()
     gate = asyncio.Event()
     ran: list[int] = []
@@ -270,7 +270,7 @@ async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
         try:
             await run_to_end(function)
         except asyncio.CancelledError as error:
-            causes.append(error.__cause__)  # Python 3.10 does not hand it on to those who wait
+            causes.append(error.__cause__)  # Python 3.10 does not pass it to the waiting task
             raise
 
     task = asyncio.create_task(run())
@@ -283,7 +283,7 @@ async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
 
 
 async def test_to_its_end_where_the_loop_ends() -> None:
-    """All tasks are cancelled, also the one that was to bring it to its end and has not begun."""
+    """All tasks are cancelled, including the one that should finish it and has not begun."""
     ran: list[int] = []
 
     def function() -> None:

@@ -1,4 +1,4 @@
-"""``install()``: greenlets that are used again under SQLAlchemy's own classes."""
+"""``install()``: greenlets that are reused under SQLAlchemy's own classes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def not_installed() -> Iterator[None]:
 
 
 def greenlets_of(engine: Any) -> set[type]:
-    """Where its statements and transactions run from now on."""
+    """Return a set that collects the greenlet types of its statements and transactions."""
     ran_in: set[type] = set()
     for name in ("begin", "commit", "rollback", "before_cursor_execute"):
         event.listen(engine.sync_engine, name, lambda *_: ran_in.add(type(getcurrent())))
@@ -56,7 +56,7 @@ def greenlets_of(engine: Any) -> set[type]:
 
 
 async def test_engines_that_are_there_already(make_engine: MakeEngine) -> None:
-    """On this package's pools and SQLAlchemy's, from the next call on, and until the last."""
+    """It applies to this package's pools and SQLAlchemy's, from the next call to the last."""
     await create_items(make_engine())
     for engine in (make_engine(SQLitePool), make_engine()):
         await amounts(engine)
@@ -72,7 +72,7 @@ async def test_engines_that_are_there_already(make_engine: MakeEngine) -> None:
 
 
 async def test_another_database(path: Any) -> None:
-    """For all of them."""
+    """It applies to all databases."""
     install()
     engine = create_async_engine(f"sqlite+{other_database.Dialect.driver}:///{path}")
     ran_in = greenlets_of(engine)
@@ -83,7 +83,7 @@ async def test_another_database(path: Any) -> None:
 
 
 def test_once_and_for_all() -> None:
-    """Twice is once; and undone, it is as before."""
+    """Two calls are like one, and after ``uninstall()`` everything is as before."""
     uninstall()
     for _ in range(2):
         install()
@@ -97,7 +97,7 @@ def test_once_and_for_all() -> None:
 
 
 def test_in_many_threads() -> None:
-    """Whatever the order, nothing is in between at the end."""
+    """In any order, the final state is one of the two."""
     start = threading.Barrier(8)
 
     def work(number: int) -> None:
@@ -114,7 +114,7 @@ def test_in_many_threads() -> None:
 
 
 def test_other_modules_have_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that imported it before, as SQLModel does, and those that import it meanwhile."""
+    """Modules that imported it before, as SQLModel does, or import it meanwhile, are updated."""
     before, meanwhile = types.ModuleType("before_it"), types.ModuleType("meanwhile")
     own = types.ModuleType("own")
     for module in (before, meanwhile, own):
@@ -134,7 +134,7 @@ def test_other_modules_have_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_calls_that_are_on_their_way() -> None:
-    """They end in the greenlet they began in."""
+    """They end in the greenlet in which they began."""
     gate = asyncio.Event()
 
     def wait() -> type:
@@ -159,15 +159,15 @@ async def test_calls_that_are_on_their_way() -> None:
 
 
 async def another(fn: Any, *args: Any, _require_await: bool = False, **kwargs: Any) -> Any:
-    """What some other library puts there."""
+    """Represents a replacement by another library."""
 
 
 async def fewer_arguments(fn: Any, *args: Any, **kwargs: Any) -> Any:
-    """Of a SQLAlchemy to come."""
+    """Represents a function of a future SQLAlchemy."""
 
 
 def no_coroutine(fn: Any, *args: Any, _require_await: bool = False, **kwargs: Any) -> Any:
-    """Of a SQLAlchemy to come."""
+    """Represents a function of a future SQLAlchemy."""
 
 
 def gone(patch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def no_mark(patch: pytest.MonkeyPatch) -> None:
 def test_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None], reason: str
 ) -> None:
-    """By one sentence that says what is there instead; and nothing is changed."""
+    """One sentence says what was found instead, and nothing is changed."""
     with monkeypatch.context() as patch:
         change(patch)
         before = {name: vars(module).get("greenlet_spawn") for name, module in places().items()}
@@ -225,7 +225,7 @@ def test_it_is_refused(
 
 
 def test_what_others_put_over_it_stays() -> None:
-    """``uninstall()`` takes away its own alone."""
+    """``uninstall()`` removes only its own function."""
     install()
     engine = places()["ext.asyncio.engine"]
     engine.greenlet_spawn = another

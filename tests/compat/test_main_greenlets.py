@@ -1,4 +1,4 @@
-"""Main greenlets of threads: kept until these have ended, and looked for by greenlet never."""
+"""Main greenlets of threads: kept until their threads end, so greenlet never searches for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Began = Callable[[], object]
 
 
 def run(began: Began) -> None:
-    """A thread in which a greenlet has run."""
+    """Run a thread that calls ``began()``, and in which a greenlet has run."""
 
     def main() -> None:
         began()
@@ -35,7 +35,7 @@ def run(began: Began) -> None:
 
 
 async def test_greenlet_looks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes through all objects of the process where there is one reference, and not for two."""
+    """It searches all objects of the process if there is one reference, but not with two."""
     looked: list[Any] = []
     get_referrers = gc.get_referrers
 
@@ -52,7 +52,7 @@ async def test_greenlet_looks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_of_threads_that_have_ended_few_are_kept() -> None:
-    """A program that opens and closes databases all day keeps no more than these."""
+    """A program that opens and closes databases all day keeps only a limited number."""
     for _ in range(main_greenlets._MOST_ENDED + 10):
         run(keep_main_greenlet)
     ended = [thread for thread in main_greenlets._kept if not thread.is_alive()]
@@ -91,7 +91,7 @@ async def use_own_greenlets(_path: Path) -> None:
 def test_a_thread_that_runs_an_event_loop(
     path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], Coroutine[Any, Any, None]]
 ) -> None:
-    """Errors of the application keep its main greenlet as they do that of any thread."""
+    """Errors of the application keep its main greenlet, as in any other thread."""
     kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
     monkeypatch.setattr(main_greenlets, "_kept", kept)
     found: list[greenlet] = []

@@ -1,4 +1,4 @@
-"""What the package leans on inside the drivers of PostgreSQL: rows of ``docs/compat.md``."""
+"""What the package relies on inside the drivers of PostgreSQL: rows of ``docs/compat.md``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def adapted(connection: AsyncConnection) -> Any:
 
 
 async def test_an_asyncpg_transaction(app: App) -> None:
-    """None before the first statement and after the end."""
+    """There is none before the first statement, and none after the end."""
     only(app, "asyncpg")
     engine = create_async_engine(app.url())
     async with engine.connect() as connection:
@@ -41,7 +41,7 @@ async def test_an_asyncpg_transaction(app: App) -> None:
 
 
 async def test_an_asyncpg_transaction_begins_when_asked(app: App) -> None:
-    """The first statement then sends no BEGIN of its own; and none does in AUTOCOMMIT."""
+    """The first statement then sends no BEGIN of its own; in AUTOCOMMIT, no statement does."""
     only(app, "asyncpg")
     engine = create_async_engine(app.url())
     async with engine.connect() as connection:
@@ -62,7 +62,7 @@ async def test_an_asyncpg_transaction_begins_when_asked(app: App) -> None:
 
 
 async def test_an_asyncpg_error(app: App) -> None:
-    """It is raised as the DB-API's error of the dialect."""
+    """It is raised as the dialect's DB-API error."""
     only(app, "asyncpg")
     import asyncpg  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ async def test_an_asyncpg_error(app: App) -> None:
 
 
 async def test_the_tag_of_an_asyncpg_commit(app: App) -> None:
-    """asyncpg's own transaction executes COMMIT as others do, by the class that is given to it."""
+    """asyncpg's own transaction executes COMMIT like any statement, with the given class."""
     only(app, "asyncpg")
     from sa_sqlite_pool.servers.drivers.asyncpg_connection import CountedConnection  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ async def test_the_tag_of_an_asyncpg_commit(app: App) -> None:
 
 
 async def test_what_an_asyncpg_connection_counts(app: App) -> None:
-    """Statements by itself, of each kind, and COPY by the class that is given to it."""
+    """It counts statements of each kind itself, and COPY through the given class."""
     only(app, "asyncpg")
     from sa_sqlite_pool.servers.drivers.asyncpg_connection import CountedConnection  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ async def test_what_an_asyncpg_connection_counts(app: App) -> None:
 
 
 async def test_what_a_psycopg_connection_counts(app: App) -> None:
-    """Each operation, of a COPY and of a transaction of its own, too."""
+    """Each operation is counted, also those of a COPY and of the driver's own transaction."""
     only(app, "psycopg")
     from sa_sqlite_pool.servers.drivers.psycopg_connection import PromptConnection  # noqa: PLC0415
 
@@ -148,7 +148,7 @@ async def test_what_a_psycopg_connection_counts(app: App) -> None:
 
 
 async def test_an_asyncpg_socket(app: App) -> None:
-    """Its number is one of an open socket, and the loop that of the connection."""
+    """Its file descriptor is that of an open socket, and the loop is the connection's."""
     only(app, "asyncpg")
     engine = create_async_engine(app.url())
     async with engine.connect() as connection:
@@ -160,7 +160,7 @@ async def test_an_asyncpg_socket(app: App) -> None:
 
 
 async def test_what_an_asyncpg_dialect_forgets(app: App) -> None:
-    """It calls its method for DDL, and for that alone: one of the instance's is found."""
+    """It calls its method only for DDL, and uses one that is set on the instance."""
     only(app, "asyncpg")
     engine = create_async_engine(app.url())
     dialect: Any = engine.dialect
@@ -175,7 +175,7 @@ async def test_what_an_asyncpg_dialect_forgets(app: App) -> None:
 
 
 async def test_a_psycopg_cursor(app: App) -> None:
-    """It knows its connection."""
+    """It refers to its connection."""
     only(app, "psycopg")
     engine = create_async_engine(app.url())
     async with engine.connect() as connection:
@@ -202,7 +202,7 @@ async def test_methods_of_a_dialect_may_be_replaced(app: App) -> None:
         return note
 
     async with engine.connect():
-        pass  # the dialect is set up, which rolls back
+        pass  # the dialect is initialized, which rolls back
     for name in ("do_begin", "do_commit", "do_rollback"):
         setattr(dialect, name, noting(name))
     async with engine.begin() as connection:

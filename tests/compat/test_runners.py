@@ -1,4 +1,4 @@
-"""What closures and SQLAlchemy's functions run in."""
+"""The greenlets in which closures and SQLAlchemy's functions run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("variable", de
 
 
 class Own(Runner):
-    """Of the tests."""
+    """Runners of these tests."""
 
 
 class Other(Runner):
-    """Of the tests, too."""
+    """Other runners of these tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +39,12 @@ def begin(function: Any, *args: Any) -> tuple[Own, Any]:
 
 
 def ask(question: object) -> Any:
-    """From inside."""
+    """Ask from inside a runner, and return the answer."""
     return getcurrent().parent.switch(question)
 
 
 def test_asking_and_answering() -> None:
-    """Until the function has come to its end."""
+    """This may be repeated until the function ends."""
 
     def add(first: int) -> int:
         return first + ask("second") + ask("third")  # type: ignore[no-any-return]
@@ -74,7 +74,7 @@ def test_an_error_goes_in_and_out() -> None:
 
 
 def test_one_that_is_left_alone_ends() -> None:
-    """As any greenlet does: what it has begun is cleaned up, and nothing of it stays."""
+    """Like any greenlet, it is cleaned up, and nothing of it is kept."""
     cleaned_up: list[str] = []
 
     def ask_and_clean_up() -> None:
@@ -101,7 +101,7 @@ def test_one_that_has_ended_is_not_used_again() -> None:
 
 
 def test_each_class_has_its_own() -> None:
-    """What may be done in one may not in another."""
+    """A function that is allowed in one may be refused in another."""
     for cls in (Own, Other, Own, Runner):
         runner = cls.take()
         assert type(runner) is cls
@@ -120,7 +120,7 @@ def test_no_more_wait_than_some() -> None:
 
 
 def test_one_too_many_ends_where_it_is_finished() -> None:
-    """Whatever its parent was, which does not run now; and its outcome is what it was."""
+    """Its former parent, which does not run now, does not matter, and its outcome is unchanged."""
 
     def wait_and_fail() -> None:
         ask("anything")
@@ -143,7 +143,7 @@ def test_one_too_many_ends_where_it_is_finished() -> None:
 
 
 def test_it_belongs_to_whoever_takes_it() -> None:
-    """Its parent and its context variables are of the greenlet where it is taken."""
+    """Its parent and its context variables are those of the greenlet that takes it."""
 
     def inside() -> tuple[object, object]:
         return getcurrent().parent, VARIABLE.get()
@@ -164,7 +164,7 @@ def test_it_belongs_to_whoever_takes_it() -> None:
 
 
 def test_one_in_the_other() -> None:
-    """A function in a runner may take another, which goes back to it."""
+    """A function in a runner may take another one, which returns to it."""
 
     def inner() -> object:
         return ask("inner")
@@ -183,18 +183,18 @@ def test_one_in_the_other() -> None:
 
 
 def test_none_is_left_to_the_garbage_collector() -> None:
-    """It would run where the collector has its lists, on the stack (``Runner.end()``)."""
+    """It would run where the collector's lists are on the stack (``Runner.end()``)."""
     command = [sys.executable, "-m", "tests.compat.collected_runners"]
     subprocess.run(command, timeout=60, check=True)
 
 
 class Thing:
-    """What a weak reference can be had to."""
+    """An object that supports weak references."""
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_is_kept(fails: bool) -> None:
-    """Neither arguments nor results, errors or context variables; and no cycle is left."""
+    """No argument, result, error or context variable is kept, and no cycle is left."""
 
     def function(thing: Thing, *, more: Thing) -> Thing:
         VARIABLE.set(thing)
@@ -216,7 +216,7 @@ def test_nothing_is_kept(fails: bool) -> None:
     try:
         runner, reference = contextvars.Context().run(use)
         assert reference() is None
-        assert sys.getrefcount(runner) <= 3  # this frame, its argument, and those that wait
+        assert sys.getrefcount(runner) <= 3  # this frame, its argument, and the idle runners
     finally:
         gc.enable()
 

@@ -1,7 +1,7 @@
-"""What the package leans on inside SQLAlchemy's engine and asyncio layers.
+"""What the package relies on inside SQLAlchemy's engine and asyncio layers.
 
-One test for each row of ``docs/compat.md``; the pool's and the ORM's are beside this file. They run
-on the oldest and the newest SQLAlchemy of both lines.
+One test for each row of ``docs/compat.md``; those of the pool and the ORM are in other files.
+They run on the oldest and the newest SQLAlchemy of both lines.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ BEFORE_21 = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) < (2, 1)
 
 
 def test_any_greenlet_with_the_mark_may_await() -> None:
-    """``await_only()`` hands what is awaited to the parent of a greenlet that has the mark.
+    """``await_only()`` passes the awaited object to the parent of a greenlet with the mark.
 
-    ``compat/greenlets.py``: ``__sqlalchemy_greenlet_provider__``. Without it every call would raise
-    MissingGreenlet, and the package fall back on SQLAlchemy's own greenlets.
+    ``compat/greenlets.py``: ``__sqlalchemy_greenlet_provider__``. Without it, each call would raise
+    MissingGreenlet, and the package would fall back to SQLAlchemy's own greenlets.
     """
 
     class Marked(greenlet):  # type: ignore[misc]
@@ -58,7 +58,7 @@ def test_any_greenlet_with_the_mark_may_await() -> None:
 
 
 def test_an_error_is_thrown_into_it() -> None:
-    """What is thrown in is raised where ``await_only()`` was called.
+    """An error that is thrown in is raised where ``await_only()`` was called.
 
     ``compat/greenlets.py``: ``greenlet_spawn()``.
     """
@@ -77,9 +77,9 @@ def test_an_error_is_thrown_into_it() -> None:
 
 
 async def test_a_greenlet_without_the_mark_may_not() -> None:
-    """``in_greenlet()`` is false outside, and ``await_only()`` raises MissingGreenlet there.
+    """``in_greenlet()`` is false outside, where ``await_only()`` raises MissingGreenlet.
 
-    ``driver/adapter.py`` and ``pools/``: ``close()`` waits only where something can wait.
+    ``driver/adapter.py`` and ``pools/``: ``close()`` waits only where waiting is possible.
     """
     assert not in_greenlet()
     assert greenlet(in_greenlet).switch() is False
@@ -90,7 +90,7 @@ async def test_a_greenlet_without_the_mark_may_not() -> None:
 async def test_greenlet_spawn() -> None:
     """``greenlet_spawn(fn, *args, _require_await=False, **kw)`` calls it in a new greenlet.
 
-    ``compat/greenlets.py`` takes its place, with the same arguments.
+    ``compat/greenlets.py`` replaces it, with the same arguments.
     """
     own = getcurrent()
 
@@ -121,8 +121,8 @@ def test_methods_look_up_greenlet_spawn(theirs: Any, ours: Any, names: set[str])
     """Coroutine methods call ``greenlet_spawn`` by its name in their module.
 
     ``compat/sqlalchemy_asyncio.py`` copies those that do, and leaves the others alone: a SQLAlchemy
-    that calls it otherwise is slower, and right. ``compat/installation.py`` replaces it there, and
-    refuses to if it is another one.
+    that calls it differently is slower, but correct. ``compat/installation.py`` replaces it there,
+    unless it is another function, which is refused.
     """
     assert util.greenlet_spawn is greenlet_spawn
     assert greenlet_spawn.__module__.startswith("sqlalchemy.util.")
@@ -134,13 +134,13 @@ def test_methods_look_up_greenlet_spawn(theirs: Any, ours: Any, names: set[str])
 
 
 async def test_the_class_of_an_engines_connections(path: Path) -> None:
-    """``engine.connect()`` makes an ``engine._connection_cls``.
+    """``engine.connect()`` creates an ``engine._connection_cls``.
 
-    ``sessions/lean.py``: connections of the facade. SQLAlchemy's own would be slower, and right.
+    ``sessions/lean.py``: connections of the facade. SQLAlchemy's own are slower, but correct.
     """
 
     class Own(AsyncConnection):
-        """Another one."""
+        """A different class."""
 
     class Engine(AsyncEngine):
         _connection_cls = Own
@@ -151,10 +151,10 @@ async def test_the_class_of_an_engines_connections(path: Path) -> None:
 
 
 async def test_a_connection_can_be_given_its_other_half(make_engine: MakeEngine) -> None:
-    """``sync_connection = _assign_proxied(connection)`` is what ``start()`` does.
+    """``start()`` executes ``sync_connection = _assign_proxied(connection)``.
 
     ``sessions/lean.py``: ``engine.begin()`` connects and begins in one greenlet. ``_proxied`` is
-    the synchronous one, and an error before that.
+    the synchronous connection, and raises an error before that.
     """
     engine = make_engine()
     connection = AsyncConnection(engine)
@@ -168,9 +168,9 @@ async def test_a_connection_can_be_given_its_other_half(make_engine: MakeEngine)
 
 
 async def test_begin_is_a_decorator_too(make_engine: MakeEngine) -> None:
-    """``engine.begin()`` can decorate a coroutine function: a block around each call.
+    """``engine.begin()`` can decorate a coroutine function: each call gets a block of its own.
 
-    ``sessions/lean.py``: ``_Begun`` is one, too, by SQLAlchemy's own.
+    ``sessions/lean.py``: ``_Begun`` is such a decorator, too, by SQLAlchemy's own code.
     """
     engine = make_engine()
 
@@ -182,9 +182,9 @@ async def test_begin_is_a_decorator_too(make_engine: MakeEngine) -> None:
 
 
 async def test_the_proxy_of_a_connection(make_engine: MakeEngine) -> None:
-    """``_retrieve_proxy_for_target()`` finds an asynchronous connection, or makes one.
+    """``_retrieve_proxy_for_target()`` finds an asynchronous connection, or creates one.
 
-    ``sessions/lean.py``: ``session.connection()``. SQLAlchemy's own would be slower, and right.
+    ``sessions/lean.py``: ``session.connection()``. SQLAlchemy's own is slower, but correct.
     """
     engine = make_engine()
     async with engine.connect() as connection:
@@ -200,9 +200,9 @@ async def test_the_proxy_of_a_connection(make_engine: MakeEngine) -> None:
 
 
 async def test_what_begins_a_session_with_its_transaction(make_engine: MakeEngine) -> None:
-    """``async_sessionmaker.begin()`` asks ``session._maker_context_manager()``.
+    """``async_sessionmaker.begin()`` calls ``session._maker_context_manager()``.
 
-    ``sessions/lean.py``: the block ends without a task. SQLAlchemy's has one.
+    ``sessions/lean.py``: the block ends without a task. SQLAlchemy's needs one.
     """
 
     class Own(AsyncSession):
@@ -227,9 +227,9 @@ async def test_binds_are_translated(make_engine: MakeEngine) -> None:
 
 
 def test_names_of_generated_functions() -> None:
-    """Functions that SQLAlchemy generates have a file name that begins like this, or the module's.
+    """Functions that SQLAlchemy generates have a file name with this beginning, or the module's.
 
-    ``turn/whereabouts.py`` passes their frames by. Otherwise messages name no line of the
+    ``turn/whereabouts.py`` skips their frames. Otherwise, messages would name no line of the
     application.
     """
     found = set()
@@ -248,10 +248,10 @@ def test_names_of_generated_functions() -> None:
 
 
 async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine) -> None:
-    """``Connection(engine, proxy)`` asks the proxy for no name that ours has not.
+    """``Connection(engine, proxy)`` uses no name of the proxy that the package's does not have.
 
-    ``closures/borrowed.py``, ``closures/thread_connection.py``: another would be an AttributeError
-    in the middle of ``run_write()``.
+    ``closures/borrowed.py``, ``closures/thread_connection.py``: another name would raise an
+    AttributeError in the middle of ``run_write()``.
     """
     asked: set[str] = set()
 
@@ -285,10 +285,10 @@ async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine
 
 
 def test_how_statements_tell_what_they_are() -> None:
-    """``_for_update_arg`` is set where rows are locked, and ``is_dml`` true of what writes.
+    """``_for_update_arg`` is set if rows are locked, and ``is_dml`` is true of writes.
 
-    ``sessions/reads.py``: what is no read goes to the writer. Where one of them were gone, a
-    statement that locks, or writes in a WITH, would be refused by the reader.
+    ``sessions/reads.py``: statements that are not reads go to the writer. Without these attributes,
+    the reader would refuse a statement that locks, or that writes in a WITH.
     """
     table = sqlalchemy.table("t", sqlalchemy.column("i"))
     assert getattr(select(table), "_for_update_arg", "none") is None
@@ -302,9 +302,9 @@ def test_how_statements_tell_what_they_are() -> None:
 
 
 def test_the_message_of_an_error() -> None:
-    """``str(error)`` is made from ``_message()``, without "(Background on this error …)".
+    """``str(error)`` is built from ``_message()``, without "(Background on this error …)".
 
-    ``errors.py`` adds what SQLite has said. Without it the message lacks that half.
+    ``errors.py`` adds SQLite's own message. Without it, that half is missing.
     """
 
     class OwnError(StatementError):

@@ -1,6 +1,6 @@
-"""What prepared reads and routed sessions lean on inside SQLAlchemy's Core: ``docs/compat.md``.
+"""What prepared reads and routed sessions rely on inside SQLAlchemy's Core: ``docs/compat.md``.
 
-``compat/sqlalchemy_core.py`` takes apart what a ``Connection`` does for each execution.
+``compat/sqlalchemy_core.py`` performs the parts of a ``Connection``'s execution separately.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ _TEXT = "2024-01-02 03:04:05.000000"
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """Any engine: an application's, without a pool of this package."""
+    """Provide an application's engine, without a pool of this package."""
     engine = create_engine("sqlite://")
     yield engine
     engine.dispose()
 
 
 def test_how_parameters_become_the_drivers() -> None:
-    """Processors are found by a parameter's name, its place by ``positiontup``.
+    """Processors are found by a parameter's name, and its position by ``positiontup``.
 
-    What is written into the text for each execution anew is expanded into another text, names,
-    values and processors.
+    Parameters that are written into the text at each execution are expanded into another text,
+    names, values and processors.
     """
     statement = select(_T.c.id).where(_T.c.at == bindparam("at"), _T.c.id == bindparam("id"))
     compiled: Any = sqlalchemy_core.compile_statement(statement, sqlite.dialect())
@@ -83,7 +83,7 @@ def test_how_parameters_become_the_drivers() -> None:
 
 
 def test_how_rows_are_made(engine: Engine) -> None:
-    """From the metadata of a result, its processors and keys, and the driver's values."""
+    """They are built from a result's metadata, processors and keys, and the driver's values."""
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE t (id, at)")
         connection.exec_driver_sql("INSERT INTO t VALUES (1, ?)", (_TEXT,))
@@ -102,7 +102,7 @@ def test_how_rows_are_made(engine: Engine) -> None:
 
 
 def test_how_listeners_are_known(engine: Engine) -> None:
-    """``_has_events`` of the engine, and what ``dispatch`` of its pool and its dialect has."""
+    """``_has_events`` of the engine, and the ``dispatch`` of its pool and its dialect, tell."""
     pool, dialect = engine.pool, engine.dialect
     assert not engine._has_events
     for name in ("checkout", "checkin", "reset"):
@@ -143,7 +143,7 @@ def test_how_listeners_are_known(engine: Engine) -> None:
 def test_how_logs_are_known(
     engine: Engine, caplog: pytest.LogCaptureFixture, logger: str, level: int
 ) -> None:
-    """Engine and pool ask their loggers, which are made with them."""
+    """Engine and pool ask their loggers, which are created with them."""
     assert not engine.logger.isEnabledFor(logging.INFO)
     assert not engine.pool.logger.isEnabledFor(logging.DEBUG)
     with caplog.at_level(level, logger=f"sqlalchemy.{logger}"):
@@ -154,7 +154,7 @@ def test_how_logs_are_known(
 
 @pytest.fixture
 async def streaming(path: Path) -> AsyncIterator[AsyncEngine]:
-    """Any engine that has server-side cursors, with 5 items."""
+    """Provide an engine with server-side cursors, and 5 items."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     await create_items(engine, 5)
     yield engine
@@ -167,11 +167,11 @@ def _is_open(result: Any) -> bool | None:
 
 
 async def test_which_results_are_streams(streaming: AsyncEngine) -> None:
-    """``_is_server_side`` of the context is true of streams, ``_soft_closed`` of what has ended.
+    """``_is_server_side`` of the context is true of streams, ``_soft_closed`` once they have ended.
 
-    The latter is in the dictionary of the result, which does not refer to it. A result of the ORM
-    has the cursor's in ``raw``. A result cannot be referred to weakly, its context can, and nothing
-    else refers to that.
+    The latter is in the result's dictionary, which does not refer to the result. A result of the
+    ORM has the cursor's result in ``raw``. A result does not support weak references, but its
+    context does, and nothing else refers to that.
     """
 
     def streams(session: Session) -> None:
@@ -206,10 +206,10 @@ async def test_which_results_are_streams(streaming: AsyncEngine) -> None:
 
 
 def test_what_a_walk_through_a_statement_passes_by() -> None:
-    """``visitors.iterate()`` leaves these out; ``sessions/reads.py`` looks at them itself.
+    """``visitors.iterate()`` skips these; ``sessions/reads.py`` examines them itself.
 
-    ``_prefixes``, ``_suffixes`` and ``_statement_hints`` are pairs with a text, ``_data`` of
-    ``values()`` are lists of rows.
+    ``_prefixes``, ``_suffixes`` and ``_statement_hints`` are pairs with a text, and ``_data`` of
+    ``values()`` contains lists of rows.
     """
     chosen: Any = select(_T).prefix_with("a").suffix_with("b").with_statement_hint("c")
     assert [one.text for one, _ in chosen._prefixes] == ["a"]
@@ -225,7 +225,7 @@ def test_what_a_walk_through_a_statement_passes_by() -> None:
 
 
 def test_the_name_of_a_savepoint(engine: Engine) -> None:
-    """It can be rolled back to by it, once SQLAlchemy itself sends nothing any more."""
+    """A rollback to it by its name works after SQLAlchemy itself sends nothing for it any more."""
     with engine.connect() as connection:
         savepoint = connection.begin_nested()
         connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
@@ -237,7 +237,7 @@ def test_the_name_of_a_savepoint(engine: Engine) -> None:
 
 
 def test_the_error_of_an_opening(tmp_path: Path) -> None:
-    """As ``Engine.connect()`` raises it, and as ``handle_error`` listeners see it."""
+    """It is the error of ``Engine.connect()``, and ``handle_error`` listeners see it."""
     engine = create_engine(f"sqlite:///{tmp_path / 'none' / 'app.db'}")
     seen: list[object] = []
     event.listen(engine, "handle_error", lambda context: seen.append(context.engine))
@@ -250,7 +250,7 @@ def test_the_error_of_an_opening(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_before_a_table_is_created(engine: Engine) -> None:
-    """By ``create_all()``, of each table."""
+    """``create_all()`` asks for each table."""
     asked: list[str] = []
 
     class Asking(SchemaGenerator):

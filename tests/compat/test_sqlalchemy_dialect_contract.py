@@ -1,4 +1,4 @@
-"""What the package leans on inside SQLAlchemy's dialect: rows of ``docs/compat.md``."""
+"""What the package relies on inside SQLAlchemy's dialect: rows of ``docs/compat.md``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.conftest import MakeEngine
 
 
 async def test_adapted_classes() -> None:
-    """The dialect's connection and cursors have no dictionary, and can be derived from.
+    """The dialect's connection and cursors have no dictionary, and can be subclassed.
 
-    ``driver/adapter.py`` and ``driver/cursors.py`` give them slots of their own and replace
-    every public name; ``tests/driver/test_adapted_classes.py`` compares the names.
+    ``driver/adapter.py`` and ``driver/cursors.py`` add slots of their own and replace every
+    public name; ``tests/driver/test_adapted_classes.py`` compares the names.
     """
     for theirs in (
         dialect.AsyncAdapt_aiosqlite_connection,
@@ -37,7 +37,7 @@ async def test_adapted_classes() -> None:
 def test_the_raw_connection_of_an_adapted_one() -> None:
     """``driver_connection`` and ``run_async()`` use ``_connection``, which a subclass may replace.
 
-    ``driver/adapter.py``: the raw connection is lent, and its transactions are the driver's then.
+    ``driver/adapter.py``: once the raw connection is lent, its transactions are the driver's.
     """
     asked: list[str] = []
 
@@ -45,7 +45,7 @@ def test_the_raw_connection_of_an_adapted_one() -> None:
         __slots__ = ()
 
         def __init__(self) -> None:
-            """Has no other connection."""
+            """Do without the other connection."""
 
         @property
         def _connection(self) -> Any:  # type: ignore[override]
@@ -62,9 +62,9 @@ def test_the_raw_connection_of_an_adapted_one() -> None:
 
 
 async def test_rows_are_read_from_the_cursor_when_it_is_closed(make_engine: MakeEngine) -> None:
-    """An asynchronous result awaits ``_async_soft_close()`` of its cursor when it has all rows.
+    """An asynchronous result awaits its cursor's ``_async_soft_close()`` once it has all rows.
 
-    ``driver/cursors.py``: theirs does nothing, as there is nothing to be closed.
+    ``driver/cursors.py``: the dialect's does nothing, because there is nothing to close.
     """
     for theirs in (dialect.AsyncAdapt_aiosqlite_cursor, dialect.AsyncAdapt_aiosqlite_ss_cursor):
         assert inspect.iscoroutinefunction(theirs._async_soft_close)
@@ -72,10 +72,10 @@ async def test_rows_are_read_from_the_cursor_when_it_is_closed(make_engine: Make
 
 
 async def test_how_the_dialect_connects(make_engine: MakeEngine, path: Path) -> None:
-    """``do_connect`` listeners may add ``async_creator_fn``, which gets the arguments as left.
+    """``do_connect`` listeners may add ``async_creator_fn``, which gets the final arguments.
 
-    ``opening/connector.py``: every connection is opened by it. Listeners are called in order, the
-    last one decides, and ``len(dispatch.do_connect)`` is their number.
+    ``opening/connector.py``: it opens every connection. Listeners are called in order, the last one
+    decides, and ``len(dispatch.do_connect)`` is their number.
     """
     asked: list[Any] = []
 
@@ -107,17 +107,17 @@ async def test_how_the_dialect_connects(make_engine: MakeEngine, path: Path) -> 
 async def test_the_engines_creator(make_engine: MakeEngine) -> None:
     """The creator that an engine gives its pool takes one argument, ``connection_record``.
 
-    ``opening/creator.py`` knows by that whether the dialect opens connections, or the application.
+    ``opening/creator.py`` thus distinguishes connections that the dialect or the application opens.
     """
     pool: Any = make_engine().pool
     assert list(inspect.signature(pool._creator).parameters) == ["connection_record"]
 
 
 def test_what_the_dialect_takes_for_a_disconnect() -> None:
-    """An OperationalError that begins with "no active connection" means that it is gone.
+    """An OperationalError that begins with "no active connection" means a lost connection.
 
-    ``execution/connection_thread.py`` says so of a connection that was given up; SQLAlchemy opens
-    another.
+    ``execution/connection_thread.py`` raises it for a connection that was given up; SQLAlchemy
+    then opens another one.
     """
     one = dialect.dialect(dbapi=dialect.dialect.import_dbapi())
     error: Any = sqlite3.OperationalError("no active connection: it was closed")
@@ -127,7 +127,7 @@ def test_what_the_dialect_takes_for_a_disconnect() -> None:
 async def test_characteristics_are_set_and_reset(make_engine: MakeEngine) -> None:
     """Options of ``connection_characteristics`` are set on the driver's connection.
 
-    ``pools/dialect.py``: ``sqlite_role``. The reset is noted in ``finalize_callback`` of the
+    ``pools/dialect.py``: ``sqlite_role``. The reset is stored in ``finalize_callback`` of the
     proxy's ``_connection_record``, which ``closures/borrowed.py`` therefore has.
     """
     calls: list[Any] = []

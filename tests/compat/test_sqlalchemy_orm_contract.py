@@ -1,6 +1,6 @@
-"""What the package leans on inside SQLAlchemy's sessions: rows of ``docs/compat.md``.
+"""What the package relies on inside SQLAlchemy's sessions: rows of ``docs/compat.md``.
 
-``sessions/routing.py`` and ``sessions/transaction.py`` decide where a statement goes, and begin.
+``sessions/routing.py`` and ``sessions/transaction.py`` decide where a statement runs, and begin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.helpers import Base, Item
 
 
 class Noted(Session):
-    """A session that notes which of its seams were used."""
+    """A session that records which of its hooks were called."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         self.calls: list[Any] = []
@@ -61,7 +61,7 @@ def engine(path: Path) -> Iterator[Engine]:
 def test_a_statement_takes_its_connection_at_one_place(engine: Engine) -> None:
     """Statements and ``connection()`` call ``Session._connection_for_bind(engine, …)``.
 
-    ``sessions/routing.py``: what ``get_bind()`` has said is done there, and nowhere else.
+    ``sessions/routing.py``: the result of ``get_bind()`` is used there, and nowhere else.
     """
     with Noted(engine) as session:
         session.execute(select(1))
@@ -72,7 +72,7 @@ def test_a_statement_takes_its_connection_at_one_place(engine: Engine) -> None:
 
 
 def test_a_flush_asks_the_transaction(engine: Engine) -> None:
-    """A flush takes its connections of ``SessionTransaction._connection_for_bind(bind, options)``.
+    """A flush gets its connections from ``SessionTransaction._connection_for_bind(bind, options)``.
 
     ``sessions/transaction.py``: the first flush leaves the reader. ``_flushing`` is true then.
     """
@@ -98,9 +98,9 @@ def test_a_flush_asks_the_transaction(engine: Engine) -> None:
 
 @pytest.mark.parametrize("begin", [False, True])
 def test_a_transaction_of_our_own(begin: bool, engine: Engine) -> None:
-    """``SessionTransaction(session, origin)`` becomes the session's transaction by being made.
+    """``SessionTransaction(session, origin)`` becomes the session's transaction when it is created.
 
-    ``sessions/routing.py``: ``_autobegin_t(begin)`` makes a ``RoutedTransaction``.
+    ``sessions/routing.py``: ``_autobegin_t(begin)`` creates a ``RoutedTransaction``.
     """
     origin = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN
     session = Noted(engine)
@@ -142,9 +142,9 @@ def test_all_binds_come_by_one_place(engine: Engine) -> None:
 
 
 def test_all_statements_come_by_one_place(engine: Engine) -> None:
-    """``execute()``, ``scalar()``, ``scalars()``, queries and loaders: ``_execute_internal()``.
+    """``execute()``, ``scalar()``, ``scalars()``, queries and loaders call ``_execute_internal()``.
 
-    ``sessions/routing.py``: what a replica refuses is executed once more there.
+    ``sessions/routing.py``: a statement that a replica refuses is retried there.
     """
     asked: list[str] = []
 
@@ -170,10 +170,10 @@ def test_all_statements_come_by_one_place(engine: Engine) -> None:
 
 
 def test_what_is_read_for_a_bulk_change(engine: Engine) -> None:
-    """``synchronize_session="fetch"`` reads first, by ``execute(…, _add_event=…)``.
+    """``synchronize_session="fetch"`` reads first, with ``execute(…, _add_event=…)``.
 
-    ``sessions/routing.py`` sends that read where the change goes. Without RETURNING only; otherwise
-    the change is the only statement.
+    ``sessions/routing.py`` sends that read to the target of the change. It happens only without
+    RETURNING; otherwise, the change is the only statement.
     """
     bind = create_engine(engine.url, poolclass=NullPool)
     bind.dialect.update_returning = False
@@ -186,9 +186,9 @@ def test_what_is_read_for_a_bulk_change(engine: Engine) -> None:
 
 
 def test_a_session_in_a_block_that_has_ended(engine: Engine) -> None:
-    """``TransactionalContext._trans_ctx_check(session)`` refuses it, and nothing else.
+    """``TransactionalContext._trans_ctx_check(session)`` refuses only a block that has ended.
 
-    ``compat/sqlalchemy_orm.py``: asked before a reader is taken, as SQLAlchemy does for the writer.
+    ``compat/sqlalchemy_orm.py``: checked before a reader is acquired, as for SQLAlchemy's writer.
     """
     with Session(engine) as session:
         TransactionalContext._trans_ctx_check(session)
@@ -200,10 +200,10 @@ def test_a_session_in_a_block_that_has_ended(engine: Engine) -> None:
 
 
 def test_states_are_declared(engine: Engine) -> None:
-    """``_StateChange.declare_states`` guards a method: in the wrong state it is refused.
+    """``_StateChange.declare_states`` guards a method, which is refused in the wrong state.
 
-    ``sessions/transaction.py``: ``reader_connection()`` is as safe as SQLAlchemy's own, in a state
-    that is PROVISIONING_CONNECTION meanwhile.
+    ``sessions/transaction.py``: ``reader_connection()`` is as safe as SQLAlchemy's own methods, in
+    the state PROVISIONING_CONNECTION meanwhile.
     """
 
     class Own(SessionTransaction):
@@ -228,7 +228,7 @@ def test_states_are_declared(engine: Engine) -> None:
 
 
 def test_how_a_transaction_ends() -> None:
-    """``commit(_to_root=False)`` and ``close(invalidate=False)`` are its two ends.
+    """``commit(_to_root=False)`` and ``close(invalidate=False)`` are the two ways to end it.
 
     ``sessions/transaction.py`` replaces both, with these arguments.
     """
@@ -239,7 +239,7 @@ def test_how_a_transaction_ends() -> None:
 
 
 def test_what_is_to_be_flushed(engine: Engine) -> None:
-    """``_is_clean()`` is False as long as a flush would send something: ``closures/api.py``."""
+    """``_is_clean()`` is False while a flush would send something: ``closures/api.py``."""
     with Session(engine) as session:
         assert session._is_clean()
         session.add(Item(id=1))
@@ -255,7 +255,7 @@ def test_what_is_to_be_flushed(engine: Engine) -> None:
 
 
 def test_what_can_be_rolled_back() -> None:
-    """A transaction that is open, or whose COMMIT has failed; none that is committed."""
+    """An open transaction, or one whose COMMIT has failed, but not a committed one."""
     found: list[bool] = []
     engine = create_engine("sqlite://")
     with Session(engine) as session:

@@ -1,6 +1,6 @@
-"""What the package leans on inside SQLAlchemy's pools: rows of ``docs/compat.md``.
+"""What the package relies on inside SQLAlchemy's pools: rows of ``docs/compat.md``.
 
-``pools/base.py`` is a ``QueuePool`` that hands out by other rules.
+``pools/base.py`` is a ``QueuePool`` that lends connections by other rules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.conftest import MakeEngine
 
 
 class Driver:
-    """A connection of no database."""
+    """A connection without a database."""
 
     def rollback(self) -> None: ...
 
@@ -31,7 +31,7 @@ class Driver:
 
 
 class Dialect:
-    """What a pool asks of it."""
+    """The parts of a dialect that a pool uses."""
 
     is_async = False
     has_terminate = False
@@ -47,7 +47,7 @@ class Dialect:
 
 
 class Noted(QueuePool):
-    """A pool that notes what it is asked for."""
+    """A pool that records its calls."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         self.calls: list[str] = []
@@ -68,10 +68,10 @@ def make_pool(kind: type[QueuePool] = QueuePool, **kw: Any) -> Any:
 
 
 def test_a_checkout_is_one_get_and_one_return() -> None:
-    """``connect()`` calls ``_do_get()`` once, and giving back ``_do_return_conn(record)`` once.
+    """``connect()`` calls ``_do_get()`` once, and a return calls ``_do_return_conn(record)`` once.
 
-    ``pools/base.py``: the permit is taken and given back there. A pool that called others would
-    lend connections without a permit.
+    ``pools/base.py``: the permit is acquired and released there. A pool that called other methods
+    would lend connections without a permit.
     """
     pool = make_pool(Noted)
     proxied = pool.connect()
@@ -84,10 +84,10 @@ def test_a_checkout_is_one_get_and_one_return() -> None:
 
 
 def test_how_a_record_closes_its_connection() -> None:
-    """By ``_close_connection(connection, terminate=…)`` of its pool.
+    """It calls ``_close_connection(connection, terminate=…)`` of its pool.
 
-    ``pools/returns.py`` says nothing there of a cancellation. A pool that called others would log
-    it as an error.
+    ``pools/returns.py`` does not log a cancellation there. A pool that called other methods would
+    log it as an error.
     """
     closed: list[bool] = []
 
@@ -103,9 +103,9 @@ def test_how_a_record_closes_its_connection() -> None:
 
 
 def test_a_record_comes_back_without_its_connection() -> None:
-    """``detach()`` gives the record back, too, with ``dbapi_connection`` None.
+    """``detach()`` returns the record, too, with ``dbapi_connection`` set to None.
 
-    ``pools/checkouts.py`` tells by that whether record and connection come back together.
+    ``pools/checkouts.py`` thus learns whether record and connection are returned together.
     """
     seen: list[Any] = []
 
@@ -122,10 +122,10 @@ def test_a_record_comes_back_without_its_connection() -> None:
 
 
 def test_the_record_of_a_proxy() -> None:
-    """``_connection_record`` of what ``connect()`` returns is what ``_do_get()`` gave.
+    """``connect()`` returns a proxy whose ``_connection_record`` is the result of ``_do_get()``.
 
-    ``pools/checkouts.py`` finds the checkout by it; ``closures/borrowed.py`` notes options there.
-    ``_pool`` is the pool that gave it, also after the engine has another.
+    ``pools/checkouts.py`` finds the checkout by it; ``closures/borrowed.py`` stores options there.
+    ``_pool`` is the pool that lent it, even after the engine has another one.
     """
     given: list[Any] = []
 
@@ -143,9 +143,9 @@ def test_the_record_of_a_proxy() -> None:
 
 
 def test_a_record_of_our_own() -> None:
-    """``_ConnectionRecord(pool, connect=False)`` is at rest, without a connection, and can be lent.
+    """``_ConnectionRecord(pool, connect=False)`` is at rest without a connection, and can be lent.
 
-    ``compat/pool_records.py`` lends another in place of one that SQLAlchemy has not finished with.
+    ``compat/pool_records.py`` lends another in place of one that SQLAlchemy still uses.
     """
     pool = make_pool()
     record: Any = _ConnectionRecord(pool, connect=False)
@@ -156,9 +156,9 @@ def test_a_record_of_our_own() -> None:
 
 
 def test_when_a_record_returns() -> None:
-    """After the listeners of ``checkin``: one that raises keeps it from its pool.
+    """It returns after the ``checkin`` listeners: one that raises prevents the return to the pool.
 
-    ``compat/pool_records.py`` returns it then.
+    ``compat/pool_records.py`` returns it in that case.
     """
     pool = make_pool()
     returned: list[object] = []
@@ -177,9 +177,9 @@ def test_when_a_record_returns() -> None:
 
 
 def test_where_a_record_keeps_what_lasts() -> None:
-    """``record_info`` is memoized in the record's dictionary, once it has been asked for.
+    """``record_info`` is memoized in the record's dictionary at its first use.
 
-    ``compat/pool_records.py`` hands it on to the new record, as SQLAlchemy promises of it.
+    ``compat/pool_records.py`` passes it to the new record, as SQLAlchemy promises for it.
     """
     record: Any = _ConnectionRecord(make_pool(), connect=False)
     assert "record_info" not in record.__dict__
@@ -191,9 +191,9 @@ def test_where_a_record_keeps_what_lasts() -> None:
 
 
 def test_a_lent_record_refers_to_its_proxy_weakly() -> None:
-    """``fairy_ref`` is set while a record is lent; None tells the finalizer that it is not.
+    """``fairy_ref`` is set while a record is lent; None tells the finalizer that it is not lent.
 
-    ``pools/checkouts.py`` sets it in a child process: nothing comes back to the parent's pool.
+    ``pools/checkouts.py`` clears it in a child: no connection is returned to the parent's pool.
     """
     pool = make_pool(Noted)
     proxied: Any = pool.connect()
@@ -206,9 +206,9 @@ def test_a_lent_record_refers_to_its_proxy_weakly() -> None:
 
 
 def test_a_record_without_a_proxy_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the proxy cannot begin, its record has no ``fairy_ref``, and nothing gives it back.
+    """If the proxy cannot be created, its record has no ``fairy_ref``, and nothing returns it.
 
-    ``compat/pool_records.py`` does.
+    ``compat/pool_records.py`` returns it.
     """
     pool = make_pool(Noted)
     given: list[Any] = []
@@ -227,9 +227,9 @@ def test_a_record_without_a_proxy_is_not_returned(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_a_pool_keeps_at_rest() -> None:
-    """``_pool`` is a ``_queue_class(maxsize, use_lifo=…)`` and is only asked for these.
+    """``_pool`` is a ``_queue_class(maxsize, use_lifo=…)``, of which only these names are used.
 
-    ``pools/resting.py`` is such a class, in which nobody waits.
+    ``pools/resting.py`` is such a class, in which no task waits.
     """
     asked: set[str] = set()
 
@@ -253,9 +253,9 @@ def test_what_a_pool_keeps_at_rest() -> None:
 
 
 def test_an_empty_queue_says_so() -> None:
-    """What is at rest nowhere raises ``sqlalchemy.util.queue.Empty``.
+    """A queue without connections at rest raises ``sqlalchemy.util.queue.Empty``.
 
-    ``pools/resting.py`` and ``pools/base.py``: another class would come out of every checkout.
+    ``pools/resting.py`` and ``pools/base.py``: every checkout would raise any other class.
     """
     with pytest.raises(Empty):
         Queue(3).get(False)
@@ -265,7 +265,7 @@ def test_an_empty_queue_says_so() -> None:
 def test_how_many_are_open_is_counted() -> None:
     """``_overflow`` begins at ``-pool_size`` and counts what ``_inc_overflow()`` admits.
 
-    ``pools/base.py`` opens connections beneath it, and sets it anew in a child process. Its lock
+    ``pools/base.py`` opens connections below it, and resets it in a child process. Its lock
     is ``_overflow_lock``.
     """
     pool = make_pool(pool_size=2, max_overflow=0)
@@ -278,9 +278,9 @@ def test_how_many_are_open_is_counted() -> None:
 
 
 def test_a_new_record() -> None:
-    """``_create_connection()`` is a record whose connection the creator has opened.
+    """``_create_connection()`` returns a record whose connection the creator has opened.
 
-    ``pools/base.py``: for what finds nothing at rest. Its creator gets the record.
+    ``pools/base.py``: for checkouts that find nothing at rest. The creator gets the record.
     """
     records: list[Any] = []
 
@@ -295,9 +295,9 @@ def test_a_new_record() -> None:
 
 
 def test_a_pool_that_is_made_again() -> None:
-    """What a pool was made with is kept under these names, and taken again by ``__init__``.
+    """The arguments of a pool are kept under these names, and accepted again by ``__init__``.
 
-    ``pools/base.py``: ``recreate()``, after ``engine.dispose()``. ``_dispatch`` are its listeners.
+    ``pools/base.py``: ``recreate()``, after ``engine.dispose()``. ``_dispatch`` has its listeners.
     """
     pool = make_pool(
         recycle=7, pre_ping=True, reset_on_return="commit", logging_name="x", timeout=3, echo=False
@@ -323,13 +323,13 @@ def test_a_pool_that_is_made_again() -> None:
 
 
 async def test_which_pool_an_asyncio_engine_takes(make_engine: MakeEngine) -> None:
-    """A subclass of ``AsyncAdaptedQueuePool`` is taken, and its ``dialect.dbapi`` is the driver.
+    """A subclass of ``AsyncAdaptedQueuePool`` is accepted; its ``dialect.dbapi`` is the driver.
 
-    ``pools/base.py``: ``_dialect.dbapi`` is what its connections say they are of.
+    ``pools/base.py``: its connections report the driver of ``_dialect.dbapi``.
     """
 
     class Own(AsyncAdaptedQueuePool):
-        """Another one."""
+        """A different class."""
 
     engine = make_engine(Own)
     pool: Any = engine.pool
@@ -341,7 +341,7 @@ async def test_which_pool_an_asyncio_engine_takes(make_engine: MakeEngine) -> No
 
 
 def test_the_logger_of_a_pool() -> None:
-    """``_sqla_logger_namespace`` of the class is the name of its logger, where there is one.
+    """``_sqla_logger_namespace`` of the class, if set, is the name of its logger.
 
     ``pools/base.py``: the three pools log where ``echo_pool`` expects it.
     """
@@ -354,9 +354,9 @@ def test_the_logger_of_a_pool() -> None:
 
 
 def test_when_a_connection_is_opened_anew() -> None:
-    """A record compares when it was opened with two moments, and ``pool_recycle`` is -1 if not set.
+    """A record compares its opening with two times, and ``pool_recycle`` is -1 if it is not set.
 
-    ``compat/pool_records.py``: ``is_current()`` does so without opening anything.
+    ``compat/pool_records.py``: ``is_current()`` does the same without opening anything.
     """
     pool = Noted(Driver, dialect=Dialect())
     pool.connect().close()
@@ -380,7 +380,7 @@ def test_when_a_connection_is_opened_anew() -> None:
 
 
 async def test_a_broken_connection_tells_its_pool(make_engine: MakeEngine) -> None:
-    """Once, before the connection is thrown away, with the proxy and the error."""
+    """The pool is informed once, before the connection is discarded, with proxy and error."""
     engine = make_engine()
     pool: Any = engine.sync_engine.pool
     seen: list[Any] = []

@@ -1,6 +1,6 @@
-"""What the package leans on in ``sqlite3``, SQLite and CPython: rows of ``docs/compat.md``.
+"""What the package relies on in ``sqlite3``, SQLite and CPython: rows of ``docs/compat.md``.
 
-Most of it is documented nowhere, or for SQLite and not for Python's module.
+Most of it is undocumented, or documented for SQLite only, and not for Python's module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection as the package opens one."""
+    """Return a connection as the package opens one."""
     with closing(
         sqlite3.Connection(
             f"file:{path}", uri=True, isolation_level=None, timeout=0, check_same_thread=False
@@ -36,25 +36,25 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_connections_are_made_by_their_class(connection: sqlite3.Connection) -> None:
-    """``sqlite3.Connection(…)`` takes what ``connect()`` takes, and a URI.
+    """``sqlite3.Connection(…)`` accepts the arguments of ``connect()``, and a URI.
 
     ``execution/connection_thread.py`` and ``files/images.py`` open their own in this way, which
-    tracers that replace ``connect()`` do not see.
+    tracers that replace ``connect()`` do not notice.
     """
     assert connection.execute("SELECT 1").fetchone() == (1,)
     assert connection.isolation_level is None
 
 
 def test_no_transaction_is_begun_by_the_module(connection: sqlite3.Connection) -> None:
-    """With ``isolation_level = None`` no statement begins one; setting it later counts at once.
+    """With ``isolation_level = None`` no statement begins one; a later setting applies at once.
 
-    ``sqlite/isolation.py``: the adapter sends BEGIN. ``driver/adapter.py`` gives the level back
-    while the application has the raw connection.
+    ``sqlite/isolation.py``: the adapter sends BEGIN. ``driver/adapter.py`` restores the level while
+    the application has the raw connection.
     """
     connection.execute("CREATE TABLE t (i)")
     connection.execute("INSERT INTO t VALUES (1)")
     assert not connection.in_transaction
-    raw: Any = connection  # "" is the default, and missing in the types
+    raw: Any = connection  # "" is the default, which the types lack
     raw.isolation_level = ""
     connection.execute("INSERT INTO t VALUES (2)")
     assert connection.in_transaction
@@ -64,10 +64,10 @@ def test_no_transaction_is_begun_by_the_module(connection: sqlite3.Connection) -
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no autocommit")
 def test_the_other_switch_is_off(connection: sqlite3.Connection) -> None:
-    """``autocommit`` is ``LEGACY_TRANSACTION_CONTROL``, -1, and can be set back to it.
+    """``autocommit`` is ``LEGACY_TRANSACTION_CONTROL``, -1, and can be set back to that.
 
-    ``sqlite/isolation.py``: otherwise ``isolation_level`` has no effect. Before Python 3.12 there
-    is none, and nothing to be switched off.
+    ``sqlite/isolation.py``: otherwise, ``isolation_level`` has no effect. Before Python 3.12, there
+    is no such attribute to switch off.
     """
     raw: Any = connection
     assert raw.autocommit == LEGACY_TRANSACTION_CONTROL
@@ -81,10 +81,10 @@ def test_the_other_switch_is_off(connection: sqlite3.Connection) -> None:
 
 
 def test_state_is_told_in_any_thread(connection: sqlite3.Connection) -> None:
-    """``in_transaction`` is told in any thread while no other uses the connection.
+    """Any thread may read ``in_transaction`` while no other thread uses the connection.
 
-    ``execution/running.py`` asks on the event loop when no statement runs in a thread. While one
-    does, SQLite waits for it from 3.53 on, with the interpreter lock held; before, it did not.
+    ``execution/running.py`` reads it on the event loop if no statement runs in a thread. While one
+    does, SQLite waits for it from 3.53 on, holding the interpreter lock; earlier, it did not.
     """
     thread = threading.Thread(target=connection.execute, args=("BEGIN",))
     thread.start()
@@ -93,10 +93,10 @@ def test_state_is_told_in_any_thread(connection: sqlite3.Connection) -> None:
 
 
 def test_what_was_stopped_says_so(connection: sqlite3.Connection) -> None:
-    """A statement that was stopped raises OperationalError with the one word "interrupted".
+    """A stopped statement raises OperationalError with the single word "interrupted".
 
-    ``execution/jobs.py`` and ``driver/executor.py`` tell a time-out from an error by it, on Python
-    3.10, too, which has no ``sqlite_errorcode``.
+    ``execution/jobs.py`` and ``driver/executor.py`` thus distinguish a time-out from an error, even
+    on Python 3.10, which has no ``sqlite_errorcode``.
     """
     connection.set_progress_handler(lambda: True, 1000)
     with pytest.raises(sqlite3.OperationalError) as stopped:
@@ -105,7 +105,7 @@ def test_what_was_stopped_says_so(connection: sqlite3.Connection) -> None:
 
 
 def test_an_interrupt_comes_from_any_thread(connection: sqlite3.Connection) -> None:
-    """``interrupt()`` stops what runs, in another thread, and does nothing where nothing runs.
+    """``interrupt()`` stops what runs in another thread, and otherwise has no effect.
 
     ``execution/jobs.py``: cancellations and time-outs.
     """
@@ -128,10 +128,10 @@ def test_an_interrupt_comes_from_any_thread(connection: sqlite3.Connection) -> N
 
 
 def test_a_new_authorizer_is_asked_about_cached_statements(connection: sqlite3.Connection) -> None:
-    """``set_authorizer()`` expires what is compiled: the statement cache hides nothing from it.
+    """``set_authorizer()`` expires compiled statements: the statement cache does not bypass it.
 
     ``sqlite/shared_hooks.py`` and ``sqlite/watch.py``: "sqlite3_set_authorizer() … expires all
-    prepared statements" is SQLite's source, and Python's cache gives them out again.
+    prepared statements" is in SQLite's source, and Python's cache returns such statements again.
     """
     asked: list[int] = []
 
@@ -153,10 +153,10 @@ def test_a_new_authorizer_is_asked_about_cached_statements(connection: sqlite3.C
 
 
 def test_hooks_of_a_subclass(path: Path) -> None:
-    """Hooks can be overridden in a subclass, which calls those of its base.
+    """Hooks can be overridden in a subclass, which calls the base's methods.
 
-    ``sqlite/shared_hooks.py``: application and package have one authorizer and one progress handler
-    between them.
+    ``sqlite/shared_hooks.py``: the application and the package share one authorizer and one
+    progress handler.
     """
     calls: list[str] = []
 
@@ -177,9 +177,9 @@ def test_hooks_of_a_subclass(path: Path) -> None:
 
 
 def test_an_open_cursor_keeps_its_snapshot(path: Path, connection: sqlite3.Connection) -> None:
-    """A cursor that is not read to its end keeps a read open; ``close()`` ends it, also elsewhere.
+    """A cursor that is not read to its end keeps a read open; ``close()`` in any thread ends it.
 
-    ``driver/cursors.py``: streams are registered where they are opened, and closed by others.
+    ``driver/cursors.py``: streams are registered where they are opened, and closed elsewhere.
     """
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE t (i)")
@@ -197,9 +197,9 @@ def test_an_open_cursor_keeps_its_snapshot(path: Path, connection: sqlite3.Conne
 
 
 def test_functions_and_collations_can_be_listed(connection: sqlite3.Connection) -> None:
-    """``PRAGMA function_list`` tells name and ``builtin``, ``collation_list`` the names.
+    """``PRAGMA function_list`` returns name and ``builtin``, ``collation_list`` the names.
 
-    ``sqlite/inspection.py``: before SQLite 3.30 they say nothing, and statements run in threads.
+    ``sqlite/inspection.py``: before SQLite 3.30 they return nothing, and statements run in threads.
     """
     connection.create_function("twice", 1, lambda x: 2 * x)
     connection.create_collation("backwards", lambda a, b: (a < b) - (a > b))
@@ -207,18 +207,18 @@ def test_functions_and_collations_can_be_listed(connection: sqlite3.Connection) 
     assert ("twice", 0) in {row[:2] for row in functions}
     assert ("abs", 1) in {row[:2] for row in functions}
     collations = connection.execute("PRAGMA collation_list").fetchall()
-    # Python 3.10 makes capital letters of it.
+    # Python 3.10 converts the name to capital letters.
     assert "backwards" in {row[1].lower() for row in collations}
 
 
 def test_a_counted_reference_keeps_it_for_ever(path: Path) -> None:
-    """``Py_IncRef()`` keeps a connection from being freed, and so its file from being closed.
+    """``Py_IncRef()`` prevents a connection from being freed, and therefore its file from closing.
 
-    ``execution/raw.py``: connections of the parent, in a child process. PyPy has none.
+    ``execution/raw.py``: connections of the parent, in a child process. PyPy has no such function.
     """
 
     class Own(sqlite3.Connection):
-        """Can be referred to weakly."""
+        """Supports weak references."""
 
     connection = sqlite3.connect(path, factory=Own)
     reference = weakref.ref(connection)
@@ -235,10 +235,10 @@ def test_a_counted_reference_keeps_it_for_ever(path: Path) -> None:
 
 
 def test_a_frame_tells_its_line_later() -> None:
-    """``f_code`` and ``f_lasti`` are enough to find the line when somebody asks for it.
+    """``f_code`` and ``f_lasti`` suffice to find the line later, when it is needed.
 
-    ``turn/whereabouts.py``: ``Caller`` keeps two numbers for each wait, and no frame. A line that
-    cannot be found is that of the function.
+    ``turn/whereabouts.py``: ``Caller`` keeps two numbers for each wait, and no frame. If a line
+    cannot be found, the function's line is used.
     """
     frame = sys._getframe()
     instruction, line = frame.f_lasti, frame.f_lineno
@@ -247,9 +247,9 @@ def test_a_frame_tells_its_line_later() -> None:
 
 
 def test_frames_lead_to_the_caller() -> None:
-    """``sys._getframe(1)`` is the caller's frame, and ``f_back`` its caller's.
+    """``sys._getframe(1)`` is the caller's frame, and its ``f_back`` that of the caller's caller.
 
-    ``turn/whereabouts.py`` looks for the first line that is no library's.
+    ``turn/whereabouts.py`` looks for the first line outside all libraries.
     """
 
     def inside() -> types.FrameType:
@@ -264,7 +264,7 @@ def test_frames_of_other_threads() -> None:
     """``sys._current_frames()`` has the innermost frame of each thread, which leads to the others.
 
     ``turn/whereabouts.py`` names the line of a task that blocks its event loop, as seen from
-    another thread: its coroutine does not lead there while it runs.
+    another thread: while the task runs, its coroutine does not lead there.
     """
     inside, leave = threading.Event(), threading.Event()
 
@@ -286,10 +286,10 @@ def test_frames_of_other_threads() -> None:
 
 
 def test_a_function_can_have_other_names() -> None:
-    """``code.replace(co_names=...)``: the same function, with other global names in their place.
+    """``code.replace(co_names=...)`` creates the same function with other global names.
 
-    ``compat/sqlalchemy_asyncio.py``: methods of SQLAlchemy with another ``greenlet_spawn``. What
-    does not list it is left alone.
+    ``compat/sqlalchemy_asyncio.py``: methods of SQLAlchemy with another ``greenlet_spawn``.
+    Functions that do not list it are left alone.
     """
 
     async def method(self: object, *, value: int = 1) -> tuple[object, int]:
@@ -309,9 +309,9 @@ def test_a_function_can_have_other_names() -> None:
 
 
 def test_a_child_that_multiprocessing_forks_has_finalizers() -> None:
-    """Without ``atexit``: it forgets its parent's, and calls what was registered for after a fork.
+    """Without ``atexit``, it drops its parent's, and calls the ones registered for after a fork.
 
-    ``system/exits.py`` closes connections at rest there, as the last of them all.
+    ``system/exits.py`` closes connections at rest there, after all other finalizers.
     """
     said = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, check=True).stdout
     assert said.split() == [b"first", b"last"]

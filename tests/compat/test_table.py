@@ -1,4 +1,4 @@
-"""``docs/compat.md`` is complete: it is what is read before a release of the others."""
+"""``docs/compat.md`` is complete: it is read before each release of the other libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
 
 
 def column(number: int) -> set[str]:
-    """Return what stands in backticks in a column of all tables."""
+    """Return the names in backticks in a column of all tables."""
     return {found for row in ROWS for found in re.findall(r"`([^`]+)`", row.split(" | ")[number])}
 
 
@@ -33,20 +33,20 @@ def contracts() -> set[str]:
 
 
 def test_each_contract_has_its_row() -> None:
-    """And each row its contract."""
+    """Each row has its contract, too."""
     assert column(2) == contracts()
 
 
 def test_modules_are_there() -> None:
-    """A module that was renamed, or does not lean on anything any more, changes its rows."""
+    """A module that was renamed, or that no longer relies on internals, needs changed rows."""
     assert {name for name in column(1) if not (PACKAGE / name).is_file()} == set()
 
 
 @pytest.mark.parametrize("module", sorted(private_uses()))
 def test_private_names_have_a_row(module: str) -> None:
-    """A private name of another library that a module uses stands in a row of that module.
+    """A private name of another library is listed in a row of each module that uses it.
 
-    Otherwise nothing fails when it goes, but applications.
+    Otherwise, when the name is removed, only applications fail.
     """
     path = f"`{module.replace('.', '/')}.py`"
     rows = " ".join(row for row in ROWS if path in row)

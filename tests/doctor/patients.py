@@ -33,7 +33,7 @@ WAL = "PRAGMA journal_mode = WAL"
 
 
 def numbers(count: int) -> str:
-    """Return a common table expression ``n(i)`` with 1 … count."""
+    """Return a common table expression ``n(i)`` with the numbers 1 … count."""
     return f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
 
 
@@ -67,7 +67,7 @@ def ids(path: Path) -> list[str]:
 
 
 def found(path: Path, wanted: str, severity: Severity) -> Finding:
-    """Return the only finding of that name, which must say how to mend it."""
+    """Return the only finding of that name, which must include a remedy."""
     (finding,) = (each for each in examine(path).findings if each.id == wanted)
     assert finding.severity is severity
     assert finding.message

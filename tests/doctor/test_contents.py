@@ -1,4 +1,4 @@
-"""The content: damage, foreign keys, indexes, and the room it takes."""
+"""The content: damage, foreign keys, indexes, and the space that it takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY = f"{numbers(3000)} INSERT INTO parents SELECT i + 9, hex(randomblob(500)) 
 
 
 def test_a_corrupt_page(path: Path) -> None:
-    """Overwritten in the middle of a table."""
+    """A page that is overwritten in the middle of a table is reported."""
     healthy(path)
     execute(path, MANY)
     with path.open("r+b") as file:
@@ -33,7 +33,7 @@ def test_a_corrupt_page(path: Path) -> None:
 
 
 def test_a_corrupt_schema(path: Path) -> None:
-    """SQLite cannot even tell the tables."""
+    """SQLite cannot even list the tables."""
     healthy(path)
     content = path.read_bytes()
     path.write_bytes(content[:100] + b"\xff" * 200 + content[300:])
@@ -42,7 +42,7 @@ def test_a_corrupt_schema(path: Path) -> None:
 
 
 def test_a_schema_of_another_sqlite(path: Path) -> None:
-    """It says that it may be newer, and calls nothing damaged."""
+    """The message says that a newer SQLite may have created it, and reports no damage."""
     healthy(path)
     execute(
         path,
@@ -55,7 +55,7 @@ def test_a_schema_of_another_sqlite(path: Path) -> None:
 
 
 def test_a_schema_with_names_that_are_no_text(path: Path) -> None:
-    """SQLite's message has them in it, and is shown as far as it can be read."""
+    """SQLite's message contains these names, and is shown as far as it can be decoded."""
     healthy(path)
     execute(
         path,
@@ -67,7 +67,7 @@ def test_a_schema_with_names_that_are_no_text(path: Path) -> None:
 
 
 def test_names_that_are_no_utf_8(path: Path) -> None:
-    """SQLite takes them, so nothing is wrong."""
+    """SQLite accepts them, so nothing is reported."""
     healthy(path)
     execute(path, 'CREATE TABLE "XX" (a, "YY")', 'CREATE INDEX "ZZ" ON "XX" ("YY")')
     content = path.read_bytes()
@@ -79,7 +79,7 @@ def test_names_that_are_no_utf_8(path: Path) -> None:
 
 
 def test_what_only_the_application_has(path: Path) -> None:
-    """An index by a collation of its own: the rest is examined."""
+    """An index with the application's own collation is skipped; the rest is examined."""
     healthy(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.create_collation("german", lambda one, other: (one > other) - (one < other))
@@ -100,7 +100,7 @@ def test_a_file_that_was_cut(path: Path) -> None:
 
 
 def test_an_index_that_does_not_match(path: Path) -> None:
-    """As after a collation has changed; ``quick`` does not look."""
+    """The finding occurs after a change of a collation, for example; ``quick`` skips the check."""
     healthy(path)
     execute(path, "CREATE INDEX ix_name ON parents (name)", "PRAGMA writable_schema = ON")
     execute(
@@ -119,7 +119,7 @@ def test_an_index_that_does_not_match(path: Path) -> None:
 
 
 def test_foreign_keys(path: Path) -> None:
-    """Rows without a parent; with the parents they are gone."""
+    """Rows without a parent are reported, until the parents exist again."""
     healthy(path)
     execute(path, "INSERT INTO children VALUES (4, 7), (5, 8)")
     finding = found(path, "foreign-keys", Severity.ERROR)
@@ -129,7 +129,7 @@ def test_foreign_keys(path: Path) -> None:
 
 
 def test_foreign_keys_that_no_parent_can_have(path: Path) -> None:
-    """SQLite refuses every write then; a UNIQUE index mends it."""
+    """In that case SQLite refuses every write, and a UNIQUE index is the remedy."""
     healthy(path)
     execute(
         path,
@@ -144,7 +144,7 @@ def test_foreign_keys_that_no_parent_can_have(path: Path) -> None:
 
 @pytest.mark.parametrize("large", [False, True])
 def test_a_lost_index(path: Path, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A foreign key has no index any more: a note, and a warning where the table is large."""
+    """A foreign key without an index gives a note, or a warning if the table is large."""
     if large:
         monkeypatch.setattr(indexes, "LARGE_TABLE", 3)
     healthy(path)
@@ -154,14 +154,14 @@ def test_a_lost_index(path: Path, large: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_lost_index_with_names_that_need_quotes(path: Path) -> None:
-    """They are quoted for SQL and for the shell."""
+    """Names are quoted for SQL and for the shell."""
     healthy(path)
     execute(path, 'CREATE TABLE "it\'s $a ""b""" ("Key of" REFERENCES parents (id))')
     mended(path, found(path, "foreign-key-without-index", Severity.INFO))
 
 
 def test_a_lost_index_whose_name_is_taken(path: Path) -> None:
-    """By one of other columns, say: the new one has another name."""
+    """If an index on other columns has the name, for example, the new index gets another one."""
     healthy(path)
     execute(
         path,
@@ -173,7 +173,7 @@ def test_a_lost_index_whose_name_is_taken(path: Path) -> None:
 
 
 def test_a_path_that_begins_like_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands take it for a path."""
+    """Commands treat it as a path."""
     monkeypatch.chdir(path.parent)
     execute(Path("-app.db"), *SCHEMA)
     finding = found(Path("-app.db"), "journal-mode", Severity.WARNING)
@@ -183,7 +183,7 @@ def test_a_path_that_begins_like_an_option(path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("word", ["order", "group", "nothing", "returning", "cast"])
 def test_names_that_are_words_of_sql(path: Path, word: str) -> None:
-    """They are quoted, too, wherever a command has one."""
+    """Keywords are quoted, too, wherever they occur in a command."""
     healthy(path)
     execute(
         path,
@@ -200,13 +200,13 @@ def test_names_that_are_words_of_sql(path: Path, word: str) -> None:
 
 @pytest.mark.parametrize("name", ["books", "key", "index_of", "_x1"])
 def test_names_that_need_no_quotes(name: str) -> None:
-    """They have none, so that the command is easy to read."""
+    """They are not quoted, which keeps the command readable."""
     assert as_written(name) == name
 
 
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "bigint"])
 def test_a_key_that_is_not_the_rowid(path: Path, kind: str) -> None:
-    """Only INTEGER PRIMARY KEY is."""
+    """Only an INTEGER PRIMARY KEY is the rowid."""
     execute(path, WAL, f"CREATE TABLE t (id {kind} PRIMARY KEY)")
     assert "INTEGER PRIMARY KEY" in found(path, "primary-key-type", Severity.INFO).mend
     execute(path, "DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY)")
@@ -214,7 +214,7 @@ def test_a_key_that_is_not_the_rowid(path: Path, kind: str) -> None:
 
 
 def test_two_indexes_on_the_same_columns(path: Path) -> None:
-    """One is enough; other orders, collations and conditions make another index."""
+    """One of them suffices; another order, collation or condition makes a different index."""
     healthy(path)
     execute(
         path,
@@ -229,11 +229,11 @@ def test_two_indexes_on_the_same_columns(path: Path) -> None:
     mended(path, found(path, "double-index", Severity.INFO))
 
 
-# -- room ------------------------------------------------------------------------------------------
+# -- space -----------------------------------------------------------------------------------------
 
 
 def test_free_pages(path: Path) -> None:
-    """More than a quarter of the file, and four MiB."""
+    """More than a quarter of the file, and more than four MiB, is reported."""
     healthy(path)
     execute(
         path,
@@ -245,28 +245,28 @@ def test_free_pages(path: Path) -> None:
 
 @pytest.fixture
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database of more than a mebibyte counts as large."""
+    """Let a database of more than a mebibyte count as large."""
     monkeypatch.setattr(space, "LARGE", 1024 * 1024)
 
 
 def test_small_pages(path: Path, small_is_large: None) -> None:
-    """In a large database."""
+    """Small pages are reported for a large database."""
     execute(path, "PRAGMA page_size = 1024", WAL, *SCHEMA, MANY, "ANALYZE")
     mended(path, found(path, "page-size", Severity.INFO))
 
 
 def test_a_tiny_cache(path: Path, small_is_large: None) -> None:
-    """Which the file itself gives to each connection."""
+    """The setting is stored in the file, and applies to each connection."""
     healthy(path)
     execute(path, MANY, "ANALYZE", "PRAGMA default_cache_size = 2")
     mended(path, found(path, "cache-size", Severity.WARNING))
 
 
 def test_a_cache_that_is_small_for_the_database(path: Path, small_is_large: None) -> None:
-    """That of this package; the line says what to set."""
+    """The cache size is this package's; the remedy is the setting to use."""
     healthy(path)
     execute(path, "ANALYZE")
-    with path.open("r+b") as file:  # 4 GiB, of which the disk has nothing
+    with path.open("r+b") as file:  # 4 GiB, of which the disk stores nothing
         file.truncate(4 * 1024**3)
         file.seek(28)
         file.write((2**20).to_bytes(4, "big"))
@@ -276,7 +276,7 @@ def test_a_cache_that_is_small_for_the_database(path: Path, small_is_large: None
 
 
 def test_no_statistics(path: Path, small_is_large: None) -> None:
-    """In a large database that has indexes."""
+    """Missing statistics are reported for a large database with indexes."""
     healthy(path)
     execute(path, MANY)
     mended(path, found(path, "no-statistics", Severity.INFO))
@@ -285,7 +285,7 @@ def test_no_statistics(path: Path, small_is_large: None) -> None:
 
 
 def test_an_empty_file(path: Path) -> None:
-    """To SQLite that is a database; nothing else is said of it."""
+    """SQLite treats it as a database, and nothing else is reported about it."""
     path.touch()
     found(path, "empty", Severity.INFO)
     assert ids(path) == ["empty"]
@@ -293,7 +293,7 @@ def test_an_empty_file(path: Path) -> None:
 
 
 def test_values_that_the_table_does_not_allow(path: Path) -> None:
-    """They are no damage, and hide none."""
+    """Such values are not damage, and do not hide any."""
     healthy(path)
     execute(
         path,

@@ -1,4 +1,4 @@
-"""In healthy databases nothing is found, and nothing of any is changed."""
+"""Healthy databases: nothing is found, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.wal.others import OtherProcess
 
 
 def examined(path: Path) -> Report:
-    """The report; the files are the same as before, and so is the content of the database."""
+    """Return the report, after checking that the files and the database's content are unchanged."""
     names, content = sorted(os.listdir(path.parent)), path.read_bytes()
     report = examine(path)
     assert sorted(os.listdir(path.parent)) == names
@@ -28,7 +28,7 @@ def examined(path: Path) -> Report:
 
 @pytest.mark.parametrize("keep_wal", [False, True])
 async def test_of_the_facade(path: Path, keep_wal: bool) -> None:
-    """A database of SQLiteDatabase: while it is open and idle, and once it is closed."""
+    """A database of SQLiteDatabase is healthy while it is open and idle, and after it is closed."""
     async with SQLiteDatabase(path, keep_wal=keep_wal) as db:
         await create_items(db.writer_engine, 100)
         async with db.read() as session:
@@ -42,19 +42,19 @@ async def test_of_the_facade(path: Path, keep_wal: bool) -> None:
 
 
 def test_quick(path: Path) -> None:
-    """``quick`` asks for quick_check."""
+    """``quick`` runs quick_check."""
     healthy(path)
     assert examine(path, quick=True).checked == "quick_check"
 
 
 def test_made_with_sqlite3(path: Path) -> None:
-    """In WAL mode, with a schema that has all its indexes."""
+    """A database in WAL mode, with all indexes that its schema needs, is healthy."""
     healthy(path)
     assert examined(path).findings == ()
 
 
 def test_of_a_killed_process(path: Path) -> None:
-    """Its log and the index of that are left, and SQLite takes care of both."""
+    """Its log and the log's index are left behind, and SQLite takes care of both."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     report = examined(path)
@@ -64,7 +64,7 @@ def test_of_a_killed_process(path: Path) -> None:
 
 @on_linux
 def test_in_use(path: Path) -> None:
-    """Another process has it open; its lock is in the report."""
+    """Another process has the file open; its lock is in the report."""
     healthy(path)
     with OtherProcess(path) as other:
         assert other.execute("SELECT count(*) FROM parents") == "[(2,)]"
@@ -75,7 +75,7 @@ def test_in_use(path: Path) -> None:
 
 
 def test_all_kinds_of_keys_with_indexes(path: Path) -> None:
-    """Composite keys in another order, WITHOUT ROWID, the rowid itself, a partial index."""
+    """Composite keys in another order, WITHOUT ROWID, the rowid and a partial index are healthy."""
     execute(
         path,
         WAL,
@@ -97,14 +97,14 @@ def test_all_kinds_of_keys_with_indexes(path: Path) -> None:
 
 
 def test_a_name_that_uris_and_shells_treat_otherwise(tmp_path: Path) -> None:
-    """Spaces, per cent, question and number signs, quotes."""
+    """The name contains spaces, a percent sign, question and number signs, and quotes."""
     path = tmp_path / "50% of it's #1?.db"
     healthy(path)
     assert examined(path).findings == ()
 
 
 def test_a_link(path: Path) -> None:
-    """The log is beside the file that it leads to."""
+    """The log is beside the file to which the link points."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     link = path.parent / "link.db"
@@ -115,7 +115,7 @@ def test_a_link(path: Path) -> None:
 
 
 def test_with_other_pages_and_some_free(path: Path) -> None:
-    """Of 64 KiB, some of them free: few, and less than a quarter."""
+    """The pages have 64 KiB, and few of them are free: less than a quarter."""
     execute(
         path,
         "PRAGMA page_size = 65536",
@@ -144,7 +144,7 @@ async def test_locks_of_this_process_stay(path: Path) -> None:
 
 @on_linux
 def test_locks_of_this_process_stay_without_wal(path: Path) -> None:
-    """There they are on the database itself, and a descriptor that is closed would drop them."""
+    """They are on the database itself, and closing any descriptor of it would release them."""
     execute(path, *SCHEMA)
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as own,
@@ -157,7 +157,7 @@ def test_locks_of_this_process_stay_without_wal(path: Path) -> None:
 
 
 def test_progress(path: Path) -> None:
-    """It is told now and then that the examination goes on; what it raises ends that."""
+    """The callback is called repeatedly during the examination, which ends if it raises."""
     healthy(path)
     execute(path, f"{numbers(100_000)} INSERT INTO parents SELECT i + 9, 'x' FROM n")
     calls: list[None] = []

@@ -1,4 +1,4 @@
-"""Files that lie beside a database, or beside none."""
+"""Files beside a database, or beside a missing one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = on_linux
 
 
 def missing(path: Path) -> bool:
-    """Whether it says no more than that there is no such file."""
+    """Return true after checking that the only message is that there is no such file."""
     with pytest.raises(DatabaseNotUsableError, match=r"there is no file .*app.db; corr"):
         examine(path)
     return True
 
 
 def test_a_log_beside_no_database(path: Path) -> None:
-    """It may have the last commits, and SQLite deletes it with the next database of that name."""
+    """It may contain the last commits, and SQLite deletes it with a new database of that name."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     path.rename(path.with_name("moved.db"))
@@ -42,7 +42,7 @@ def test_a_log_beside_no_database(path: Path) -> None:
 
 
 def test_a_log_beside_the_target_of_a_link(path: Path, tmp_path: Path) -> None:
-    """It is named where it is, and so the command finds it."""
+    """The message has the log's real location, so the command finds it."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     path.unlink()
@@ -57,7 +57,7 @@ def test_a_log_beside_the_target_of_a_link(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_put_back(path: Path) -> None:
-    """The other way to mend it: with its database, everything is there."""
+    """The alternative remedy: once its database is back, everything is there."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     path.rename(path.with_name("moved.db"))
@@ -67,7 +67,7 @@ def test_a_log_that_is_put_back(path: Path) -> None:
 
 
 def test_a_log_beside_an_empty_file(path: Path) -> None:
-    """As after ``> app.db``, or a copy that failed; SQLite would delete the log."""
+    """As after ``> app.db``, or a failed copy, SQLite would delete the log."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     path.write_bytes(b"")
@@ -77,7 +77,7 @@ def test_a_log_beside_an_empty_file(path: Path) -> None:
 
 
 def test_a_database_that_is_being_created(path: Path) -> None:
-    """Its journal is no leftover."""
+    """Its journal is not a leftover."""
     with OtherProcess(path) as other:
         for statement in ("BEGIN IMMEDIATE", "CREATE TABLE t (id)"):
             assert other.execute(statement) == "[]"
@@ -93,7 +93,7 @@ def test_a_journal_beside_no_database(path: Path) -> None:
 
 
 def test_an_index_beside_no_database(path: Path) -> None:
-    """There is nothing in it."""
+    """It contains nothing."""
     Path(f"{path}-shm").write_bytes(bytes(32768))
     Path(f"{path}-wal").touch()
     finding = found(path, "left-behind", Severity.WARNING)
@@ -102,7 +102,7 @@ def test_an_index_beside_no_database(path: Path) -> None:
 
 
 async def test_lock_files_beside_no_database(path: Path) -> None:
-    """They belong to a database, and are no leftovers beside it."""
+    """They belong to a database, and are no leftovers beside one."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
     assert Path(f"{path}-turn").exists()
@@ -113,7 +113,7 @@ async def test_lock_files_beside_no_database(path: Path) -> None:
 
 
 def test_sockets_beside_no_database(path: Path) -> None:
-    """A killed process has left one; what opens a database removes it, so it is none beside one."""
+    """A killed process leaves one; beside a database, it is no leftover: opening removes it."""
     healthy(path)
     socket = Path(make_stale(path))
     assert ids(path) == []
@@ -126,14 +126,14 @@ def test_sockets_beside_no_database(path: Path) -> None:
 
 
 def test_a_socket_that_answers_is_no_leftover(path: Path) -> None:
-    """Its process goes on with a database that was removed, and can be asked still."""
+    """Its process still uses a database that was removed, and still answers queries."""
     with listening(path) as socket:
         assert missing(path)
     assert os.path.exists(socket)
 
 
 async def test_a_database_that_is_called_unfinished(path: Path) -> None:
-    """Nothing advises to remove it: also not after it was closed."""
+    """No finding suggests removing it, not even after it was closed."""
     healthy(path)
     other = path.with_name("app.db.unfinished")
     async with SQLiteDatabase(other) as db:
@@ -148,7 +148,7 @@ async def test_a_database_that_is_called_unfinished(path: Path) -> None:
 
 
 def test_an_unfinished_copy(path: Path) -> None:
-    """Of a backup to another name, or a restore, that was killed; not one that goes on."""
+    """A killed backup to another name, or a killed restore, is reported; a running one is not."""
     healthy(path)
     copy = Path(f"{path}.2026-05-01.unfinished")
     copy.write_bytes(b"half")
@@ -176,7 +176,7 @@ def test_a_database_that_was_damaged(path: Path) -> None:
 
 @pytest.mark.parametrize("by", ["another", "none"])
 def test_a_database_that_was_replaced_in_use(path: Path, by: str) -> None:
-    """A process goes on with the old file: it is named, and it helps to end it."""
+    """A process still uses the old file: it is named, and ending that process is the remedy."""
     healthy(path)
     with OtherProcess(path) as other:
         assert other.execute("INSERT INTO parents VALUES (3, 'c')") == "[]"

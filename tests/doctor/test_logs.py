@@ -1,4 +1,4 @@
-"""The journal mode, the log, and what is left of both."""
+"""The journal mode, the log, and what remains of both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MUCH = f"{numbers(700)} INSERT INTO parents (name) SELECT randomblob(3000) FROM 
 
 @pytest.fixture
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log of more than a mebibyte is large."""
+    """Let a log of more than a mebibyte count as large."""
     monkeypatch.setattr(log, "LIMIT", 1024 * 1024)
 
 
@@ -44,7 +44,7 @@ def test_journal_mode(path: Path, mode: str) -> None:
 
 @on_linux
 def test_a_log_that_a_reader_pins(path: Path, low_limit: None) -> None:
-    """The process that reads is named; without it, the command truncates the log."""
+    """The process that reads is named; once it has ended, the command truncates the log."""
     healthy(path)
     with OtherProcess(path) as reader, OtherProcess(path) as writer:
         assert reader.execute("BEGIN") == "[]"
@@ -63,7 +63,7 @@ def test_a_log_that_a_reader_pins(path: Path, low_limit: None) -> None:
 
 
 def test_a_large_log(path: Path, low_limit: None) -> None:
-    """Nothing is in the way, but nothing has moved it."""
+    """No reader is in the way, but no checkpoint has run."""
     healthy(path)
     killed(path, "PRAGMA wal_autocheckpoint = 0", MUCH)
     finding = found(path, "log-large", Severity.WARNING)
@@ -71,7 +71,7 @@ def test_a_large_log(path: Path, low_limit: None) -> None:
 
 
 def test_a_log_that_was_large(path: Path, low_limit: None) -> None:
-    """Its file keeps its size, of which little is in use."""
+    """Its file keeps its size, but little of it is in use."""
     healthy(path)
     killed(path, MUCH, "PRAGMA wal_checkpoint", "INSERT INTO parents (name) VALUES ('small')")
     finding = found(path, "log-large", Severity.INFO)
@@ -79,7 +79,7 @@ def test_a_log_that_was_large(path: Path, low_limit: None) -> None:
 
 
 def test_a_log_without_its_index(path: Path, tmp_path: Path) -> None:
-    """As after ``cp app.db app.db-wal elsewhere/``: not read, since that would create a file."""
+    """As after ``cp app.db app.db-wal elsewhere/``: it is not read, as that would create a file."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     copy = tmp_path / "copy" / "app.db"
@@ -96,7 +96,7 @@ def test_a_log_without_its_index(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("new", [("PRAGMA page_size = 8192", WAL), ("PRAGMA user_version = 1",)])
 def test_the_log_of_another_database(path: Path, tmp_path: Path, new: tuple[str, ...]) -> None:
-    """A file was replaced, and its log was not: by one of other pages, or without WAL."""
+    """The database was replaced by one with other pages, or without WAL, but its log was not."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     execute(tmp_path / "new.db", *new, *SCHEMA)
@@ -125,7 +125,7 @@ def test_a_hot_journal(path: Path) -> None:
 
 @on_linux
 def test_a_journal_in_use(path: Path) -> None:
-    """That of a transaction which goes on is none of those."""
+    """The journal of a running transaction is not hot."""
     execute(path, *SCHEMA)
     with OtherProcess(path) as writer:
         assert writer.execute("BEGIN IMMEDIATE") == "[]"
@@ -136,7 +136,7 @@ def test_a_journal_in_use(path: Path) -> None:
 
 @on_linux
 def test_a_journal_that_is_written_to_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is that of a transaction which is too large for its cache, and locks all others out."""
+    """Nor is the journal of a transaction that exceeds its cache and locks all others out."""
     monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
     execute(path, *SCHEMA)
     with OtherProcess(path) as writer:
@@ -146,7 +146,7 @@ def test_a_journal_that_is_written_to_the_disk(path: Path, monkeypatch: pytest.M
 
 
 def test_opened_while_it_is_examined(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed database is read without locks, and once more where a process has opened it."""
+    """A closed database is read without locks, and read again if a process opens it meanwhile."""
     healthy(path)
     execute(path, f"{numbers(100_000)} INSERT INTO parents SELECT i + 9, 'x' FROM n")
     others: list[OtherProcess] = []

@@ -1,4 +1,4 @@
-"""Where a database is, what users may do there, and which process has it."""
+"""The location of a database, its permissions, and the processes that use it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ as_root = pytest.mark.skipif(
 
 
 def mounted(path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    """As if the system listed this mount, too."""
+    """Let the system's list contain this mount, too."""
     listing = path.parent.parent / f"{path.parent.name}-mountinfo"
     listing.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n{line}\n")
     monkeypatch.setattr(mounts, "_MOUNTINFO", listing)
 
 
 def test_on_a_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WAL is an error there; another mode works as far as locks do, and WAL is not advised."""
+    """WAL is an error there; another mode works if locks do, and WAL is not recommended."""
     healthy(path)
     mounted(path, monkeypatch, f"2 1 0:9 / {path.parent} rw - nfs4 nas:/home rw")
     finding = found(path, "file-system", Severity.ERROR)
@@ -64,7 +64,7 @@ def test_on_a_server_without_wal(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_mounted_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``docker run -v ./app.db:/app/app.db`` does."""
+    """As ``docker run -v ./app.db:/app/app.db`` does, only the file is mounted."""
     healthy(path)
     mounted(path, monkeypatch, f"2 1 8:1 /home/app.db {path} rw - ext4 /dev/sda1 rw")
     assert found(path, "mounted-alone", Severity.ERROR).mend == f"mount {path.parent} instead"
@@ -83,14 +83,14 @@ def test_mounted_read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory of all users. Pytest closes its own to others, whenever it starts."""
+    """Yield a directory open to all users; Pytest closes its own to others at each start."""
     with TemporaryDirectory() as directory:
         os.chmod(directory, 0o777)
         yield Path(directory)
 
 
 def test_a_read_only_directory(open_directory: Path) -> None:
-    """It is examined all the same, and nothing appears in it."""
+    """It is examined nevertheless, and no file is created in it."""
     closed, path = open_directory, open_directory / "app.db"
     healthy(path)
     path.chmod(0o666)
@@ -116,7 +116,7 @@ def test_a_read_only_file(open_directory: Path) -> None:
 
 @as_root
 def test_a_log_that_this_user_may_not_read(open_directory: Path) -> None:
-    """What SQLite says is passed on, beside the permissions."""
+    """SQLite's message is passed on, along with the permissions."""
     path = open_directory / "app.db"
     healthy(path)
     path.chmod(0o666)
@@ -128,11 +128,11 @@ def test_a_log_that_this_user_may_not_read(open_directory: Path) -> None:
 
 @as_root
 def test_a_log_of_another_user(path: Path) -> None:
-    """A program of root's has made it, and that of the database's owner cannot open it."""
+    """A program run by root created it, and the owner's program cannot open it."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     os.chown(path, 65534, 65534)
-    for _ in range(2):  # an examination by root leaves it as it is
+    for _ in range(2):  # an examination by root does not change it
         assert ids(path) == ["owner", "owner"]
     for finding in examine(path).findings:
         assert finding.severity is Severity.ERROR
@@ -143,7 +143,7 @@ def test_a_log_of_another_user(path: Path) -> None:
 
 @as_root
 def test_a_log_that_a_group_shares(path: Path) -> None:
-    """Another owner is no harm where the group may write."""
+    """Another owner does no harm if the group may write."""
     healthy(path)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     os.chown(path, 65534, 0)
@@ -160,7 +160,7 @@ def lock_names(path: Path) -> list[str]:
 
 
 def test_a_write_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that has it, and the command that ends it."""
+    """The process that holds it is named, with the command that ends the process."""
     monkeypatch.setattr(processes, "has_reset_bug", lambda version: False)
     healthy(path)
     with OtherProcess(path) as other:
@@ -173,7 +173,7 @@ def test_a_write_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_writer_that_comes_and_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is in a transaction whenever one looks, as a busy application is: that is no finding."""
+    """A busy application is in a transaction at every check, which is no finding."""
     monkeypatch.setattr(processes, "has_reset_bug", lambda version: False)
     healthy(path)
     with OtherProcess(path) as other:
@@ -195,7 +195,7 @@ def test_a_writer_that_comes_and_goes(path: Path, monkeypatch: pytest.MonkeyPatc
 def test_locks_without_wal(
     path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, lock: str
 ) -> None:
-    """They are on the database itself; nothing can read beside an exclusive one."""
+    """They are on the database itself, and an exclusive one prevents all reads."""
     monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
     execute(path, *SCHEMA)
     with OtherProcess(path) as other:
@@ -217,7 +217,7 @@ def test_locks_without_wal(
 def test_a_process_that_has_a_log_to_itself(
     path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    """There is no index of the log then, which is not called lost, and nothing is read."""
+    """In that case the log has no index, which is not reported as missing, and nothing is read."""
     monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
     healthy(path)
     with OtherProcess(path) as other:
@@ -234,7 +234,7 @@ def test_a_process_that_has_a_log_to_itself(
 
 
 def test_a_foreign_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where SQLite can lose commits beside it; not where it cannot."""
+    """It is reported if SQLite can lose commits because of it, and only then."""
     healthy(path)
     with OtherProcess(path) as other:
         assert other.execute("BEGIN IMMEDIATE") == "[]"
@@ -247,7 +247,7 @@ def test_a_foreign_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_writer_that_uses_this_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It loses nothing."""
+    """Such a writer loses no commits."""
     monkeypatch.setattr(processes, "has_reset_bug", lambda version: True)
     healthy(path)
     with OtherProcess(path, PACKAGE) as other:

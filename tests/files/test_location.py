@@ -1,4 +1,4 @@
-"""Where a database is."""
+"""The location of a database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_UTF8 = pytest.param(
 
 @pytest.mark.parametrize("name", [*ODD_NAMES, NOT_UTF8])
 def test_odd_names_survive_the_uri(tmp_path: Path, name: str) -> None:
-    """The URI that readers are opened with names the same file."""
+    """The URI with which readers are opened names the same file."""
     path = tmp_path / name
     location = Location.parse(str(path), uri=False)
     connection = sqlite3.connect(location.sqlite_uri, uri=True)
@@ -60,7 +60,7 @@ def test_every_way_to_name_a_file_is_the_same_file(
 
 @pytest.mark.parametrize("uri", ["file:{}#part", "file:{}?mode=rwc#part", "file:{}#part?mode=ro"])
 def test_the_fragment_of_a_uri_is_ignored(tmp_path: Path, uri: str) -> None:
-    """As SQLite ignores it, also after the path."""
+    """The fragment is ignored as SQLite ignores it, even directly after the path."""
     path, name = tmp_path / "app.db", uri.format(tmp_path / "app.db")
     sqlite3.connect(name, uri=True).execute("CREATE TABLE t (id)").connection.close()
     assert [entry.name for entry in tmp_path.iterdir()] == ["app.db"]
@@ -80,7 +80,7 @@ def test_the_fragment_of_a_uri_is_ignored(tmp_path: Path, uri: str) -> None:
     ],
 )
 def test_databases_in_memory(database: str, private: bool) -> None:
-    """Private ones are told from those that connections share by name."""
+    """Private databases are distinguished from those that connections share by name."""
     location = Location.parse(database, uri=database.startswith("file:"))
     assert location.path is None
     assert location.private is private
@@ -88,7 +88,7 @@ def test_databases_in_memory(database: str, private: bool) -> None:
 
 @pytest.mark.parametrize("name", ["app.db", NOT_UTF8])
 async def test_a_path_that_begins_with_two_slashes(tmp_path: Path, name: str) -> None:
-    """An absolute path after the four slashes of an absolute path, as programs have it."""
+    """Programs append an absolute path to a URL that already ends with a slash."""
     path = tmp_path / name
     engine = create_async_engine(f"sqlite+aiosqlite:////{path}", poolclass=SQLitePool)
     async with engine.begin() as connection:
@@ -104,7 +104,7 @@ async def test_a_path_that_begins_with_two_slashes(tmp_path: Path, name: str) ->
 
 
 async def test_a_link_that_leads_elsewhere_after_dispose(tmp_path: Path) -> None:
-    """The next pool of an engine takes the turn of the file that it opens."""
+    """The next pool of the engine acquires the turn of the file that it opens."""
     link = tmp_path / "app.db"
     (tmp_path / "first.db").touch()
     (tmp_path / "second.db").touch()
@@ -122,7 +122,7 @@ async def test_a_link_that_leads_elsewhere_after_dispose(tmp_path: Path) -> None
 
 
 async def test_a_test_that_patches_exists(tmp_path: Path) -> None:
-    """It means the files of its application."""
+    """The patch is meant for the files of the application, and the package ignores it."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/new.db", poolclass=SQLitePool)
     with patch("pathlib.Path.exists", return_value=True):
         async with engine.begin() as connection:

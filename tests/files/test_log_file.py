@@ -1,4 +1,4 @@
-"""How much is in a log, against SQLite's own count."""
+"""The number of frames in a log, compared with SQLite's own count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER, FRAME_HEADER = 32, 24
 
 
 class Log:
-    """A database with a log, one connection that writes and one that asks SQLite."""
+    """A database with a log, one connection that writes, and one that queries SQLite."""
 
     def __init__(self, path: Path, page_size: int = 4096) -> None:
         self.path, self.page_size = path, page_size
@@ -39,7 +39,7 @@ class Log:
         self.writer.execute("INSERT INTO t VALUES (randomblob(?))", [size])
 
     def frames(self) -> int:
-        """SQLite's own number; moves what it can."""
+        """Return SQLite's own number, after a passive checkpoint."""
         _, frames, _ = self.other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return int(frames)
 
@@ -60,11 +60,11 @@ def log(path: Path) -> Iterator[Log]:
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 def test_frames_are_counted_as_sqlite_counts_them(path: Path, page_size: int) -> None:
-    """While the log grows, and after it has begun anew in front of the rest of a larger one."""
+    """The count holds while the log grows, and after a restart in a log that was larger before."""
     log = Log(path, page_size)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM t").fetchone()  # so that the log goes on growing
+    reader.execute("SELECT count(*) FROM t").fetchone()  # keeps the log growing
     for pages in (1, 2, 3, 1, 20, 1, 1, 5):
         log.write(pages)
         found = log.measured()
@@ -85,7 +85,7 @@ def test_frames_are_counted_as_sqlite_counts_them(path: Path, page_size: int) ->
 
 
 def test_every_length_of_a_log_that_began_anew(log: Log) -> None:
-    """Frame after frame over the old ones, until it is the larger one."""
+    """The count holds for each new frame over the old ones, until the new log is larger."""
     for _ in range(20):
         log.write()
     old = log.measured()
@@ -103,7 +103,7 @@ def test_every_length_of_a_log_that_began_anew(log: Log) -> None:
 
 
 def test_frames_of_a_transaction_that_was_rolled_back(log: Log) -> None:
-    """What spilled into the log counts until it is written over: never less than is in use."""
+    """Spilled frames count until they are overwritten: the count is never too low."""
     log.write()
     before = log.measured().frames
     log.writer.execute("PRAGMA cache_size = 5")
@@ -120,7 +120,7 @@ def test_frames_of_a_transaction_that_was_rolled_back(log: Log) -> None:
 
 
 def test_a_log_that_ends_in_the_middle_of_a_frame(log: Log, tmp_path: Path) -> None:
-    """As after a crash: what is whole counts."""
+    """As after a crash, only complete frames count."""
     for _ in range(10):
         log.write()
     whole = log.measured()
@@ -134,7 +134,7 @@ def test_a_log_that_ends_in_the_middle_of_a_frame(log: Log, tmp_path: Path) -> N
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """Or one that cannot be read: nothing is in use."""
+    """Nothing is in use if the file is missing or cannot be read."""
     assert measure(str(tmp_path / "missing")) == LogSize() == (0, 0, 0, ())
     assert measure(str(tmp_path)) == LogSize()
     assert LogSize().used == 0
@@ -142,14 +142,14 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, HEADER - 1])
 def test_a_file_without_a_whole_header(log: Log, tmp_path: Path, size: int) -> None:
-    """Empty after a truncation, torn after a crash."""
+    """The log is empty after a truncation, or torn after a crash."""
     torn = tmp_path / "torn"
     torn.write_bytes(log.log.read_bytes()[:size])
     assert measure(str(torn)) == LogSize(size)
 
 
 def test_a_log_that_was_truncated(log: Log) -> None:
-    """By SQLite itself."""
+    """A log that SQLite itself has truncated contains no frames."""
     log.write()
     log.other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert log.measured() == LogSize(0)
@@ -157,21 +157,21 @@ def test_a_log_that_was_truncated(log: Log) -> None:
 
 @pytest.mark.parametrize("header", [b"\0" * HEADER, b"\xff" * HEADER, b"SQLite format 3\0" * 2])
 def test_garbage(tmp_path: Path, header: bytes) -> None:
-    """Has a size, and nothing in use."""
+    """Garbage has a size, but no frames in use."""
     garbage = tmp_path / "garbage"
     garbage.write_bytes(header + header * 1000)
     assert measure(str(garbage)) == LogSize(HEADER * 1001)
 
 
 def test_a_header_without_a_page_size(tmp_path: Path) -> None:
-    """No frame has no page."""
+    """There is no frame without a page."""
     torn = tmp_path / "torn"
     torn.write_bytes(struct.pack(">I", 0x377F0682) + b"\0" * (HEADER - 4 + 10 * FRAME_HEADER))
     assert measure(str(torn)) == LogSize(HEADER + 10 * FRAME_HEADER)
 
 
 def test_both_byte_orders_of_checksums(log: Log, tmp_path: Path) -> None:
-    """The magic number tells which; frames are found in both."""
+    """The magic number indicates the byte order; frames are found in both."""
     log.write()
     content = log.log.read_bytes()
     for magic in (0x377F0682, 0x377F0683):
@@ -181,7 +181,7 @@ def test_both_byte_orders_of_checksums(log: Log, tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_truncated_meanwhile(log: Log) -> None:
-    """By another process, between two reads: what is gone is not in use."""
+    """If another process truncates the log between two reads, the missing frames do not count."""
     for _ in range(10):
         log.write()
 
@@ -197,7 +197,7 @@ def test_a_log_that_is_truncated_meanwhile(log: Log) -> None:
 
 
 def test_a_large_log_takes_few_reads(tmp_path: Path) -> None:
-    """By bisection: a file of 4 GiB, which takes no room on the disk."""
+    """A bisection suffices for a file of 4 GiB, which is sparse and takes no space on the disk."""
     reads: list[int] = []
 
     class Counted(io.FileIO):

@@ -1,4 +1,4 @@
-"""Who else uses a database, as Linux tells it."""
+"""Other processes that use a database, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of this process to a database with a log that is in use."""
+    """Return a connection of this process to a database whose log is in use."""
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE t (id)")
@@ -50,7 +50,7 @@ def inode(path: Path) -> int:
 
 
 def shown(path: Path) -> bool:
-    """Whether anybody has shown its presence on the log: it cannot be locked exclusively then."""
+    """Return whether a process shows its presence on the log, which prevents exclusive locks."""
     with open(f"{path}-wal", "rb") as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,7 +60,7 @@ def shown(path: Path) -> bool:
 
 
 def test_a_reader_of_another_process(path: Path, connection: Connection) -> None:
-    """Named as long as its transaction is open; it is no writer."""
+    """It is named while its transaction is open, and is not listed as a writer."""
     with OtherProcess(path) as other:
         assert outside_readers(str(path)) == []
         other.execute("BEGIN")
@@ -72,7 +72,7 @@ def test_a_reader_of_another_process(path: Path, connection: Connection) -> None
 
 
 def test_a_reader_of_the_database_alone(path: Path, connection: Connection) -> None:
-    """It began when the whole log was in the database, and holds up what is committed after it."""
+    """It began when the whole log was in the database, and holds up later commits."""
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     with OtherProcess(path) as other:
         other.execute("BEGIN")
@@ -85,7 +85,7 @@ def test_a_reader_of_the_database_alone(path: Path, connection: Connection) -> N
 
 
 def test_readers_are_named_once_each(path: Path, connection: Connection) -> None:
-    """In the order of their numbers, whatever states they read."""
+    """Each is named once, in the order of their process numbers, whichever snapshots they read."""
     with OtherProcess(path) as first, OtherProcess(path) as second:
         for other in (first, second):
             other.execute("BEGIN")
@@ -97,7 +97,7 @@ def test_readers_are_named_once_each(path: Path, connection: Connection) -> None
 
 
 def test_a_writer_of_another_process(path: Path, connection: Connection) -> None:
-    """Named as long as its transaction is open."""
+    """It is named while its transaction is open."""
     with OtherProcess(path) as other:
         assert outside_writers(str(path)) == []
         other.execute("BEGIN IMMEDIATE")
@@ -107,7 +107,7 @@ def test_a_writer_of_another_process(path: Path, connection: Connection) -> None
 
 
 def test_this_process_is_no_outsider(path: Path, connection: Connection) -> None:
-    """Whatever it does, and whether it shows itself or not."""
+    """It is never listed, whatever it does, and whether or not it shows its presence."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO t VALUES (1)")
     assert outside_readers(str(path)) == []
@@ -116,7 +116,7 @@ def test_this_process_is_no_outsider(path: Path, connection: Connection) -> None
 
 
 def test_a_process_that_uses_the_package(path: Path, connection: Connection) -> None:
-    """It shows its presence, and is no outside writer; as a reader it may be in the way."""
+    """It shows its presence, so it is no outside writer; as a reader, it may be in the way."""
     with OtherProcess(path, present=True) as other:
         other.execute("BEGIN IMMEDIATE")
         assert outside_writers(str(path)) == []
@@ -128,7 +128,7 @@ def test_a_process_that_uses_the_package(path: Path, connection: Connection) -> 
 
 
 def test_what_has_the_lock(path: Path, connection: Connection) -> None:
-    """Outside only what shows no presence; nothing where nothing is known."""
+    """Only a process without presence is called outside; if nothing is known, None is returned."""
     assert describe_writer(str(path)) is None
     connection.execute("BEGIN IMMEDIATE")
     assert describe_writer(str(path)) == "another connection of this process"
@@ -147,7 +147,7 @@ def test_what_has_the_lock(path: Path, connection: Connection) -> None:
 def test_presence_on_one_database_is_none_on_another(
     path: Path, tmp_path: Path, connection: Connection
 ) -> None:
-    """The log that is locked tells for which."""
+    """The locked log shows for which database a process is present."""
     second = tmp_path / "second.db"
     with contextlib.closing(sqlite3.connect(second)) as other_database:
         other_database.execute("PRAGMA journal_mode = WAL")
@@ -162,7 +162,7 @@ def test_presence_on_one_database_is_none_on_another(
 def test_locks_of_other_files_do_not_count(
     path: Path, tmp_path: Path, connection: Connection
 ) -> None:
-    """A writer of another database is none of this one."""
+    """A writer of another database is not listed for this one."""
     second = tmp_path / "second.db"
     with OtherProcess(second) as other:
         other.execute("PRAGMA journal_mode = WAL")
@@ -174,7 +174,7 @@ def test_locks_of_other_files_do_not_count(
 
 
 def test_files_that_are_missing(tmp_path: Path) -> None:
-    """Nobody uses them."""
+    """No process uses a missing file."""
     assert outside_readers(str(tmp_path / "none.db")) == []
     assert outside_writers(str(tmp_path / "none.db")) == []
 
@@ -200,7 +200,7 @@ something else entirely
 def test_what_the_system_lists(
     path: Path, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Locks on the byte for writing and on those of readers; not those of nobody in sight."""
+    """Locks on the bytes of the writer and of readers count; unknown processes are left out."""
     listed = tmp_path / "locks"
     file = proc_locks.identity(f"{path}-shm")
     listed.write_text(LINES.format(pid=2**22 + 1, file=file))
@@ -215,7 +215,7 @@ def test_what_the_system_lists(
 def test_a_process_that_ends_while_its_files_are_listed(
     path: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is left out; the others are listed."""
+    """It is left out, and the others are listed."""
     command = [sys.executable, "-c", "input()"]
     with OtherProcess(path) as other, subprocess.Popen(command, stdin=subprocess.PIPE) as ending:
 
@@ -235,14 +235,14 @@ def test_a_process_that_ends_while_its_files_are_listed(
 
 
 def test_presence_follows_the_log(path: Path, connection: Connection) -> None:
-    """Another file in its place is shown anew; the old descriptor is closed."""
+    """If another file replaces the log, presence moves to it, and the old descriptor is closed."""
     presence = Presence(f"{path}-wal")
     assert not shown(path)
     presence.show(inode(path))
     assert shown(path)
     first, close = descriptors(), presence._close
     presence.show(inode(path))
-    assert presence._close is close  # not opened again
+    assert presence._close is close  # not reopened
     os.rename(f"{path}-wal", f"{path}-old")
     Path(f"{path}-wal").touch()
     assert not shown(path)
@@ -258,7 +258,7 @@ def descriptors() -> set[str]:
 
 
 def test_hiding(path: Path, connection: Connection) -> None:
-    """At once, twice is fine, and it can be shown again."""
+    """Presence is hidden at once; hiding twice is allowed, and it can be shown again."""
     before = descriptors()
     presence = Presence(f"{path}-wal")
     presence.hide()
@@ -273,8 +273,8 @@ def test_hiding(path: Path, connection: Connection) -> None:
 
 
 def test_presence_ends_with_its_owner(path: Path, connection: Connection) -> None:
-    """Nothing is left open."""
-    gc.collect()  # of other tests
+    """No descriptor stays open."""
+    gc.collect()  # garbage of other tests
     before = descriptors()
     presence = Presence(f"{path}-wal")
     presence.show(inode(path))
@@ -285,14 +285,14 @@ def test_presence_ends_with_its_owner(path: Path, connection: Connection) -> Non
 
 
 def test_a_log_that_is_gone(tmp_path: Path) -> None:
-    """Somebody deleted it in between: no error."""
+    """A log that another process has deleted in between raises no error."""
     presence = Presence(str(tmp_path / "missing-wal"))
     presence.show(7)
     presence.hide()
 
 
 def test_many_processes_are_present(path: Path, connection: Connection) -> None:
-    """One does not keep another from it."""
+    """The presence of one process does not end that of another."""
     presence = Presence(f"{path}-wal")
     presence.show(inode(path))
     with OtherProcess(path, present=True):
@@ -302,7 +302,7 @@ def test_many_processes_are_present(path: Path, connection: Connection) -> None:
 
 
 def test_the_child_of_a_fork_is_not_present(path: Path, connection: Connection) -> None:
-    """It lets go of what it inherited, so that the parent can hide; the parent stays shown."""
+    """The child closes its inherited descriptor, so the parent, which stays present, can hide."""
     presence = Presence(f"{path}-wal")
     presence.show(inode(path))
     leave, left = os.pipe(), os.pipe()
@@ -319,7 +319,7 @@ def test_the_child_of_a_fork_is_not_present(path: Path, connection: Connection) 
     assert os.read(left[0], 1) == b"y"
     found = [shown(path)]
     presence.hide()
-    found.append(shown(path))  # the child is still there
+    found.append(shown(path))  # the child still runs
     os.write(leave[1], b"x")
     assert os.waitpid(pid, 0)[1] == 0
     assert found == [True, False]
@@ -328,7 +328,7 @@ def test_the_child_of_a_fork_is_not_present(path: Path, connection: Connection) 
 
 
 def test_a_program_that_is_started_inherits_nothing(path: Path, connection: Connection) -> None:
-    """The descriptor is closed in what ``exec`` starts, also where all others are passed on."""
+    """The descriptor is closed on ``exec``, even if all other descriptors are inherited."""
     presence = Presence(f"{path}-wal")
     presence.show(inode(path))
     pid = os.posix_spawn(
@@ -343,6 +343,6 @@ def test_a_program_that_is_started_inherits_nothing(path: Path, connection: Conn
         ],
         dict(os.environ),
     )
-    # SQLite's own descriptor of the log is closed in it, too.
+    # SQLite's own descriptor of the log is closed there, too.
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     presence.hide()

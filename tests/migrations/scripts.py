@@ -19,7 +19,7 @@ from alembic.config import Config
 
 ROOT = Path(__file__).parents[2]
 
-# Hooks that a test's revisions call by name: these are loaded from files, in the test's process.
+# Hooks that a test's revisions call by name: revisions are loaded from files, in its process.
 hooks: dict[str, Callable[[], object]] = {}
 
 MODELS = """
@@ -70,7 +70,7 @@ class Printed(NamedTuple):
 
 @dataclass
 class Scripts:
-    """An Alembic project in a directory of its own, with the database ``app.db`` in it."""
+    """An Alembic project in its own directory, which contains the database ``app.db``."""
 
     directory: Path
     count: int = field(default=0, init=False)
@@ -91,7 +91,7 @@ class Scripts:
         self.ini.write_text("\n".join(lines) + "\n" + more)
 
     def add(self, upgrade: str, downgrade: str = "pass") -> str:
-        """Add a revision after the last; return its name: 0001, 0002, …"""
+        """Add a revision after the last one, and return its name: 0001, 0002, …"""
         self.count += 1
         name, before = f"{self.count:04}", f"{self.count - 1:04}" if self.count > 1 else None
         (self.versions / f"{name}.py").write_text(

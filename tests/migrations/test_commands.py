@@ -1,4 +1,4 @@
-"""``await upgrade()`` and its like: what they do, what they take, what they refuse."""
+"""``await upgrade()`` and its relatives: their effects, arguments and refusals."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from tests.migrations.scripts import ENV, MODELS, REBUILD, ROOT, Scripts
 
 
 async def works(db: SQLiteDatabase) -> None:
-    """The writer writes, and enforces foreign keys."""
+    """Check that the writer writes, and enforces foreign keys."""
     async with db.write() as session:
         await session.execute(text("CREATE TABLE IF NOT EXISTS notes (n)"))
         await session.execute(text("INSERT INTO notes VALUES (1)"))
         assert await session.scalar(text("PRAGMA foreign_keys")) == 1
 
 
-# -- what they do -------------------------------------------------------------------------------
+# -- effects ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("door", ["facade", "engine"])
 async def test_the_commands(
     scripts: Scripts, db: SQLiteDatabase, writer: AsyncEngine, door: str
 ) -> None:
-    """Up, down and stamped, through the facade and through a writer engine."""
+    """Upgrade, downgrade and stamp work through the facade and through a writer engine."""
     scripts.add(REBUILD)
     target, config = db if door == "facade" else writer, scripts.config
 
@@ -67,7 +67,7 @@ async def test_the_commands(
 
 
 async def test_current_names_the_head_of_each_branch(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """Two branches, two heads."""
+    """Two branches have two heads."""
     for name in ("left", "right"):
         (scripts.versions / f"{name}.py").write_text(
             f"revision, down_revision = {name!r}, '0001'\ndef upgrade(): pass\n"
@@ -77,13 +77,13 @@ async def test_current_names_the_head_of_each_branch(scripts: Scripts, db: SQLit
 
 
 async def test_current_changes_nothing(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """Not even the version table is made for it."""
+    """It does not even create the version table."""
     await current(db, config=scripts.config)
     assert scripts.query("SELECT * FROM sqlite_master") == []
 
 
 async def test_check_raises_where_the_models_differ(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """Alembic's own error, with the differences."""
+    """The error is Alembic's own, and contains the differences."""
     await upgrade(db, "head", config=scripts.config)
     scripts.write_env(
         MODELS.replace('"n"', '"m"') + "\n" + ENV,
@@ -95,7 +95,7 @@ async def test_check_raises_where_the_models_differ(scripts: Scripts, db: SQLite
 
 
 async def test_check_prints_nothing(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """An application that asks is told by an error alone."""
+    """The application is informed only by the error."""
     await upgrade(db, "head", config=scripts.config)
     printed = io.StringIO()
     await check(db, config=Config(str(scripts.ini), stdout=printed))
@@ -103,7 +103,7 @@ async def test_check_prints_nothing(scripts: Scripts, db: SQLiteDatabase) -> Non
 
 
 async def test_readers_see_what_was_migrated(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """Fresh reads, through a reader that was open before."""
+    """Fresh reads: a reader that was opened before sees the migrated schema."""
     async with filled.read() as session:
         await session.execute(text("SELECT * FROM children"))
     scripts.add("op.add_column('children', sa.Column('added', sa.Integer(), server_default='7'))")
@@ -113,7 +113,7 @@ async def test_readers_see_what_was_migrated(scripts: Scripts, filled: SQLiteDat
 
 
 async def test_a_database_in_memory(scripts: Scripts) -> None:
-    """The ini file's URL does not count: the database given does."""
+    """The given database is used, and not the URL of the ini file."""
     async with SQLiteDatabase(":memory:") as db:
         await upgrade(db, "head", config=scripts.config)
         async with db.read() as session:
@@ -121,11 +121,11 @@ async def test_a_database_in_memory(scripts: Scripts) -> None:
     assert not scripts.database.exists()
 
 
-# -- errors of others ---------------------------------------------------------------------------
+# -- errors of other libraries ------------------------------------------------------------------
 
 
 async def test_alembics_errors_come_as_they_are(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """An unknown revision is a CommandError; the database can be used afterwards."""
+    """An unknown revision raises CommandError; the database can be used afterwards."""
     for attempt in (upgrade, downgrade, stamp):
         with pytest.raises(CommandError, match="Can't locate revision identified by 'nowhere'"):
             await attempt(db, "nowhere", config=scripts.config)
@@ -135,7 +135,7 @@ async def test_alembics_errors_come_as_they_are(scripts: Scripts, db: SQLiteData
 
 
 async def test_errors_of_a_revision_come_as_they_are(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """Any error; all of it is rolled back, also what the revisions before did."""
+    """Any error rolls everything back, including the work of earlier revisions."""
     scripts.add("1 / 0")
     with pytest.raises(ZeroDivisionError):
         await upgrade(db, "head", config=scripts.config)
@@ -144,7 +144,7 @@ async def test_errors_of_a_revision_come_as_they_are(scripts: Scripts, db: SQLit
 
 
 async def test_a_revision_that_exits(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """``sys.exit()`` in a revision ends the caller, not a thread that nobody hears of."""
+    """``sys.exit()`` in a revision ends the caller, and not just an unobserved thread."""
     scripts.add("raise SystemExit('enough')")
     with pytest.raises(SystemExit, match="enough"):
         await upgrade(db, "head", config=scripts.config)
@@ -154,17 +154,17 @@ async def test_a_revision_that_exits(scripts: Scripts, db: SQLiteDatabase) -> No
 async def test_a_runtime_error_of_env_py_comes_as_it_is(
     scripts: Scripts, db: SQLiteDatabase
 ) -> None:
-    """Only `asyncio.run()` in it is explained."""
+    """Only an error of `asyncio.run()` in it is explained."""
     scripts.write_env("raise RuntimeError('no models')")
     with pytest.raises(RuntimeError, match="no models"):
         await upgrade(db, "head", config=scripts.config)
 
 
-# -- what they take -----------------------------------------------------------------------------
+# -- arguments ----------------------------------------------------------------------------------
 
 
 def remembered(config: Config) -> dict[str, Any]:
-    """All that is in it, its parts copied."""
+    """Return everything that the config contains, with its parts copied."""
     values = {
         name: dict(value) if isinstance(value, dict) else value
         for name, value in vars(config).items()
@@ -177,7 +177,7 @@ def remembered(config: Config) -> dict[str, Any]:
 
 
 async def test_the_callers_config_is_left_alone(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """Also by an ``env.py`` that changes options and attributes."""
+    """The config is unchanged even if ``env.py`` changes options and attributes."""
     scripts.write_env(
         "from alembic import context\n"
         "context.config.set_main_option('added', 'x')\n"
@@ -189,7 +189,7 @@ async def test_the_callers_config_is_left_alone(scripts: Scripts, db: SQLiteData
     untouched = scripts.config
     used = scripts.config
     used.attributes["mine"] = 1
-    used.set_main_option("own", "y")  # and so has read its file
+    used.set_main_option("own", "y")  # this makes it read its file
     before = remembered(used)
     before_untouched = set(vars(untouched))
 
@@ -202,7 +202,7 @@ async def test_the_callers_config_is_left_alone(scripts: Scripts, db: SQLiteData
 
 
 async def test_attributes_of_the_config_reach_env_py(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """As with Alembic's own commands."""
+    """Attributes are passed on, as with Alembic's own commands."""
     scripts.write_env(
         "from alembic import context\ncontext.config.attributes['seen'].append(1)\n" + MODELS + ENV
     )
@@ -214,7 +214,7 @@ async def test_attributes_of_the_config_reach_env_py(scripts: Scripts, db: SQLit
 
 @pytest.mark.parametrize("spelling", [str, Path])
 async def test_the_path_of_an_ini_file(scripts: Scripts, db: SQLiteDatabase, spelling: Any) -> None:
-    """Instead of a Config."""
+    """A path is accepted instead of a Config."""
     await upgrade(db, "head", config=spelling(scripts.ini))
     assert await current(db, config=spelling(scripts.ini)) == ("0001",)
 
@@ -227,13 +227,13 @@ async def test_the_path_of_an_ini_file(scripts: Scripts, db: SQLiteDatabase, spe
     ],
 )
 async def test_wrong_configs(db: SQLiteDatabase, config: Any, message: str) -> None:
-    """Refused with what to do."""
+    """The error says what to pass instead."""
     with pytest.raises(ConfigurationError, match=message):
         await upgrade(db, "head", config=config)
 
 
 async def test_a_wrong_timeout(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """As everywhere."""
+    """It is refused as everywhere."""
     with pytest.raises(ConfigurationError, match="timeout must be a number of seconds"):
         await upgrade(db, "head", config=scripts.config, timeout=-1)
 
@@ -242,7 +242,7 @@ async def test_a_wrong_timeout(scripts: Scripts, db: SQLiteDatabase) -> None:
 async def test_other_databases_are_refused(
     scripts: Scripts, make_engine: MakeEngine, kind: str
 ) -> None:
-    """Only the writer engine has the write turn."""
+    """Only a writer engine has the write turn."""
     others: dict[str, Any] = {
         "swap-in": make_engine(SQLitePool),
         "reader": make_engine(ReaderPool),
@@ -255,7 +255,7 @@ async def test_other_databases_are_refused(
 
 
 async def test_a_database_that_is_not_open(scripts: Scripts) -> None:
-    """Says so, before and after its life; nothing is created."""
+    """The error is clear before ``open()`` and after ``close()``, and nothing is created."""
     db = SQLiteDatabase(scripts.database)
     with pytest.raises(DatabaseClosedError, match="is not open; use `async with db:`"):
         await upgrade(db, "head", config=scripts.config)
@@ -266,7 +266,7 @@ async def test_a_database_that_is_not_open(scripts: Scripts) -> None:
 
 
 async def test_inside_a_write_session(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """The task would wait for itself: refused at once."""
+    """The task would wait for itself, which is refused at once."""
     async with db.write() as session:
         await session.execute(text("SELECT 1"))
         with pytest.raises(TurnAlreadyHeldError, match="end its transaction first"):
@@ -277,7 +277,7 @@ async def test_inside_a_write_session(scripts: Scripts, db: SQLiteDatabase) -> N
 
 
 async def test_a_synchronous_command_in_a_coroutine(scripts: Scripts) -> None:
-    """Names `await upgrade(...)`, and creates nothing."""
+    """The error recommends `await upgrade(...)`, and nothing is created."""
     with pytest.raises(ConfigurationError, match=r"`await upgrade\(db, 'head', config=config\)`"):
         command.upgrade(scripts.config, "head")
     assert not scripts.database.exists()
@@ -290,7 +290,7 @@ def test_a_synchronous_command_without_a_loop(scripts: Scripts) -> None:
 
 
 async def test_a_connection_handed_over_by_hand(scripts: Scripts, writer: AsyncEngine) -> None:
-    """Alembic's recipe, ``config.attributes['connection']``, with the same protection."""
+    """Alembic's recipe, ``config.attributes['connection']``, has the same protection."""
 
     def by_hand(connection: Any, config: Config) -> None:
         config.attributes["connection"] = connection
@@ -302,7 +302,7 @@ async def test_a_connection_handed_over_by_hand(scripts: Scripts, writer: AsyncE
 
 
 async def test_a_connection_in_a_transaction(scripts: Scripts, writer: AsyncEngine) -> None:
-    """Foreign keys could not be switched off there, and children would be lost."""
+    """Foreign keys could not be switched off in it, and child rows would be lost."""
 
     def by_hand(connection: Any, config: Config) -> None:
         config.attributes["connection"] = connection
@@ -317,7 +317,7 @@ async def test_a_connection_in_a_transaction(scripts: Scripts, writer: AsyncEngi
 async def test_other_connections_are_refused(
     scripts: Scripts, make_engine: MakeEngine, kind: str
 ) -> None:
-    """Without the write turn, or no connection at all."""
+    """A connection without the write turn, or another object, is refused."""
     config, engine = scripts.config, make_engine()
     async with engine.connect() as connection:
         wrong = connection.sync_connection if kind == "stock" else connection
@@ -331,7 +331,7 @@ async def test_other_connections_are_refused(
 async def test_alembics_own_templates_are_found_out(
     scripts: Scripts, db: SQLiteDatabase, tmp_path: Path, template: str
 ) -> None:
-    """An ``env.py`` that does not call run_env() would migrate another connection, or none."""
+    """An ``env.py`` without run_env() would migrate another connection, or none."""
     command.init(Config(str(tmp_path / "alembic.ini")), str(tmp_path / "fresh"), template=template)
     scripts.write_env((tmp_path / "fresh" / "env.py").read_text())
     scripts.write_ini(url="sqlite:///%(here)s/other.db", more=LOGGING)
@@ -339,16 +339,16 @@ async def test_alembics_own_templates_are_found_out(
         await upgrade(db, "head", config=scripts.config)
     await works(db)
     for thread in threading.enumerate():
-        if thread.name == "sa_sqlite_pool migration":  # it has the error until its end
+        if thread.name == "sa_sqlite_pool migration":  # it keeps the error until its end
             thread.join(10)
-    gc.collect()  # the coroutine of the template, which is awaited nowhere
+    gc.collect()  # the template's coroutine, which is never awaited
 
 
 LOGGING = "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
 
 
 def test_env_py_called_by_hand(scripts: Scripts) -> None:
-    """``python env.py`` says who calls it."""
+    """``python env.py`` explains how the file has to be run."""
     done = subprocess.run(
         [sys.executable, "scripts/env.py"],
         cwd=scripts.directory,
@@ -361,7 +361,7 @@ def test_env_py_called_by_hand(scripts: Scripts) -> None:
 
 
 def test_without_alembic() -> None:
-    """The package works, and its migrations say what to install."""
+    """The package works, and importing its migrations raises an error that says what to install."""
     program = (
         "import sys\n"
         "sys.modules['alembic'] = None\n"

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "migrations.md"
 
 
 def with_our_import() -> str:
-    """Alembic's own template for asyncio, of which one import is changed."""
+    """Return Alembic's own template for asyncio, with one import changed."""
     template = files("alembic").joinpath("templates/async/env.py").read_text()
     theirs = "from sqlalchemy.ext.asyncio import async_engine_from_config"
     ours = "from sa_sqlite_pool import async_engine_from_config"
@@ -25,7 +25,7 @@ def with_our_import() -> str:
 
 
 def test_alembic_s_own_template(scripts: Scripts) -> None:
-    """It asks for NullPool, and gets it."""
+    """It requests NullPool, and gets it."""
     scripts.write_env(with_our_import())
     scripts.alembic("upgrade", "head")
     assert scripts.alembic("current").out == "0001 (head)\n"
@@ -35,7 +35,7 @@ def test_alembic_s_own_template(scripts: Scripts) -> None:
 
 
 def on_our_pool(*, transactional_ddl: bool) -> str:
-    """The same, on the pool; it says that DDL is transactional, or leaves that to Alembic."""
+    """Return the same on the pool, with transactional DDL declared, or left to Alembic."""
     env = with_our_import()
     assert env.count(CONFIGURE) == 1
     assert "poolclass=pool.NullPool" in env
@@ -47,7 +47,7 @@ def on_our_pool(*, transactional_ddl: bool) -> str:
 
 
 def test_the_template_on_our_pool(scripts: Scripts) -> None:
-    """Revisions are committed one by one, and a table that nothing commits is named in the log."""
+    """Revisions are committed one by one, and the log names a table that is never committed."""
     scripts.write_env(on_our_pool(transactional_ddl=False))
     said = scripts.alembic("ensure_version").err
     assert "CREATE TABLE alembic_version on app.db was rolled back" in said
@@ -59,7 +59,7 @@ def test_the_template_on_our_pool(scripts: Scripts) -> None:
 
 
 def test_the_template_with_transactional_ddl(scripts: Scripts) -> None:
-    """All revisions of a command are one transaction, and the version table stays without one."""
+    """All revisions of a command are one transaction, and ``ensure_version`` is committed, too."""
     scripts.write_env(on_our_pool(transactional_ddl=True))
     assert "rolled back" not in scripts.alembic("ensure_version").err
     assert scripts.query("SELECT * FROM alembic_version") == []
@@ -73,7 +73,7 @@ def test_the_template_with_transactional_ddl(scripts: Scripts) -> None:
 
 @pytest.mark.parametrize("from_config", [False, True])
 async def test_this_package_s_commands(scripts: Scripts, from_config: bool) -> None:
-    """``upgrade()`` with such an engine, in a running loop: on a WriterPool, as with any."""
+    """``upgrade()`` in a running loop works with such an engine on a WriterPool, as with any."""
     url = f"sqlite+aiosqlite:///{scripts.database}"
     if from_config:
         engine = async_engine_from_config({"sqlalchemy.url": url}, poolclass=WriterPool)

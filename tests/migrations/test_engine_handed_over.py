@@ -1,4 +1,4 @@
-"""``config.attributes['connection']`` is an engine, as pytest-alembic hands it over."""
+"""``config.attributes['connection']`` is an engine, as pytest-alembic passes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def engine(scripts: Scripts, request: pytest.FixtureRequest) -> Iterator[AsyncEn
 
 
 def test_several_commands(scripts: Scripts, engine: AsyncEngine) -> None:
-    """Each is one transaction, a table that is rebuilt keeps its child rows, the engine goes on."""
+    """Each is one transaction, a rebuilt table keeps its child rows, and the engine still works."""
     config = scripts.config
     config.attributes["connection"] = engine
     command.upgrade(config, "head")
@@ -56,7 +56,7 @@ async def count_children(engine: AsyncEngine) -> Any:
 
 @pytest.mark.parametrize("poolclass", [None, SQLitePool, ReaderPool])
 def test_other_engines_are_refused(scripts: Scripts, poolclass: type | None) -> None:
-    """They have no write turn; nothing is touched."""
+    """They do not have the write turn, and nothing is changed."""
     options = {"poolclass": poolclass} if poolclass else {}
     config = scripts.config
     config.attributes["connection"] = create_async_engine(
@@ -68,7 +68,7 @@ def test_other_engines_are_refused(scripts: Scripts, poolclass: type | None) -> 
 
 
 async def test_in_a_running_loop(scripts: Scripts, writer: AsyncEngine) -> None:
-    """Alembic's commands are synchronous, and would wait for the loop that waits for them."""
+    """Alembic's commands are synchronous, and would deadlock with the loop that runs them."""
     config = scripts.config
     config.attributes["connection"] = writer
     with pytest.raises(ConfigurationError, match=r"call `await upgrade\(db, 'head'"):

@@ -1,4 +1,4 @@
-"""``run_env()`` under the ``alembic`` command, from the outside; and what it refuses."""
+"""``run_env()`` under the ``alembic`` command, seen from outside, and its refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ format = AS THE INI SAYS %(message)s
 
 
 def test_the_commands(scripts: Scripts) -> None:
-    """Each as Alembic's documentation has it."""
+    """Each works as Alembic's documentation describes."""
     scripts.alembic("upgrade", "head")
     assert scripts.alembic("current").out == "0001 (head)\n"
     assert scripts.alembic("heads").out == "0001 (head)\n"
@@ -59,7 +59,7 @@ def test_the_commands(scripts: Scripts) -> None:
 
 
 def test_autogenerate(scripts: Scripts) -> None:
-    """A model changes, a revision is written in batch mode, applied, and nothing is left to do."""
+    """After a model changes, a batch-mode revision is generated and applied; no change remains."""
     scripts.alembic("upgrade", "head")
     scripts.fill(parents=3, children=30)
     children = scripts.query("SELECT * FROM children")
@@ -77,7 +77,7 @@ def test_autogenerate(scripts: Scripts) -> None:
 
 
 def test_batch_mode_may_be_switched_off(scripts: Scripts) -> None:
-    """``render_as_batch`` is the project's to choose; so are Alembic's other options."""
+    """``render_as_batch`` is the project's choice, and so are Alembic's other options."""
     scripts.migrate("head")
     more = "render_as_batch=False, include_object=lambda o, name, *_: name != 'm'"
     models = MODELS.replace('"n", sa.Integer)', '"n", sa.String(9)), sa.Column("m", sa.Integer)')
@@ -89,14 +89,14 @@ def test_batch_mode_may_be_switched_off(scripts: Scripts) -> None:
 
 
 def test_other_options_of_the_ini_file(scripts: Scripts) -> None:
-    """``sqlalchemy.echo`` and the like go to the engine."""
+    """Options such as ``sqlalchemy.echo`` are passed to the engine."""
     scripts.write_ini("sqlite+aiosqlite:///%(here)s/app.db\nsqlalchemy.echo = true")
     assert "BEGIN IMMEDIATE" in scripts.alembic("upgrade", "head").out
 
 
 @pytest.mark.parametrize("url", ["sqlite:///app.db", "sqlite+aiosqlite:///app.db", "app.db"])
 def test_spellings_of_the_url(scripts: Scripts, url: str) -> None:
-    """The plain URL that a synchronous tool wants, too, and a path."""
+    """The plain URL, which synchronous tools require, and a path are accepted, too."""
     scripts.write_ini(url)
     scripts.alembic("upgrade", "head")
     assert scripts.query("PRAGMA journal_mode") == [("wal",)]
@@ -113,7 +113,7 @@ def test_spellings_of_the_url(scripts: Scripts, url: str) -> None:
 )
 @pytest.mark.parametrize("more", [[], ["--sql"]])
 def test_wrong_urls(scripts: Scripts, url: str, message: str, more: list[str]) -> None:
-    """The command says what to do, without a traceback."""
+    """The command prints what to do, without a traceback."""
     scripts.write_ini(url)
     said = scripts.alembic("upgrade", "head", *more, fails=True)
     assert re.search(message, said.err + said.out)
@@ -121,7 +121,7 @@ def test_wrong_urls(scripts: Scripts, url: str, message: str, more: list[str]) -
 
 
 def test_a_violation_on_the_command_line(scripts: Scripts) -> None:
-    """Named, without a traceback."""
+    """Violations are named, without a traceback."""
     scripts.migrate("head")
     scripts.fill(parents=3, children=30)
     scripts.add("op.execute('DELETE FROM parents')")
@@ -131,7 +131,7 @@ def test_a_violation_on_the_command_line(scripts: Scripts) -> None:
 
 
 def test_the_command_waits_for_long(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for the engine's ``write_timeout``, but for as long as a migration may take."""
+    """The engine's ``write_timeout`` does not apply: it waits as long as a migration may take."""
     assert environment.DEFAULT_TIMEOUT == 300
     monkeypatch.setattr(environment, "DEFAULT_TIMEOUT", 0.02)
     outsider = sqlite3.connect(scripts.database, isolation_level=None)
@@ -140,14 +140,14 @@ def test_the_command_waits_for_long(scripts: Scripts, monkeypatch: pytest.Monkey
     with pytest.raises(WriteTimeout, match=r"waited 0\.02 s"):
         scripts.migrate("head")
     config = scripts.config
-    config.cmd_opts = argparse.Namespace()  # as the command sets it: no traceback is printed then
+    config.cmd_opts = argparse.Namespace()  # as the command sets it: it prints no traceback then
     with pytest.raises(CommandError, match=r"waited 0\.02 s"):
         command.upgrade(config, "head")
     outsider.close()
 
 
 def test_several_commands_at_once(scripts: Scripts) -> None:
-    """One migrates; the others wait and find nothing to do."""
+    """One process migrates; the others wait, and then find nothing to do."""
     scripts.write_ini(more=LOGGING)
     with scripts.gate() as let_go_on:
         workers = [scripts.start("-m", "alembic", "upgrade", "head") for _ in range(3)]
@@ -161,7 +161,7 @@ def test_several_commands_at_once(scripts: Scripts) -> None:
 
 
 def run_script(scripts: Scripts, script: str) -> None:
-    """As another SQLite client would, one that enforces foreign keys."""
+    """Run the script as another SQLite client that enforces foreign keys."""
     with closing(sqlite3.connect(scripts.database)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.executescript(script)
@@ -178,7 +178,7 @@ op.execute("ALTER TABLE new RENAME TO parents")
 
 
 def test_offline_sql(scripts: Scripts) -> None:
-    """From nothing, and from one revision to another, with every child in its place."""
+    """It upgrades from nothing, and between revisions, and keeps every child row."""
     run_script(scripts, scripts.alembic("upgrade", "head", "--sql").out)
     assert scripts.query("SELECT version_num FROM alembic_version") == [("0001",)]
     scripts.fill(parents=3, children=30)
@@ -193,7 +193,7 @@ def test_offline_sql(scripts: Scripts) -> None:
 
 
 def test_an_offline_script_rolls_violations_back(scripts: Scripts) -> None:
-    """By itself, in a client that stops at errors, and in one that goes on."""
+    """It does so in a client that stops at errors, and in one that continues."""
     scripts.migrate("head")
     scripts.fill(parents=3, children=30)
     scripts.add("op.execute('CREATE TABLE half (id INTEGER)')\nop.execute('DELETE FROM parents')")
@@ -220,7 +220,7 @@ def test_an_offline_script_rolls_violations_back(scripts: Scripts) -> None:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell")
 def test_an_offline_script_in_the_shell(scripts: Scripts) -> None:
-    """The shell goes on after errors, and still nothing stays."""
+    """The shell continues after errors, and yet nothing is changed."""
     scripts.migrate("head")
     scripts.fill(parents=3, children=30)
     scripts.add("op.execute('DELETE FROM parents')")
@@ -231,7 +231,7 @@ def test_an_offline_script_in_the_shell(scripts: Scripts) -> None:
 
 
 def test_autocommit_blocks_are_refused_offline(scripts: Scripts) -> None:
-    """The script would have a COMMIT in the middle."""
+    """The script would contain a COMMIT in the middle."""
     scripts.add("with op.get_context().autocommit_block(): op.execute('VACUUM')")
     said = scripts.alembic("upgrade", "head", "--sql", fails=True)
     assert "a revision uses autocommit_block()" in said.err + said.out
@@ -262,7 +262,7 @@ REFUSED = {
 async def test_options_that_would_lift_a_guarantee(
     scripts: Scripts, db: SQLiteDatabase, option: str
 ) -> None:
-    """Are refused with the reason, before anything is done."""
+    """The refusal gives the reason, before anything is done."""
     given = f"metadata=metadata, {option}={REFUSED[option]}"
     scripts.write_env(MODELS + ENV.replace("metadata=metadata", given))
     with pytest.raises(ConfigurationError, match=rf"leave {option} out of run_env\(\): .+"):
@@ -271,7 +271,7 @@ async def test_options_that_would_lift_a_guarantee(
 
 
 def test_refusals_on_the_command_line(scripts: Scripts) -> None:
-    """Without a traceback."""
+    """The message is printed without a traceback."""
     scripts.write_env(MODELS + ENV.replace("metadata=metadata", "metadata=metadata, as_sql=True"))
     said = scripts.alembic("upgrade", "head", fails=True)
     assert "`alembic upgrade head --sql`" in said.err + said.out
@@ -279,14 +279,14 @@ def test_refusals_on_the_command_line(scripts: Scripts) -> None:
 
 
 def test_a_script_gets_the_error_itself(scripts: Scripts) -> None:
-    """Only the command turns it into one of its own."""
+    """Only the command converts it to an error of its own."""
     scripts.write_ini(url="")
     with pytest.raises(ConfigurationError, match=r"there is no sqlalchemy\.url"):
         command.upgrade(scripts.config, "head")
 
 
 def test_errors_of_alembic_under_the_command(scripts: Scripts) -> None:
-    """As they are."""
+    """They are raised unchanged."""
     with pytest.raises(CommandError, match="Can't locate revision"):
         command.upgrade(scripts.config, "nowhere")
 
@@ -296,7 +296,7 @@ def test_errors_of_alembic_under_the_command(scripts: Scripts) -> None:
 
 @contextmanager
 def loggers_kept() -> Iterator[logging.Logger]:
-    """A logger of the application; the root logger is as before afterwards."""
+    """Yield a logger of the application, and restore the root logger afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -309,7 +309,7 @@ def loggers_kept() -> Iterator[logging.Logger]:
 
 
 def test_the_command_logs_as_the_ini_file_says(scripts: Scripts) -> None:
-    """And leaves loggers that exist already enabled; without logging sections it does nothing."""
+    """Existing loggers stay enabled; without logging sections, logging is not configured."""
     assert scripts.alembic("upgrade", "head").err == ""
     scripts.write_ini(more=LOGGING)
     scripts.write_env(
@@ -327,7 +327,7 @@ def test_the_command_logs_as_the_ini_file_says(scripts: Scripts) -> None:
 async def test_an_applications_logging_is_left_alone(
     scripts: Scripts, db: SQLiteDatabase, options: argparse.Namespace | None
 ) -> None:
-    """Neither replaced nor disabled by `await upgrade()`, from a command line of its own either."""
+    """`await upgrade()` neither replaces nor disables it, even with a command line of its own."""
     scripts.write_ini(more=LOGGING)
     config = scripts.config
     config.cmd_opts = options
@@ -339,7 +339,7 @@ async def test_an_applications_logging_is_left_alone(
 
 
 def test_a_scripts_logging_is_left_alone(scripts: Scripts) -> None:
-    """Alembic's functions called by a program are not the command."""
+    """A program that calls Alembic's functions is not the command."""
     scripts.write_ini(more=LOGGING)
     with loggers_kept():
         before = logging.getLogger().handlers[:]
@@ -348,7 +348,7 @@ def test_a_scripts_logging_is_left_alone(scripts: Scripts) -> None:
 
 
 def test_a_rebuild_on_the_command_line(scripts: Scripts) -> None:
-    """The command has the same protection."""
+    """The command gives the same protection."""
     scripts.migrate("head")
     scripts.fill(parents=3, children=30)
     scripts.add(REBUILD)
@@ -359,7 +359,7 @@ def test_a_rebuild_on_the_command_line(scripts: Scripts) -> None:
 @pytest.mark.parametrize("name", ["alembic.ini", "pyproject.toml"])
 @pytest.mark.parametrize("has_ini", [True, False])
 async def test_a_pyproject_file(scripts: Scripts, name: str, has_ini: bool) -> None:
-    """As `alembic init --template pyproject` makes it: the scripts are there."""
+    """As `alembic init --template pyproject` creates it, it contains the scripts' location."""
     toml = scripts.directory / "pyproject.toml"
     toml.write_text('[tool.alembic]\nscript_location = "%(here)s/scripts"\n')
     scripts.ini.write_text("[alembic]\n")
@@ -375,7 +375,7 @@ async def test_a_pyproject_file(scripts: Scripts, name: str, has_ini: bool) -> N
 
 
 async def test_a_pyproject_file_of_other_tools(scripts: Scripts) -> None:
-    """It changes nothing."""
+    """It has no effect."""
     (scripts.directory / "pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n")
     async with SQLiteDatabase(scripts.database) as db:
         await upgrade(db, "head", config=scripts.ini)

@@ -1,4 +1,4 @@
-"""Beside listeners and options that begin transactions: child rows stay, whoever began one."""
+"""Listeners and options that begin transactions: child rows stay, whatever began one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.migrations import MigrationError, current, transaction, upgrade
 from tests.migrations.scripts import ENV, MODELS, REBUILD, Scripts, hooks
 
-# -- what applications do to their engines ------------------------------------------------------
+# -- listeners of applications ------------------------------------------------------------------
 
 
 def executes(*statements: str) -> Callable[..., None]:
-    """A listener of the pool's events."""
+    """Return a listener for the pool's events."""
 
     def listener(dbapi_connection: Any, *_: Any) -> None:
         cursor = dbapi_connection.cursor()
@@ -91,7 +91,7 @@ def listen(engine: Engine, listeners: list[Listener]) -> None:
 
 
 async def children_stay(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """In a migration, and in one that fails; foreign keys are as before."""
+    """Check that a migration, and one that fails, keep children, and the foreign_keys setting."""
     children = scripts.query("SELECT * FROM children")
     assert len(children) == 30
     foreign_keys = await enforced(db)
@@ -107,7 +107,7 @@ async def children_stay(scripts: Scripts, db: SQLiteDatabase) -> None:
 
 
 async def enforced(db: SQLiteDatabase) -> object:
-    """What the writer's connection says, beneath SQLAlchemy and its listeners."""
+    """Return the setting of the writer's connection, below SQLAlchemy and its listeners."""
     async with db.writer_engine.connect() as connection:
         return await connection.run_sync(
             lambda connection: (
@@ -128,11 +128,11 @@ BOTH = [
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("listeners", "options"), BOTH)
 async def test_children_stay(scripts: Scripts, options: str, listeners: str | None) -> None:
-    """Whatever runs before the migration has the connection, and at its begin and its end."""
+    """Rows stay, whichever listener uses the connection before, at the begin, or at the end."""
     async with SQLiteDatabase(scripts.database, **OPTIONS[options]) as db:
         if listeners is not None:
             listen(db.writer_engine.sync_engine, LISTENERS[listeners])
-            await db.writer_engine.dispose()  # for those that listen to `connect`
+            await db.writer_engine.dispose()  # for listeners of `connect`
         await children_stay(scripts, db)
 
 
@@ -155,7 +155,7 @@ def do_begin(connection):
 
 
 def test_children_stay_by_the_command(scripts: Scripts) -> None:
-    """The models of an application may bring listeners for all engines, and its ini file a ping."""
+    """The application's models may add listeners for all engines, and its ini file a ping."""
     scripts.write_ini(more="sqlalchemy.pool_pre_ping = true\n")
     scripts.write_env(MODELS + LISTENING_ENV + ENV)
     scripts.alembic("upgrade", "0001")
@@ -168,7 +168,7 @@ def test_children_stay_by_the_command(scripts: Scripts) -> None:
 
 
 async def handed_over(scripts: Scripts, db: SQLiteDatabase, before: str = "") -> None:
-    """Alembic's own recipe, on a connection of the application."""
+    """Run Alembic's own recipe on a connection of the application."""
     async with db.writer_engine.connect() as connection:
         if before:
             await connection.exec_driver_sql(before)
@@ -184,7 +184,7 @@ async def handed_over(scripts: Scripts, db: SQLiteDatabase, before: str = "") ->
 async def test_children_stay_on_a_connection_handed_over(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """What a listener has begun there, SQLAlchemy does not know of."""
+    """SQLAlchemy does not know about a transaction that a listener has begun there."""
     scripts.add(REBUILD)
     for name in "a transaction at checkout", "the recipe by halves":
         listen(filled.writer_engine.sync_engine, LISTENERS[name])
@@ -196,7 +196,7 @@ async def test_children_stay_on_a_connection_handed_over(
 async def test_a_transaction_of_the_application_is_its_own(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """One that SQLAlchemy knows of is refused, not committed; a listener may have begun it."""
+    """A transaction known to SQLAlchemy is refused, not committed; a listener may have begun it."""
     with pytest.raises(ConfigurationError, match=r"connection.rollback\(\).* listener"):
         await handed_over(scripts, filled, "DELETE FROM parents")
     assert scripts.query("SELECT count(*) FROM children") == [(30,)]
@@ -208,7 +208,7 @@ async def test_a_transaction_of_the_application_is_its_own(
 async def test_a_setting_that_does_not_come_back(
     scripts: Scripts, filled: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody gets the connection on which foreign keys stay off."""
+    """A connection on which foreign keys stay off is never reused."""
     original = transaction._below
 
     def below(raw: SQLiteConnection, sql: str) -> Any:
@@ -219,11 +219,11 @@ async def test_a_setting_that_does_not_come_back(
     assert await enforced(filled) == (1,)
 
 
-# -- what cannot be made safe is refused --------------------------------------------------------
+# -- refusals of unsafe cases -------------------------------------------------------------------
 
 
 async def test_foreign_keys_that_stay_on(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """A listener that switches them on again in the last moment: refused, and nothing is lost."""
+    """A listener that switches them on at the last moment is refused, and nothing is lost."""
     scripts.add(REBUILD)
     before = scripts.state()
 
@@ -269,7 +269,7 @@ def _script(raw: Any) -> None:
 async def test_an_end_beneath_sqlalchemy(
     scripts: Scripts, filled: SQLiteDatabase, end: Callable[[Any], None], *, recipe: bool
 ) -> None:
-    """A revision that ends the transaction on the driver's connection does not pass for done."""
+    """A revision that ends the transaction on the driver's connection is no success."""
     if recipe:
         listen(filled.writer_engine.sync_engine, LISTENERS["SQLAlchemy's recipe"])
         await filled.writer_engine.dispose()
@@ -286,7 +286,7 @@ async def test_an_end_beneath_sqlalchemy(
 async def test_a_transaction_that_sqlite_has_ended(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """Is not laid at the revision's door: the error says what SQLite did."""
+    """The revision is not blamed: the error says what SQLite did."""
     scripts.add(
         "try:\n    op.execute('INSERT OR ROLLBACK INTO parents VALUES (1, 1)')\n"
         "except sa.exc.IntegrityError:\n    pass\nop.execute('CREATE TABLE half (id)')"
@@ -298,7 +298,7 @@ async def test_a_transaction_that_sqlite_has_ended(
 
 
 async def test_a_connection_that_is_taken_away(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """By the end of the database, say: that is the error, and no revision is to blame."""
+    """The error gives the reason, such as the closing of the database, and blames no revision."""
 
     def take_away() -> None:
         driver: Any = op.get_bind().connection.dbapi_connection
@@ -312,7 +312,7 @@ async def test_a_connection_that_is_taken_away(scripts: Scripts, filled: SQLiteD
 
 
 async def test_pragmas_of_a_revision(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """What scripts for other drivers say about foreign keys has no effect, and is no error."""
+    """Pragmas on foreign keys, written for other drivers, have no effect and raise no error."""
     pragmas = ["foreign_keys=OFF", "defer_foreign_keys = ON", "defer_foreign_keys=0"]
     off = "\n".join(f"op.execute('PRAGMA {pragma}')" for pragma in pragmas)
     scripts.add(f"{off}\n{REBUILD}\nop.execute('PRAGMA foreign_keys=ON')\n{off}")

@@ -1,4 +1,4 @@
-"""docs/migrations.md, followed to the letter."""
+"""docs/migrations.md, followed literally."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "migrations.md").read_text()
 
 
 def block(language: str, containing: str) -> str:
-    """The one code block of the page that says ``containing``."""
+    """Return the only code block of the page that contains ``containing``."""
     found = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
     (text,) = [text for text in found if containing in text]
     return str(text)
@@ -33,7 +33,7 @@ def run(directory: Path, *command: str) -> str:
 
 
 def test_from_zero_to_the_first_migration(tmp_path: Path) -> None:
-    """Each command and file as shown; then the application, twice; then nothing is left to do."""
+    """Each command and file is used as shown, then the application, twice; no change remains."""
     install, init = block("console", "alembic init").splitlines()
     assert install.startswith("pip install")
     run(tmp_path, "-m", *init.split())
@@ -57,7 +57,7 @@ def test_from_zero_to_the_first_migration(tmp_path: Path) -> None:
 
 
 def test_the_url_from_the_environment(tmp_path: Path) -> None:
-    """The line of the page in ``env.py``, with a percent sign in the name."""
+    """The page's line for ``env.py`` accepts a percent sign in the name."""
     run(tmp_path, "-m", "alembic", "init", "migrations")
     line = block("python", "DATABASE_URL")
     (tmp_path / "migrations" / "env.py").write_text(

@@ -1,4 +1,4 @@
-"""No child row is lost, nothing is left half done, and foreign keys are on again."""
+"""No child row is lost, nothing is left half done, and foreign keys are switched on again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHILDREN = 100_000
 
 
 def digest(scripts: Scripts) -> str:
-    """Of all child rows."""
+    """Return a hash of all child rows."""
     rows = scripts.query("SELECT id, parent_id FROM children ORDER BY id")
     assert len(rows) in {0, CHILDREN}
     return hashlib.sha256(repr(rows).encode()).hexdigest()
@@ -38,7 +38,7 @@ async def foreign_keys(db: SQLiteDatabase) -> int:
 
 
 async def enforced(db: SQLiteDatabase) -> None:
-    """The writer works, and refuses an orphan."""
+    """Check that the writer works, and refuses an orphan."""
     with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
         async with db.write() as session:
             await session.execute(text("INSERT INTO children VALUES (-1, -1)"))
@@ -49,7 +49,7 @@ async def enforced(db: SQLiteDatabase) -> None:
 async def fails_whole(
     scripts: Scripts, db: SQLiteDatabase, error: type[Exception], match: str
 ) -> str:
-    """An upgrade does, and nothing of it stays; what it said."""
+    """Check that an upgrade fails and changes nothing; return its message."""
     before = scripts.state()
     with pytest.raises(error, match=match) as caught:
         await upgrade(db, "head", config=scripts.config)
@@ -63,9 +63,9 @@ async def fails_whole(
 
 @pytest.fixture
 def many(scripts: Scripts) -> Scripts:
-    """A hundred thousand children, and a revision that rebuilds their parents.
+    """Provide a hundred thousand children, and a revision that rebuilds their parents.
 
-    Of whom there are few: without an index SQLite looks through all children for each.
+    There are few parents: without an index, SQLite scans all children for each of them.
     """
     scripts.migrate("0001")
     scripts.fill(parents=50, children=CHILDREN)
@@ -74,7 +74,7 @@ def many(scripts: Scripts) -> Scripts:
 
 
 async def test_a_hundred_thousand_children_stay(many: Scripts) -> None:
-    """Their parent is rebuilt, up and down, and every row stays as it was."""
+    """Their parent is rebuilt, in both directions, and every row stays unchanged."""
     before = digest(many)
     async with SQLiteDatabase(many.database) as db:
         await upgrade(db, "head", config=many.config)
@@ -87,7 +87,7 @@ async def test_a_hundred_thousand_children_stay(many: Scripts) -> None:
 async def test_with_foreign_keys_on_it_is_refused(
     many: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite would empty the table without a word; so it is with an `env.py` of one's own."""
+    """SQLite would silently empty the table, as it does with an `env.py` without run_env()."""
     before = digest(many)
     monkeypatch.setattr(transaction, "_set_foreign_keys", lambda *_: None)
     monkeypatch.setattr(transaction, "_foreign_keys", lambda _: 0)
@@ -102,7 +102,7 @@ async def test_with_foreign_keys_on_it_is_refused(
 
 
 async def test_foreign_keys_are_on_again(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """After success and after failure, on the connection that was used."""
+    """They are on after success and after failure, on the connection that was used."""
     await upgrade(filled, scripts.add(REBUILD), config=scripts.config)
     await enforced(filled)
     scripts.add("1 / 0")
@@ -112,7 +112,7 @@ async def test_foreign_keys_are_on_again(scripts: Scripts, filled: SQLiteDatabas
 
 
 async def test_foreign_keys_that_were_off_stay_off(scripts: Scripts) -> None:
-    """An application that does not enforce them is not made to."""
+    """An application that does not enforce them is not forced to."""
     async with SQLiteDatabase(scripts.database, pragmas={"foreign_keys": False}) as db:
         await upgrade(db, "head", config=scripts.config)
         assert await foreign_keys(db) == 0
@@ -121,7 +121,7 @@ async def test_foreign_keys_that_were_off_stay_off(scripts: Scripts) -> None:
 async def test_violations_are_named_and_rolled_back(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """Ten rows with table, rowid and parent, and how many more there are."""
+    """Ten rows are listed with table, rowid and parent, and the number of others."""
     scripts.add("op.execute('DELETE FROM parents')")
     message = await fails_whole(scripts, filled, MigrationError, "rolled back")
     assert "violated 30 times" in message
@@ -131,7 +131,7 @@ async def test_violations_are_named_and_rolled_back(
 
 
 async def test_ten_violations_are_all(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """No "and 0 more"."""
+    """The message does not add "and 0 more"."""
     scripts.add("op.execute('DELETE FROM parents WHERE id = 0')")
     with pytest.raises(MigrationError, match=r"violated 10 times") as caught:
         await upgrade(filled, "head", config=scripts.config)
@@ -148,7 +148,7 @@ async def test_a_row_without_a_rowid_is_named_by_its_table(
 
 
 async def test_a_key_that_no_row_can_have(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """SQLite cannot say then which rows violate it; a revision that mends it passes."""
+    """SQLite cannot report which rows violate it; a revision that repairs the key succeeds."""
     scripts.query("CREATE TABLE words (word)")
     scripts.query("CREATE TABLE uses (word REFERENCES words (word))")
     scripts.add("op.execute('CREATE TABLE audits (id)')")
@@ -162,7 +162,7 @@ async def test_a_key_that_no_row_can_have(scripts: Scripts, filled: SQLiteDataba
 async def test_who_changes_no_rows_is_not_stopped_by_old_violations(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """An upgrade refuses them; current, check and stamp have nothing to do with them."""
+    """An upgrade refuses them; current, check and stamp do not check them."""
     scripts.query("INSERT INTO children VALUES (100, 77)")
     assert await current(filled, config=scripts.config) == ("0001",)
     await check(filled, config=scripts.config)
@@ -175,7 +175,7 @@ async def test_who_changes_no_rows_is_not_stopped_by_old_violations(
 
 
 async def test_an_on_version_apply_of_the_project(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """Is called, and does not take the place of the check."""
+    """It is called, and does not replace the check."""
     env = (scripts.directory / "scripts" / "env.py").read_text()
     seen = "lambda **kw: kw['ctx'].config.attributes['seen'].append(kw['step'].up_revision_id)"
     scripts.write_env(
@@ -210,7 +210,7 @@ ENDS = {
 async def test_the_transaction_cannot_be_ended(
     scripts: Scripts, filled: SQLiteDatabase, way: str
 ) -> None:
-    """Whatever a revision tries, it is told so, and nothing stays, also where it goes on."""
+    """Each attempt raises an error, and nothing persists, even if the revision continues."""
     scripts.add("op.execute('CREATE TABLE before_it (id)')")
     scripts.add(f"op.execute('CREATE TABLE half (id)')\n{ENDS[way]}\nop.execute('SELECT 1')")
     told = "all revisions of a command run in one transaction"
@@ -220,7 +220,7 @@ async def test_the_transaction_cannot_be_ended(
 async def test_what_is_undone_is_not_warned_of(
     scripts: Scripts, filled: SQLiteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A revision that fails is promised that; after it, a warning comes again."""
+    """A failing revision is expected to be undone; afterwards, warnings are logged again."""
     scripts.add("op.execute('CREATE TABLE half (id)')\nraise ValueError('mine')")
     await fails_whole(scripts, filled, ValueError, "mine")
     assert caplog.records == []
@@ -230,7 +230,7 @@ async def test_what_is_undone_is_not_warned_of(
 
 
 async def test_savepoints_may_be_used(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """By SQLAlchemy's ``begin_nested()`` and by SQL: they end nothing."""
+    """``begin_nested()`` and savepoints in SQL are allowed: they do not end the transaction."""
     scripts.add(
         "with op.get_bind().begin_nested():\n"
         "    op.execute('CREATE TABLE kept (id)')\n"
@@ -249,7 +249,7 @@ async def test_savepoints_may_be_used(scripts: Scripts, filled: SQLiteDatabase) 
 async def test_the_commands_of_the_connection_may_end_it_afterwards(
     scripts: Scripts, db: SQLiteDatabase
 ) -> None:
-    """What is refused during a migration is allowed on the same connection after it."""
+    """What is refused during a migration is allowed on the same connection afterwards."""
     async with db.writer_engine.connect() as connection:
 
         def by_hand(sync: object) -> None:
@@ -275,7 +275,7 @@ async def test_the_applications_statement_timeout_is_not_meant(scripts: Scripts)
 
 
 async def test_a_foreign_key_that_is_deferred(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """``PRAGMA defer_foreign_keys`` and the like change nothing about the check."""
+    """``PRAGMA defer_foreign_keys`` and similar settings do not affect the check."""
     scripts.add("op.execute('PRAGMA defer_foreign_keys = 1'); op.execute('DELETE FROM parents')")
     with pytest.raises(MigrationError, match="violated 30 times"):
         await upgrade(filled, "head", config=scripts.config)

@@ -1,4 +1,4 @@
-"""On PostgreSQL, too, no revision ends the transaction of a migration half way."""
+"""On PostgreSQL, too, no revision can end the transaction of a migration half way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONCURRENTLY = (
 )
 SESSION = "from sqlalchemy.orm import Session\nsession = Session(bind=op.get_bind())\n"
 
-# Ways to end the transaction that are refused before they do.
+# Ways to end the transaction that are refused before they take effect.
 ENDS = {
     "commit": "op.get_bind().commit()",
     "rollback": "op.get_bind().rollback()",
@@ -40,7 +40,7 @@ ENDS = {
     "swallowed text": "try: op.execute('COMMIT')\nexcept Exception: pass",
 }
 
-# Beneath SQLAlchemy: what came before is committed, or not.
+# Below SQLAlchemy: the preceding work is committed, or not.
 BENEATH = {
     "commit": "op.get_bind().connection.dbapi_connection.commit()",
     "rollback": "op.get_bind().connection.dbapi_connection.rollback()",
@@ -54,7 +54,7 @@ BENEATH = {
 
 @pytest.mark.parametrize("way", ENDS)
 async def test_the_transaction_cannot_be_ended(scripts: Scripts, app: App, way: str) -> None:
-    """Whatever a revision tries, it is told so, and nothing stays of the whole command."""
+    """Each attempt raises an error, and nothing of the whole command persists."""
     engine = create_async_engine(app.url())
     await upgrade(engine, "0001", config=scripts.ini)
     scripts.add("op.execute('CREATE TABLE before_it (id INTEGER)')")
@@ -85,7 +85,7 @@ async def test_nor_by_the_last_line_of_the_last_revision(
 async def test_an_end_on_the_drivers_connection(
     scripts: Scripts, app: App, way: str, last: str
 ) -> None:
-    """It cannot be taken back, but is no success, and nothing comes after it."""
+    """It cannot be undone, but it is no success, and no statement follows it."""
     scripts.add(f"{HALF}{BENEATH[way]}{last}")
     async with app.open() as db:
         with pytest.raises(MigrationError, match="may have been committed"):
@@ -96,7 +96,7 @@ async def test_an_end_on_the_drivers_connection(
 
 
 async def test_what_is_undone_stays_undone(scripts: Scripts, app: App) -> None:
-    """On a connection of the caller's own, whose next COMMIT has nothing of it."""
+    """The next COMMIT on the caller's own connection includes nothing of it."""
     scripts.add(f"{HALF}op.get_bind().commit()")
     engine = create_async_engine(app.url())
 
@@ -107,7 +107,7 @@ async def test_what_is_undone_stays_undone(scripts: Scripts, app: App) -> None:
             command.upgrade(config, "head")
         connection.exec_driver_sql("CREATE TABLE own (id INTEGER)")
         connection.commit()
-        connection.exec_driver_sql("COMMIT")  # refused in a migration alone
+        connection.exec_driver_sql("COMMIT")  # refused only in a migration
 
     async with engine.connect() as connection:
         await connection.run_sync(by_hand)
@@ -116,7 +116,7 @@ async def test_what_is_undone_stays_undone(scripts: Scripts, app: App) -> None:
 
 
 async def test_what_ends_nothing(scripts: Scripts, app: App) -> None:
-    """Savepoints, sessions, batches, blocks of procedural languages, and words in comments."""
+    """Savepoints, sessions, batches, procedural blocks and words in comments are allowed."""
     scripts.add(
         "with op.get_bind().begin_nested():\n"
         "    op.execute('CREATE TABLE kept (id INTEGER)')\n"
@@ -147,7 +147,7 @@ async def test_what_ends_nothing(scripts: Scripts, app: App) -> None:
 async def test_a_session_in_a_revision(
     scripts: Scripts, app: App, db: SQLiteDatabase, server: bool
 ) -> None:
-    """Its commit() is left to the migration, on both databases."""
+    """Its commit() is deferred to the migration, on both databases."""
     scripts.add(
         f"{SESSION}session.execute(sa.text('INSERT INTO parents VALUES (1, 1)'))\nsession.commit()"
     )
@@ -167,7 +167,7 @@ async def test_a_session_in_a_revision(
 async def test_a_flush_that_fails(
     scripts: Scripts, app: App, db: SQLiteDatabase, server: bool
 ) -> None:
-    """Its error is not hidden by the refusal of the rollback that comes with it."""
+    """Its error is not hidden by the refusal of the rollback that follows it."""
     scripts.add(
         "from sqlalchemy.orm import Session, declarative_base\n"
         "Base = declarative_base()\n"
@@ -191,7 +191,7 @@ async def test_a_flush_that_fails(
 
 @pytest.mark.parametrize("own", [False, True])
 async def test_an_autocommit_block(scripts: Scripts, app: App, own: bool) -> None:
-    """What needs no transaction is done; then there is one again, which has the turn."""
+    """The block runs without a transaction; then a new one begins, which holds the turn."""
     hooks["turn"] = lambda: turns.append(app.sql(locks))
     turns: list[str] = []
     locks = f"SELECT count(*) FROM pg_locks WHERE objid = {TURN_KEY & 0xFFFFFFFF}"
@@ -207,7 +207,7 @@ async def test_an_autocommit_block(scripts: Scripts, app: App, own: bool) -> Non
 
 
 async def test_after_a_block_the_transaction_cannot_be_ended(scripts: Scripts, app: App) -> None:
-    """And the error does not say that all is as it was."""
+    """The error does not claim that the database is as it was."""
     scripts.add(f"{HALF}{CONCURRENTLY}{REST}\nop.execute('END')")
     async with app.open() as db:
         with pytest.raises(MigrationError, match=r"rolled back to the last autocommit_block\(\)"):
@@ -217,7 +217,7 @@ async def test_after_a_block_the_transaction_cannot_be_ended(scripts: Scripts, a
 
 
 async def test_a_block_that_fails(scripts: Scripts, app: App) -> None:
-    """A revision may see to it and go on, in a transaction that cannot be ended."""
+    """A revision may catch the error and continue, in a transaction that cannot be ended."""
     scripts.add(
         "try:\n"
         "    with op.get_context().autocommit_block(): op.execute('SELECT 1 / 0')\n"
@@ -234,7 +234,7 @@ async def test_a_block_that_fails(scripts: Scripts, app: App) -> None:
 
 
 async def test_a_block_after_an_end(scripts: Scripts, app: App) -> None:
-    """What was ended beneath SQLAlchemy is found before more is committed."""
+    """An end below SQLAlchemy is noticed before more is committed."""
     scripts.add(f"{HALF}{BENEATH['another begun']}\n{CONCURRENTLY}")
     async with app.open() as db:
         with pytest.raises(MigrationError, match="may have been committed"):
@@ -243,7 +243,7 @@ async def test_a_block_after_an_end(scripts: Scripts, app: App) -> None:
 
 
 def test_offline(scripts: Scripts, app: App) -> None:
-    """A block's COMMIT is printed."""
+    """The COMMIT of a block is printed."""
     url = app.url().render_as_string(hide_password=False).replace("%", "%%")
     scripts.write_ini(url)
     scripts.add(CONCURRENTLY)
@@ -257,7 +257,7 @@ def test_offline(scripts: Scripts, app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_inside_a_write(scripts: Scripts, app: App, writes: str) -> None:
-    """It would wait for what the block has locked, until its time-out."""
+    """It would wait, until its time-out, for what the block has locked."""
     async with app.open(writes=writes, slow_wait_warning=None) as db:
         await upgrade(db, "head", config=scripts.ini)
         scripts.add("op.execute('ALTER TABLE parents ADD COLUMN m INTEGER')")
@@ -276,7 +276,7 @@ async def test_inside_a_write(scripts: Scripts, app: App, writes: str) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_in_a_block_that_has_not_begun(scripts: Scripts, app: App, writes: str) -> None:
-    """It has no transaction, as on SQLite, and reads take no turn."""
+    """Such a block has no transaction, as on SQLite, and reads take no turn."""
     async with app.open(writes=writes) as db:
         async with db.write() as session, db.read() as reading:
             await (await reading.connection()).exec_driver_sql("SELECT 1")

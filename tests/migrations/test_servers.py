@@ -21,7 +21,7 @@ TABLES = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_user_tab
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_the_commands(scripts: Scripts, app: App, writes: str) -> None:
-    """Up, down and stamped."""
+    """Upgrade, downgrade and stamp work."""
     scripts.add("op.create_index('ix_n', 'parents', ['n'])", "op.drop_index('ix_n')")
     config = scripts.config
     async with app.open(writes=writes) as db:
@@ -49,7 +49,7 @@ async def test_an_engine_of_ones_own(scripts: Scripts, app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_several_workers(scripts: Scripts, app: App, writes: str) -> None:
-    """One migrates; the others wait, look at the version again, and find nothing to do."""
+    """One migrates; the others wait, check the version again, and find nothing to do."""
     ran: list[int] = []
     hooks["ran"] = lambda: ran.append(1)
     scripts.add("hooks['ran']()")
@@ -63,7 +63,7 @@ async def test_several_workers(scripts: Scripts, app: App, writes: str) -> None:
 
 
 async def test_all_or_nothing(scripts: Scripts, app: App) -> None:
-    """A revision that fails takes those before it in the same command with it."""
+    """A failing revision rolls back those before it in the same command, too."""
     scripts.add("op.execute('SELECT 1 / 0')")
     async with app.open() as db:
         with pytest.raises(DBAPIError, match="division by zero"):
@@ -81,14 +81,14 @@ async def test_what_needs_no_transaction(scripts: Scripts, app: App) -> None:
         await upgrade(db, "head", config=scripts.ini)
         assert app.sql("SELECT count(*) FROM pg_indexes WHERE indexname = 'ix_n'") == "1"
         async with db.write():
-            pass  # its connection is as it was
+            pass  # its connection is unchanged
 
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_a_turn_that_does_not_come(scripts: Scripts, app: App, writes: str) -> None:
-    """Somebody else has it: it is waited for, as long as was said, and not as for another write.
+    """The wait for another holder lasts as long as the call's timeout, not as for another write.
 
-    Nor as long as a statement of the database may take.
+    The statement_timeout of the database does not limit it, either.
     """
     app.sql(f"ALTER DATABASE {app.database} SET statement_timeout = '500ms'")
     outside = create_async_engine(app.url())
@@ -100,7 +100,7 @@ async def test_a_turn_that_does_not_come(scripts: Scripts, app: App, writes: str
 
 
 def test_the_command(scripts: Scripts, app: App) -> None:
-    """``alembic upgrade``, ``check``, ``current``, and ``--sql``, with the URL of the ini file."""
+    """``alembic upgrade``, ``check``, ``current`` and ``--sql`` use the URL of the ini file."""
     scripts.write_ini(_in_ini(app))
     scripts.alembic("upgrade", "head")
     assert app.sql(TABLES) == "alembic_version children parents"

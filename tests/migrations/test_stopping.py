@@ -1,4 +1,4 @@
-"""A migration that is stopped half way, and what goes on beside one."""
+"""A migration that is stopped half way, and other tasks that continue during one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 
 async def enforced(db: SQLiteDatabase) -> None:
-    """The writer works, and refuses an orphan."""
+    """Check that the writer works, and refuses an orphan."""
     async with db.write() as session:
         await session.execute(text("UPDATE parents SET n = 1"))
     with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"):
@@ -35,11 +35,11 @@ async def enforced(db: SQLiteDatabase) -> None:
             await session.execute(text("INSERT INTO children VALUES (-1, -1)"))
 
 
-# -- what goes on beside it ---------------------------------------------------------------------
+# -- other tasks --------------------------------------------------------------------------------
 
 
 async def test_readers_and_the_loop_go_on_during_a_long_statement(scripts: Scripts) -> None:
-    """A statement that stays in SQLite for as long as the test wants."""
+    """The statement stays in SQLite until the test lets it end."""
     sleeping = SleepingFunction()
     scripts.add("op.execute('INSERT INTO parents VALUES (1, sleep())')")
     async with SQLiteDatabase(scripts.database, on_connect=sleeping.on_connect) as db:
@@ -56,7 +56,7 @@ async def test_readers_and_the_loop_go_on_during_a_long_statement(scripts: Scrip
 async def test_readers_and_the_loop_go_on_while_a_revision_computes(
     scripts: Scripts, db: SQLiteDatabase
 ) -> None:
-    """Its Python code is not run on the application's loop. Whoever waits is told who migrates."""
+    """Its Python code does not run on the application's loop. Waiters learn which task migrates."""
     inside, leave = threading.Event(), threading.Event()
     hooks["compute"] = lambda: wait_inside(inside, leave)
     scripts.add("hooks['compute']()")
@@ -79,7 +79,7 @@ async def reads_ten_times(db: SQLiteDatabase) -> None:
 async def test_the_callers_context_reaches_the_revisions(
     scripts: Scripts, db: SQLiteDatabase
 ) -> None:
-    """Context variables, of a logging set-up, say."""
+    """Context variables, for example of a logging set-up, are passed on."""
     tenant = contextvars.ContextVar[str]("tenant")
     seen: list[str] = []
     hooks["look"] = lambda: seen.append(tenant.get())
@@ -93,7 +93,7 @@ async def test_the_callers_context_reaches_the_revisions(
 
 
 async def cancelled_at(db: SQLiteDatabase, scripts: Scripts, number: int) -> str | None:
-    """Cancel an upgrade at its ``number``-th call of SQLite; what was called, None: it was over."""
+    """Cancel an upgrade at its ``number``-th call of SQLite; return that call, or None if over."""
     loop, called = asyncio.get_running_loop(), list[str]()
 
     def after_laps(count: int, function: Callable[[], None]) -> None:
@@ -143,7 +143,7 @@ async def cancelled_at(db: SQLiteDatabase, scripts: Scripts, number: int) -> str
 
 
 async def test_a_cancellation_at_every_statement(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """The database is as before, or as after; the turn is free, and foreign keys are enforced."""
+    """The database is as before or as after, the turn is free, and foreign keys are enforced."""
     before = scripts.state()
     scripts.add(REBUILD)
     number, stopped_at = 1, list[str]()
@@ -153,7 +153,7 @@ async def test_a_cancellation_at_every_statement(scripts: Scripts, filled: SQLit
         if statement is None:
             break
         stopped_at.append(statement)
-        if scripts.state() != before:  # only where COMMIT was on its way: it is awaited
+        if scripts.state() != before:  # only if COMMIT had been sent, which is awaited
             assert scripts.query("SELECT version_num FROM alembic_version") == [("0002",)]
             assert statement in {"COMMIT", "PRAGMA foreign_keys = 1", "PRAGMA foreign_keys"}
             scripts.query("UPDATE alembic_version SET version_num = '0001'")
@@ -172,7 +172,7 @@ async def enforced_without_changes(db: SQLiteDatabase) -> None:
 
 
 async def test_a_running_statement_is_stopped(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """An endless one, and what it did before, is gone when CancelledError arrives."""
+    """An endless statement, and all earlier changes, are undone when CancelledError is raised."""
     before = scripts.state()
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -187,7 +187,7 @@ async def test_a_running_statement_is_stopped(scripts: Scripts, filled: SQLiteDa
 
 
 async def test_a_cancellation_waits_for_the_end(scripts: Scripts, filled: SQLiteDatabase) -> None:
-    """Python code cannot be stopped: it comes to its end, however often it is cancelled."""
+    """Python code cannot be stopped: it runs to its end, however often the task is cancelled."""
     before = scripts.state()
     inside, leave = threading.Event(), threading.Event()
     hooks["stop"] = lambda: wait_inside(inside, leave)
@@ -206,7 +206,7 @@ async def test_a_cancellation_waits_for_the_end(scripts: Scripts, filled: SQLite
 
 
 async def test_closing_the_database_stops_a_migration(scripts: Scripts) -> None:
-    """It is told so, and rolled back."""
+    """The migration gets an error that says so, and is rolled back."""
     began, loop = asyncio.Event(), asyncio.get_running_loop()
     hooks["say"] = lambda: loop.call_soon_threadsafe(began.set)
     scripts.add(f"op.execute('CREATE TABLE half (id)')\nhooks['say']()\nop.execute('{ENDLESS}')")
@@ -224,7 +224,7 @@ async def test_closing_the_database_stops_a_migration(scripts: Scripts) -> None:
 async def test_a_connection_that_is_lost_after_the_commit(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:
-    """What is committed is no failure; the next to write gets a connection in good order."""
+    """A committed migration is no failure; the next writer gets a sound connection."""
     engine = filled.writer_engine.sync_engine
 
     def lose(conn: Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -245,7 +245,7 @@ async def test_a_connection_that_is_lost_after_the_commit(
 
 
 def test_a_killed_migration_leaves_the_database_as_it_was(scripts: Scripts) -> None:
-    """SIGKILL in the middle, when much is in the log already; the next upgrade works."""
+    """SIGKILL in the middle, with much already in the log, does no harm; the next upgrade works."""
     scripts.migrate("0001")
     scripts.fill(parents=10, children=1_000)
     before = scripts.state()
@@ -326,7 +326,7 @@ print("left", flush=True)
 
 
 def test_the_interpreter_exits_whatever_a_revision_does(scripts: Scripts) -> None:
-    """No hang: a program that just ends does not wait for a revision that never does."""
+    """No hang: a program that ends does not wait for a revision that never ends."""
     scripts.add("import threading\nhooks['inside']()\nthreading.Event().wait()")
     process = scripts.start("-W", "ignore", "-c", ABANDONED)
     with process:
@@ -342,7 +342,7 @@ def test_the_interpreter_exits_whatever_a_revision_does(scripts: Scripts) -> Non
 
 
 async def test_a_coroutine_runs_in_another_thread_and_loop() -> None:
-    """And its outcome is the caller's."""
+    """Its result or error is passed to the caller."""
 
     async def look() -> tuple[int, asyncio.AbstractEventLoop]:
         await asyncio.sleep(0)
@@ -355,7 +355,7 @@ async def test_a_coroutine_runs_in_another_thread_and_loop() -> None:
 
 
 async def test_an_error_after_a_cancellation_is_the_cause() -> None:
-    """What went wrong meanwhile is not lost."""
+    """An error that occurs meanwhile is not lost."""
     started = threading.Event()
 
     async def stubborn() -> None:
@@ -388,10 +388,10 @@ async def test_the_writer_of_an_engine_is_used(writer: AsyncEngine, path: Path) 
 
 
 async def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it is left, neither a task nor an event loop."""
+    """No task and no event loop is left behind."""
     refuse = Mock(side_effect=RuntimeError("can't start new thread"))
     with monkeypatch.context() as limited:
         limited.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             await run_aside(asyncio.sleep(0))
-    gc.collect()  # what was left would be an error here
+    gc.collect()  # leftovers would raise an error here

@@ -1,4 +1,4 @@
-"""Several who migrate at once: tasks, loops, databases, processes; and how long they wait."""
+"""Concurrent migrations: tasks, loops, databases, processes; and how long they wait."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.helpers import turn_of, until, until_waiting
 from tests.migrations.scripts import CREATE, Scripts, finish, hooks, wait_inside
 from tests.turn.locks import blocked, wait_until
 
-# A revision that says each time it runs, rolled back or not.
+# A revision that records each run, rolled back or not.
 NOTED = "with open({!r}, 'a') as ran: ran.write('{}\\n')\nop.execute('CREATE TABLE ran_{} (id)')"
 
 
 def noted(scripts: Scripts) -> list[str]:
-    """Which revisions have run."""
+    """Return the revisions that have run."""
     return (scripts.directory / "ran").read_text().split()
 
 
 @pytest.fixture
 def noting(scripts: Scripts) -> Scripts:
-    """Three more revisions, which say that they run."""
+    """Provide three more revisions, which record that they run."""
     for number in ("0002", "0003", "0004"):
         scripts.add(NOTED.format(str(scripts.directory / "ran"), number, number))
     return scripts
@@ -37,7 +37,7 @@ def noting(scripts: Scripts) -> Scripts:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Scripts:
-    """A second project, with a database of its own."""
+    """Provide a second project, with its own database."""
     scripts = Scripts(tmp_path / "other")
     scripts.add(CREATE)
     return scripts
@@ -45,7 +45,7 @@ def other(tmp_path: Path) -> Scripts:
 
 @contextmanager
 def stopped_revision(scripts: Scripts) -> Iterator[threading.Event]:
-    """A revision more, which stays inside until the block ends; the event says that it is there."""
+    """Add a revision that blocks until the block ends; the event is set once it runs."""
     inside, leave = threading.Event(), threading.Event()
     hooks["stop"] = lambda: wait_inside(inside, leave)
     scripts.add("hooks['stop']()")
@@ -57,7 +57,7 @@ def stopped_revision(scripts: Scripts) -> Iterator[threading.Event]:
 
 @asynccontextmanager
 async def held(db: SQLiteDatabase) -> AsyncIterator[None]:
-    """The write turn is held by another task, called ``holding``."""
+    """Hold the write turn in another task, called ``holding``."""
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -87,7 +87,7 @@ async def write_times_out(db: SQLiteDatabase) -> str:
 
 @pytest.mark.parametrize("door", ["facade", "engine"])
 async def test_ten_tasks(noting: Scripts, db: SQLiteDatabase, door: str) -> None:
-    """One migrates, nine wait and go on, nobody fails; each revision has run once."""
+    """One migrates, nine wait and continue, none fails; each revision has run once."""
     target = db if door == "facade" else db.writer_engine
     await asyncio.gather(*(upgrade(target, "head", config=noting.ini) for _ in range(10)))
     assert noted(noting) == ["0002", "0003", "0004"]
@@ -111,7 +111,7 @@ asyncio.run(main())
 
 
 def test_ten_processes_on_a_new_file(noting: Scripts) -> None:
-    """The same for processes: nine stand in line while one migrates."""
+    """The same holds for processes: nine wait in line while one migrates."""
     with noting.gate() as let_go_on:
         workers = [noting.start("-c", WORKER) for _ in range(10)]
         for worker in workers:
@@ -131,7 +131,7 @@ def test_ten_processes_on_a_new_file(noting: Scripts) -> None:
 async def test_two_databases_do_not_disturb_each_other(
     scripts: Scripts, other: Scripts, db: SQLiteDatabase
 ) -> None:
-    """Alembic's `op` is one for the process: the second waits, whatever its database."""
+    """Alembic's `op` is global to the process: the second one waits, whatever its database."""
     async with SQLiteDatabase(other.database) as second:
         with stopped_revision(scripts) as inside:
             first = asyncio.create_task(upgrade(db, "head", config=scripts.ini))
@@ -158,7 +158,7 @@ async def test_who_waits_for_its_turn_keeps_nobody_from_alembic(
 
 
 def test_loops_in_threads(tmp_path: Path) -> None:
-    """Four event loops, four databases, five rounds: each gets what its own revisions do."""
+    """Four event loops, four databases, five rounds: each database gets its own revisions only."""
     projects = [Scripts(tmp_path / f"project{n}") for n in range(4)]
     for number, project in enumerate(projects):
         project.add(CREATE, "op.drop_table('children'); op.drop_table('parents')")
@@ -191,9 +191,9 @@ def test_loops_in_threads(tmp_path: Path) -> None:
 
 
 async def test_a_migration_waits_longer_than_a_write(scripts: Scripts) -> None:
-    """``timeout`` counts, not ``write_timeout``; and afterwards ``write_timeout`` again."""
+    """``timeout`` limits it instead of ``write_timeout``, which applies again afterwards."""
     async with SQLiteDatabase(scripts.database, write_timeout=0.01) as db:
-        await upgrade(db, "base", config=scripts.ini)  # at once: nothing is waited for
+        await upgrade(db, "base", config=scripts.ini)  # nothing to wait for
         async with held(db):
             waiting = asyncio.create_task(upgrade(db, "head", config=scripts.ini))
             await until_waiting(1, turn_of(scripts.database))
@@ -214,7 +214,7 @@ async def test_the_patience_is_the_calls_alone(scripts: Scripts) -> None:
 
 
 async def test_the_time_out_names_the_holder(scripts: Scripts, db: SQLiteDatabase) -> None:
-    """And says which time-out it was."""
+    """The message also says which time-out has expired."""
     async with held(db):
         with pytest.raises(WriteTimeout, match=r"waited 0\.02 s .*'holding'.*its own timeout"):
             await upgrade(db, "head", config=scripts.ini, timeout=0.02)
@@ -222,7 +222,7 @@ async def test_the_time_out_names_the_holder(scripts: Scripts, db: SQLiteDatabas
 
 
 async def test_a_lock_of_another_program_is_waited_for_as_long(scripts: Scripts) -> None:
-    """A worker that does not know this package may be migrating."""
+    """A worker that does not use this package may be migrating."""
     async with SQLiteDatabase(scripts.database, write_timeout=0.01) as db:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -249,7 +249,7 @@ async def test_a_lock_of_another_program_is_waited_for_as_long(scripts: Scripts)
 async def test_waiting_for_alembic_ends_too(
     scripts: Scripts, other: Scripts, db: SQLiteDatabase
 ) -> None:
-    """By a time-out that says who migrates, or by a cancellation; the turn is free then."""
+    """By a time-out that names the migrating task, or by a cancellation; then the turn is free."""
     async with SQLiteDatabase(other.database) as second:
         with stopped_revision(scripts) as inside:
             first = asyncio.create_task(upgrade(db, "head", config=scripts.ini), name="first")

@@ -21,7 +21,7 @@ from tests.helpers import Item, create_items
 
 
 class Ways:
-    """The numbers of prepared reads that ran on the loop, in line, and by SQLAlchemy."""
+    """Counts the prepared reads that ran on the loop, in line, and by SQLAlchemy."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._counted: Counter[str] = Counter()
@@ -67,7 +67,7 @@ AT_ONCE, IN_LINE, BY_SQLALCHEMY = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make it independent of the machine's load whether a statement is short."""
+    """Decide whether a statement is short independently of the machine's load."""
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
 
@@ -96,7 +96,7 @@ BY_ID = select(Item.id, Item.amount).where(Item.id == bindparam("id"))
 
 
 async def learned(db: SQLiteDatabase) -> PreparedRead:
-    """Provide a read that runs on the loop from now on."""
+    """Return a read that runs on the loop from now on."""
     read = db.prepare(BY_ID)
     for _ in range(3):
         await read.one(id=1)

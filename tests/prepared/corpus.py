@@ -107,7 +107,7 @@ def things() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A statement, and the parameters of several calls."""
+    """A statement, and the parameters for several calls."""
 
     name: str
     statement: Executable

@@ -1,4 +1,4 @@
-"""Prepared reads that are cancelled, closed, and used in other loops and processes."""
+"""Prepared reads that are cancelled, closed, or used in other loops and processes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tests.prepared.conftest import (
 async def test_cancelled_at_every_await(
     path: Path, stubborn: bool, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reader is given back, clean, and not opened again."""
+    """The reader is returned in a clean state, and is not reopened."""
     monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.0)
     where = "thread" if way == "in a thread" else "auto"
     async with SQLiteDatabase(path, readers=1, placement=where) as db:
@@ -89,7 +89,7 @@ async def test_cancelled_at_every_await(
 
 
 async def raw_connection(db: SQLiteDatabase) -> object:
-    """The only reader, which is as it was opened."""
+    """Return the only reader, which must be as it was opened."""
     async with db.reader_engine.connect() as connection:
         found = await driver(connection)
         assert not found.in_transaction
@@ -98,7 +98,7 @@ async def raw_connection(db: SQLiteDatabase) -> object:
 
 
 async def test_closed_while_it_waits(path: Path) -> None:
-    """A call that stands in line is sent away, as at every door."""
+    """A call that waits in line is sent away, as at every door."""
     db = await SQLiteDatabase(path, readers=1).open()
     await create_items(db.writer_engine)
     read = await learned(db)
@@ -113,7 +113,7 @@ async def test_closed_while_it_waits(path: Path) -> None:
 
 
 async def test_closed_while_it_waits_for_the_loop(path: Path) -> None:
-    """A call that the loop lets in after close() has begun is sent away, too."""
+    """A call that the loop admits after close() has begun is sent away, too."""
     db = await SQLiteDatabase(path, readers=1).open()
     await create_items(db.writer_engine)
     read = await learned(db)
@@ -129,7 +129,7 @@ async def test_closed_while_it_waits_for_the_loop(path: Path) -> None:
 
 
 async def test_a_pool_that_is_disposed_of_meanwhile(db: SQLiteDatabase, ways: Ways) -> None:
-    """By another thread: its last connection is closed when it comes back."""
+    """Another thread disposes of it: its last connection is closed when it is returned."""
     read = db.prepare(text("SELECT 1"))
     for _ in range(3):
         await read.scalar()
@@ -149,7 +149,7 @@ async def test_a_pool_that_is_disposed_of_meanwhile(db: SQLiteDatabase, ways: Wa
 
 
 async def test_engines_that_are_disposed_of(db: SQLiteDatabase, by_id: PreparedRead) -> None:
-    """The next call opens a connection of the new pool."""
+    """The next call opens a connection in the new pool."""
     await db.reader_engine.dispose()
     for _ in range(3):
         assert (await by_id.one(id=1)).id == 1
@@ -157,7 +157,7 @@ async def test_engines_that_are_disposed_of(db: SQLiteDatabase, by_id: PreparedR
 
 @pytest.mark.parametrize("known", [False, True], ids=["by SQLAlchemy", "in line"])
 async def test_a_long_one_is_stopped_by_close(path: Path, ways: Ways, known: bool) -> None:
-    """close() waits no longer than it says, whichever way a call runs."""
+    """close() waits no longer than its time-out, whichever way a call runs."""
     async with SQLiteDatabase(path, readers=1, close_timeout=0.01) as db:
         read = db.prepare(COUNT_TO)
         if known:
@@ -182,7 +182,7 @@ async def busy(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 
 async def test_loops_in_several_threads(busy: SQLiteDatabase) -> None:
-    """One object for all; no more connections are opened than there are readers."""
+    """All loops share one object, and no more connections are opened than there are readers."""
     read = await learned(busy)
     start = threading.Barrier(4)
 
@@ -204,7 +204,7 @@ async def test_loops_in_several_threads(busy: SQLiteDatabase) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_forked_child(path: Path) -> None:
-    """It reads by connections of its own, and so does its parent afterwards."""
+    """The child reads through its own connections, and so does its parent afterwards."""
     command = [sys.executable, "-m", "tests.prepared.forking", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.split(), done.stderr) == (["child", "3", "parent", "3", "exit", "0"], "")

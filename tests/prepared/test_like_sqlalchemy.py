@@ -40,7 +40,7 @@ async def db(path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SQLite
 
 
 def seen(value: Any, statement: Executable) -> Any:
-    """What can be seen of a result: its types, names, values, and what columns lead to."""
+    """Return the visible parts of a result: types, names, values, and lookups by column."""
     if isinstance(value, (Row, RowMapping)):
         mapping = value._mapping if isinstance(value, Row) else value
         columns = getattr(statement, "selected_columns", ())
@@ -52,7 +52,7 @@ def seen(value: Any, statement: Executable) -> Any:
 
 
 def told(error: BaseException) -> Any:
-    """What an error tells, apart from addresses."""
+    """Return the visible parts of an error, apart from addresses."""
     orig = getattr(error, "orig", None)
     parts = getattr(error, "statement", None), getattr(error, "params", None)
     return type(error), type(orig), re.sub("0x[0-9a-f]+", "0x", f"{error} {parts!r}")
@@ -75,7 +75,7 @@ async def outcome(awaitable: Any, statement: Executable) -> Any:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_the_same_as_sqlalchemy(db: SQLiteDatabase, case: Case) -> None:
-    """Whatever the statement, the method, and the way in which it is read."""
+    """The outcome is the same for every statement, method and way of reading."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)
         read = db.prepare(case.statement)
@@ -102,7 +102,7 @@ RUN_IN_LINE = {"explain"}
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("db", ["auto"], indirect=True)
 async def test_which_way(db: SQLiteDatabase, case: Case, ways: Ways) -> None:
-    """Nearly all run on the loop at last, so that the test above compares that way."""
+    """Nearly all end up on the loop, so the test above compares that way."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)
         read = db.prepare(case.statement)

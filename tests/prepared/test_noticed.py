@@ -1,4 +1,4 @@
-"""What anything else may want to see of a prepared read, or has changed, is respected."""
+"""Prepared reads respect listeners, logs, and changes of the schema, options or connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, COUNT_TO, IN_LINE, W
 
 @pytest.fixture
 async def by_id(db: SQLiteDatabase, ways: Ways) -> PreparedRead:
-    """A prepared read that is read at once from now on."""
+    """Return a prepared read that is read at once from now on."""
     read = db.prepare(select(Item.id, Item.amount).where(Item.id == bindparam("id")))
     for _ in range(3):
         await read.one(id=1)
@@ -46,7 +46,7 @@ EVENTS = [
 async def test_listeners_of_the_engine(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways, name: str
 ) -> None:
-    """A listener, added at any time, hears of each call, which runs by SQLAlchemy."""
+    """A listener, added at any time, is called for each call, which runs by SQLAlchemy."""
     heard: list[str] = []
 
     def listener(*_: Any) -> None:
@@ -64,7 +64,7 @@ async def test_listeners_of_the_engine(
 async def test_listeners_of_pools(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways, name: str, everywhere: bool
 ) -> None:
-    """They hear of each call while they listen; afterwards it is read at once again."""
+    """They are called for each call while they listen; later calls are read at once again."""
     heard: list[str] = []
 
     def listener(*_: Any) -> None:
@@ -86,7 +86,7 @@ async def test_listeners_of_pools(
 async def test_a_listener_that_changes_the_statement(
     db: SQLiteDatabase, by_id: PreparedRead
 ) -> None:
-    """What it returns is executed, and its columns are not taken for the statement's."""
+    """The statement that it returns is executed, with its own columns."""
 
     @event.listens_for(db.reader_engine.sync_engine, "before_execute", retval=True)
     def another(_connection: Any, _clause: Any, multi: Any, single: Any, _options: Any) -> Any:
@@ -96,7 +96,7 @@ async def test_a_listener_that_changes_the_statement(
 
 
 async def test_errors_are_told_to_listeners(db: SQLiteDatabase, by_id: PreparedRead) -> None:
-    """``handle_error`` may replace an error, as ever."""
+    """``handle_error`` may replace an error, as usual."""
     heard: list[Any] = []
 
     @event.listens_for(db.reader_engine.sync_engine, "handle_error")
@@ -114,7 +114,7 @@ async def test_errors_are_told_to_listeners(db: SQLiteDatabase, by_id: PreparedR
 
 @pytest.mark.usefixtures("placed")
 async def test_time_outs_are_told_to_listeners(db: SQLiteDatabase) -> None:
-    """What may end in an error runs by SQLAlchemy, if anything wants to hear of that."""
+    """A call that may raise runs by SQLAlchemy if a listener is registered for errors."""
     heard: list[Any] = []
     read = db.prepare(COUNT_TO.execution_options(statement_timeout=0.05))
     for _ in range(3):
@@ -133,7 +133,7 @@ async def test_time_outs_are_told_to_listeners(db: SQLiteDatabase) -> None:
 async def test_logs(
     by_id: PreparedRead, ways: Ways, caplog: pytest.LogCaptureFixture, logger: str
 ) -> None:
-    """Who has switched SQLAlchemy's logs on finds the call there."""
+    """If SQLAlchemy's logs are switched on, they contain the call."""
     with caplog.at_level(logging.DEBUG, logger=logger):
         await by_id.one(id=1)
         assert ways.taken == BY_SQLALCHEMY
@@ -143,8 +143,8 @@ async def test_logs(
 async def test_echo(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``echo=True`` shows each statement."""
-    # SQLAlchemy adds a handler for standard output only where there is none.
+    """``echo=True`` logs each statement."""
+    # SQLAlchemy adds a handler for standard output only if there is none.
     monkeypatch.setattr(logging.getLogger("sqlalchemy"), "handlers", [caplog.handler])
     async with SQLiteDatabase(path, echo=True) as db:
         read = db.prepare(text("SELECT 41 + 1"))
@@ -170,7 +170,7 @@ def change(db: SQLiteDatabase) -> Change:
 
 @pytest.mark.parametrize("method", ["one", "first", "all", "mappings"])
 async def test_columns_that_were_added(db: SQLiteDatabase, change: Change, method: str) -> None:
-    """``SELECT *`` has them, with their names, as SQLAlchemy's own execution does."""
+    """``SELECT *`` returns them, with their names, as SQLAlchemy's own execution does."""
     read = db.prepare(text("SELECT * FROM items WHERE id = 1"))
     for names, then in (
         (["id", "amount"], "ALTER TABLE items ADD COLUMN more DEFAULT 7"),
@@ -185,7 +185,7 @@ async def test_columns_that_were_added(db: SQLiteDatabase, change: Change, metho
 
 
 async def test_a_table_that_is_made_anew(by_id: PreparedRead, change: Change, ways: Ways) -> None:
-    """The next call reads the new one, as quickly as before."""
+    """The next call reads the new table, as fast as before."""
     await change("ALTER TABLE items RENAME TO old")
     await change("CREATE TABLE items (amount INTEGER, id INTEGER)")
     await change("INSERT INTO items VALUES (9, 1)")
@@ -195,18 +195,18 @@ async def test_a_table_that_is_made_anew(by_id: PreparedRead, change: Change, wa
     assert ways.taken == AT_ONCE
 
 
-# -- options, and connections that are not as they were --------------------------------------------
+# -- options, and connections that have changed ----------------------------------------------------
 
 
 async def test_options_of_the_engine(db: SQLiteDatabase, by_id: PreparedRead, ways: Ways) -> None:
-    """What only SQLAlchemy knows what to do with is left to it, from the next call on."""
+    """Options that only SQLAlchemy understands are left to it, from the next call on."""
     db.reader_engine.sync_engine.update_execution_options(logging_token="mine")
     await by_id.one(id=1)
     assert ways.taken == BY_SQLALCHEMY
 
 
 async def test_options_of_the_statement(db: SQLiteDatabase, ways: Ways) -> None:
-    """The same of the statement's own: a table of another name is read."""
+    """The same applies to the statement's own options: a table of another name is read."""
     renamed = select(Item.__table__.c.id).execution_options(schema_translate_map={None: "main"})
     read = db.prepare(renamed)
     for _ in range(3):
@@ -232,7 +232,7 @@ async def test_a_limit_of_time(db: SQLiteDatabase, ways: Ways) -> None:
 async def test_a_connection_that_is_to_be_replaced(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
 ) -> None:
-    """After invalidate(soft=True) the next call opens another, as SQLAlchemy does."""
+    """After invalidate(soft=True), the next call opens another connection, as SQLAlchemy does."""
     async with db.reader_engine.connect() as connection:
         before = (await driver(connection)).worker
         raw: Any = await connection.get_raw_connection()
@@ -248,7 +248,7 @@ async def test_a_connection_that_is_to_be_replaced(
 async def test_pools_that_look_at_connections_first(
     path: Path, ways: Ways, option: dict[str, Any]
 ) -> None:
-    """SQLAlchemy's checkout looks."""
+    """SQLAlchemy's checkout performs the check."""
     async with SQLiteDatabase(path, readers=1, **option) as db:
         await create_items(db.writer_engine)
         read = db.prepare(select(Item.id))
@@ -260,7 +260,7 @@ async def test_pools_that_look_at_connections_first(
 async def test_a_connection_that_is_not_set_up_yet(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
 ) -> None:
-    """A checkout that failed at its end has left it so; the next one finishes the set-up."""
+    """A checkout that failed at its end left it unfinished; the next one completes the set-up."""
     async with db.reader_engine.connect() as connection:
         executor = (await driver(connection)).executor
     executor.ready = False
@@ -286,7 +286,7 @@ async def test_a_busy_timeout_that_a_function_has_set(
 async def test_a_raw_connection_that_was_lent(
     db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
 ) -> None:
-    """While a task has it, calls wait for it; afterwards they see what it has left behind."""
+    """While a task has it, calls wait for it; afterwards they see the changes made on it."""
     async with db.reader_engine.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None

@@ -37,7 +37,7 @@ from tests.prepared.conftest import (
 
 
 def let_in(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have each lap of the loop let in so many, whatever they take; at least one always is."""
+    """Make each lap of the loop admit so many tasks, however long they take; one is the minimum."""
     monkeypatch.setattr(loop_budget, "_WEIGHT", 0.0)
     seconds = 60.0 if tasks == 1 else loop_budget.LAP_SECONDS / tasks
     monkeypatch.setattr(of_running_loop(LoopBudget), "_mean", seconds)
@@ -46,7 +46,7 @@ def let_in(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_which_way_it_goes(
     db: SQLiteDatabase, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call by SQLAlchemy, whose columns are kept; then on the loop, without a task."""
+    """SQLAlchemy runs the first call, whose columns are kept; later ones run without a task."""
     let_in(1_000, monkeypatch)
     read = db.prepare(BY_ID)
     await read.one(id=1)
@@ -65,7 +65,7 @@ async def test_a_statement_that_is_new_to_a_connection(path: Path, ways: Ways) -
         await create_items(db.writer_engine)
         read = await learned(db)
         async with db.reader_engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))  # it has the reader that knows it
+            await connection.execute(text("SELECT 1"))  # it holds the reader that knows it
             _ = ways.taken
             await read.one(id=1)
             assert ways.taken == IN_LINE
@@ -75,7 +75,7 @@ async def test_a_statement_that_is_new_to_a_connection(path: Path, ways: Ways) -
 
 @pytest.mark.parametrize("placement", ["auto", "thread"])
 async def test_what_sqlite_is_told(path: Path, placement: str) -> None:
-    """The statement, and nothing around it: neither BEGIN nor ROLLBACK."""
+    """SQLite receives the statement only: neither BEGIN nor ROLLBACK."""
     sent: list[str] = []
 
     def on_connect(connection: sqlite3.Connection) -> None:
@@ -93,7 +93,7 @@ async def test_what_sqlite_is_told(path: Path, placement: str) -> None:
 
 
 async def test_each_call_sees_what_was_committed(db: SQLiteDatabase, by_id: PreparedRead) -> None:
-    """A snapshot of its own: not that of the call before, and not what is not committed yet."""
+    """Each call has its own snapshot: not the previous call's, and without uncommitted changes."""
     async with db.writer_engine.connect() as connection:
         await connection.execute(text("UPDATE items SET amount = 7 WHERE id = 1"))
         assert (await by_id.one(id=1)).amount == 0
@@ -103,7 +103,7 @@ async def test_each_call_sees_what_was_committed(db: SQLiteDatabase, by_id: Prep
 
 @pytest.mark.parametrize(("method", "rows"), [("first", 1), ("scalar", 1), ("one_or_none", 2)])
 async def test_no_more_rows_than_are_needed(path: Path, method: str, rows: int) -> None:
-    """What is not returned is not even computed."""
+    """Rows that are not returned are not even computed."""
     computed: list[int] = []
 
     def noted(value: int) -> int:
@@ -124,7 +124,7 @@ async def test_no_more_rows_than_are_needed(path: Path, method: str, rows: int) 
 
 
 async def test_a_long_statement_leaves_the_loop_free(db: SQLiteDatabase, ways: Ways) -> None:
-    """It runs in a thread, and a cancellation stops it there."""
+    """It runs in a thread, where a cancellation stops it."""
     read = db.prepare(COUNT_TO)
     for _ in range(3):
         assert await read.scalar(rows=10) == 10
@@ -141,7 +141,7 @@ async def test_a_long_statement_leaves_the_loop_free(db: SQLiteDatabase, ways: W
 
 
 async def test_it_waits_for_a_reader_in_order(db: SQLiteDatabase, by_id: PreparedRead) -> None:
-    """Behind tasks that came before it, before those that came later."""
+    """It is served after tasks that arrived before it, and before those that arrived later."""
     order: list[str] = []
 
     async def session(name: str) -> None:
@@ -163,7 +163,7 @@ async def test_it_waits_for_a_reader_in_order(db: SQLiteDatabase, by_id: Prepare
 
 
 async def test_it_waits_no_longer_than_read_timeout(path: Path, ways: Ways) -> None:
-    """The error names who has the reader, and comes after one wait."""
+    """The error names the holder of the reader, and is raised after one wait."""
     async with SQLiteDatabase(path, readers=1, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         read = await learned(db)
@@ -179,7 +179,7 @@ async def test_it_waits_no_longer_than_read_timeout(path: Path, ways: Ways) -> N
 async def test_fifty_tasks_leave_the_loop_to_others(
     by_id: PreparedRead, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lap of the loop lets in as many as fit into its budget, here one."""
+    """A lap of the loop admits as many tasks as fit into its budget, here one."""
     let_in(1, monkeypatch)
     running, laps = True, 0
 
@@ -201,7 +201,7 @@ async def test_fifty_tasks_leave_the_loop_to_others(
 async def test_in_threads_it_does_not_wait_for_the_loop(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``placement="thread"``: nothing of it is work on the loop, which need not let it in."""
+    """With ``placement="thread"``, none of it is work on the loop, which need not admit it."""
 
     def enter_nowait(_: LoopBudget) -> bool:
         raise AssertionError
@@ -215,7 +215,7 @@ async def test_in_threads_it_does_not_wait_for_the_loop(
 async def test_the_loop_learns_how_long_they_take(
     by_id: PreparedRead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that an iteration lets in as many as have room in it."""
+    """A lap therefore admits as many reads as fit into it."""
     clock = iter(range(100))
     monkeypatch.setattr(at_once, "perf_counter", lambda: next(clock))
     budget = of_running_loop(LoopBudget)
@@ -225,7 +225,7 @@ async def test_the_loop_learns_how_long_they_take(
 
 
 async def test_it_waits_for_the_end_of_a_gap(path: Path, by_id: PreparedRead, ways: Ways) -> None:
-    """No read begins in a gap, which a checkpoint needs to itself."""
+    """No read begins in a gap, which belongs to a checkpoint alone."""
     _ = ways.taken
     with snapshots(path).gap(60):
         task = asyncio.create_task(by_id.one(id=1))

@@ -1,4 +1,4 @@
-"""What prepare() refuses, with the way out, and what it lets pass; what calls refuse."""
+"""What prepare() refuses, with the remedy, and what it accepts; what calls refuse."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("statement", "message"), REFUSED, ids=[one for _, one in REFUSED])
 async def test_refused_at_once(db: SQLiteDatabase, statement: Any, message: str) -> None:
-    """prepare() itself raises, with a word on what to do; the error is an ArgumentError."""
+    """prepare() itself raises an ArgumentError that says what to do."""
     with pytest.raises(ConfigurationError, match=message) as raised:
         db.prepare(statement)
     assert isinstance(raised.value, ArgumentError)
@@ -82,12 +82,12 @@ INNOCENT: list[Executable] = [
 
 @pytest.mark.parametrize("statement", INNOCENT, ids=str)
 async def test_what_reads_is_let_pass(db: SQLiteDatabase, statement: Executable) -> None:
-    """Columns of entities, and texts that look like writes."""
+    """Columns of entities, and texts that look like writes, are accepted."""
     assert await db.prepare(statement).all()
 
 
 async def test_parameters_that_the_statement_does_not_have(db: SQLiteDatabase) -> None:
-    """An ArgumentError tells which it has; SQLAlchemy would ignore them."""
+    """An ArgumentError lists the existing ones; SQLAlchemy would ignore unknown ones."""
     read = db.prepare(select(Item.id).where(Item.id == bindparam("id", 1)))
     for _ in range(3):
         assert await read.scalars() == [1]
@@ -100,7 +100,7 @@ async def test_parameters_that_the_statement_does_not_have(db: SQLiteDatabase) -
 
 
 async def test_parameters_that_a_list_does_not_have(db: SQLiteDatabase) -> None:
-    """The same where the text is made anew for each call."""
+    """The same applies if the text is generated for each call."""
     read = db.prepare(select(Item.id).where(Item.id.in_(bindparam("ids"))))
     for _ in range(4):
         assert await read.scalars(ids=[1, 2]) == [1, 2]
@@ -109,7 +109,7 @@ async def test_parameters_that_a_list_does_not_have(db: SQLiteDatabase) -> None:
 
 
 async def test_parameters_that_are_missing(db: SQLiteDatabase) -> None:
-    """SQLAlchemy's StatementError says which."""
+    """SQLAlchemy's StatementError names the missing one."""
     read = db.prepare(_BY_ID)
     for _ in range(3):
         await read.one(id=1)
@@ -118,7 +118,7 @@ async def test_parameters_that_are_missing(db: SQLiteDatabase) -> None:
 
 
 async def test_a_default_that_the_same_parameter_has_elsewhere(db: SQLiteDatabase) -> None:
-    """It is missing all the same, as SQLAlchemy has it."""
+    """It is missing nevertheless, as in SQLAlchemy."""
     between = Item.id >= bindparam("id"), Item.id <= bindparam("id", 3)
     read = db.prepare(select(Item.id).where(*between))
     for _ in range(3):
@@ -128,14 +128,14 @@ async def test_a_default_that_the_same_parameter_has_elsewhere(db: SQLiteDatabas
 
 
 async def test_parameters_of_any_name(db: SQLiteDatabase) -> None:
-    """Also ``self``, and what is no name of Python's."""
+    """The names may be ``self``, and others that are no identifiers in Python."""
     read = db.prepare(select(bindparam("self"), bindparam("a b:c")))
     for _ in range(3):
         assert tuple(await read.one(**{"self": 1, "a b:c": 2})) == (1, 2)
 
 
 async def test_closed_and_not_open(path: Path) -> None:
-    """Prepared before open(); the calls are refused before it, and after close()."""
+    """prepare() works before open(); calls are refused before open() and after close()."""
     db = SQLiteDatabase(path)
     read = db.prepare(text("SELECT 1"))
     with pytest.raises(DatabaseClosedError, match="open"):
@@ -148,7 +148,7 @@ async def test_closed_and_not_open(path: Path) -> None:
 
 
 async def test_inside_a_closure(db: SQLiteDatabase) -> None:
-    """Refused, as the other doors are, in whatever loop."""
+    """It is refused, as at the other doors, in any loop."""
     read = db.prepare(_BY_ID)
 
     def function(_: Connection) -> None:
@@ -161,7 +161,7 @@ async def test_inside_a_closure(db: SQLiteDatabase) -> None:
 
 
 async def test_repr(db: SQLiteDatabase) -> None:
-    """A status line: the statement, and what it takes."""
+    """The repr is a status line: the statement and its parameters."""
     assert repr(db.prepare(_BY_ID)) == (
         "<PreparedRead SELECT items.id, items.amount FROM items WHERE items.id = ?, parameters: id>"
     )

@@ -23,7 +23,7 @@ def sockets(path: Path) -> list[str]:
 async def published(path: Path, count: int = 1) -> list[str]:
     """Return the sockets beside ``path`` once their threads listen on ``count`` of them."""
     await until(lambda: len(sockets(path)) == count)
-    await asyncio.to_thread(ask, path)  # it waits for listen()
+    await asyncio.to_thread(ask, path)  # this waits for listen()
     return sockets(path)
 
 

@@ -1,4 +1,4 @@
-"""Publishing processes that are killed, stopped, blocked, forked, or another user's."""
+"""Publishing processes that are killed, stopped, blocked or forked, or that another user runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def child(path: Path) -> Iterator[Child]:
 
 
 def test_several_processes_answer(path: Path, child: Child) -> None:
-    """Each with its own number and statistics, in the order of the numbers."""
+    """Each answers with its process number and statistics; answers are sorted by number."""
     with Child(programs.opens, path) as other:
         assert other.hear() == "open"
         assert child.ask("write") == "written"
@@ -42,7 +42,7 @@ def test_several_processes_answer(path: Path, child: Child) -> None:
 
 
 def test_a_killed_process_leaves_nothing_to_see(path: Path, child: Child) -> None:
-    """Its socket refuses connections, and the next look removes it."""
+    """Its socket refuses connections, and the next query removes it."""
     child.kill()
     (left,) = sockets(path)
     assert ask(path) == []
@@ -52,7 +52,7 @@ def test_a_killed_process_leaves_nothing_to_see(path: Path, child: Child) -> Non
 
 
 def test_a_stopped_process_does_not_answer(path: Path, child: Child) -> None:
-    """It is named all the same, also when it has had more questions than it can keep."""
+    """It is named nevertheless, even after more queries than its socket can queue."""
     stop(child, path)
     for timeout in (0.2, *[0.01] * 20):
         (answer,) = ask(path, timeout)
@@ -73,7 +73,7 @@ def test_a_blocked_event_loop_can_be_looked_at(path: Path, child: Child) -> None
 
 
 def test_a_forked_child_neither_answers_nor_removes(path: Path, child: Child) -> None:
-    """The socket is the parent's: it answers beside the child and goes with the parent."""
+    """The socket belongs to the parent: it answers beside the child, and ends with the parent."""
     forked = child.ask("fork")
     try:
         assert child.hear() == "done"
@@ -81,16 +81,16 @@ def test_a_forked_child_neither_answers_nor_removes(path: Path, child: Child) ->
         assert answer.pid == child.pid
         (socket,) = sockets(path)
         child.kill()
-        os.kill(forked, 0)  # the child is still there
+        os.kill(forked, 0)  # the child still runs
         make_old(socket)
-        assert ask(path) == []  # refused: it has closed what it inherited
+        assert ask(path) == []  # refused: the child has closed the socket that it inherited
         assert sockets(path) == []
     finally:
         os.kill(forked, signal.SIGKILL)
 
 
 def test_a_child_that_exits_leaves_the_parents_socket(path: Path) -> None:
-    """Also one that exits as a program does, with all its finalizers."""
+    """This includes a child that exits as a program does, with all its finalizers."""
     program = """
 import asyncio, os, sys, warnings
 from pathlib import Path
@@ -130,7 +130,7 @@ print(len(sockets(path)))
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs a second user")
 @pytest.mark.parametrize("mode", [0o600, 0o666])
 def test_another_user_is_refused(tmp_path: Path, mode: int) -> None:
-    """The answer says which user is answered: also after a ``chmod`` of all files."""
+    """The answer says which user is answered; a ``chmod`` of all files changes nothing."""
     let_others_in(tmp_path)
     path = tmp_path / "app.db"
     program = """

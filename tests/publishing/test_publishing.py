@@ -1,4 +1,4 @@
-"""The socket of an open database: that it is there, for this user, and gone in time."""
+"""The socket of an open database: it exists, for this user only, and is removed in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def threads() -> list[threading.Thread]:
 
 
 async def test_an_open_database_answers_from_outside(path: Path) -> None:
-    """One document has the process, its name, and what statistics() returns."""
+    """A single document has the process, its name, and the result of statistics()."""
     async with SQLiteDatabase(path) as db:
         async with db.write() as session:
             await session.execute(text("CREATE TABLE t (n INTEGER)"))
@@ -48,7 +48,7 @@ async def test_an_open_database_answers_from_outside(path: Path) -> None:
 
 
 async def test_the_socket_is_the_owners_alone(path: Path) -> None:
-    """No other user can connect, whatever the umask was."""
+    """No other user can connect, whatever the umask is."""
     before = os.umask(0)
     try:
         async with SQLiteDatabase(path):
@@ -59,7 +59,7 @@ async def test_the_socket_is_the_owners_alone(path: Path) -> None:
 
 
 async def test_nothing_is_left_after_close(path: Path) -> None:
-    """Neither file nor thread, also if it is closed at once."""
+    """No file and no thread remain, even if it is closed at once."""
     for wait in (True, False):
         async with SQLiteDatabase(path):
             if wait:
@@ -70,7 +70,7 @@ async def test_nothing_is_left_after_close(path: Path) -> None:
 
 
 async def test_two_databases_of_one_process_answer_each(path: Path) -> None:
-    """Each facade has a socket of its own, and closing one leaves the other."""
+    """Each facade has its own socket, and closing one does not affect the other."""
     async with SQLiteDatabase(path):
         async with SQLiteDatabase(path):
             await published(path, 2)
@@ -79,7 +79,7 @@ async def test_two_databases_of_one_process_answer_each(path: Path) -> None:
 
 
 def test_a_database_of_several_loops_is_published_once(path: Path) -> None:
-    """Opening it again, on another loop, makes no second socket."""
+    """Opening it again, on another loop, creates no second socket."""
     db = SQLiteDatabase(path)
 
     async def open_it() -> None:
@@ -94,7 +94,7 @@ def test_a_database_of_several_loops_is_published_once(path: Path) -> None:
 
 
 async def test_publishing_does_not_keep_a_database_alive(path: Path) -> None:
-    """One that is dropped without close() loses its socket."""
+    """A database that is dropped without close() loses its socket."""
     db = SQLiteDatabase(path)
     await db.open()
     await published(path)
@@ -108,7 +108,7 @@ async def test_publishing_does_not_keep_a_database_alive(path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "sys.exit(1)", "raise KeyboardInterrupt"])
 def test_nothing_is_left_at_exit(path: Path, end: str) -> None:
-    """Of a program that does not close it: no socket, no warning of one, no thread's traceback."""
+    """A program that does not close it leaves no socket, no warning, and no thread's traceback."""
     program = (
         "import asyncio, sys\n"
         "from sa_sqlite_pool import SQLiteDatabase\n"
@@ -128,22 +128,22 @@ def test_nothing_is_left_at_exit(path: Path, end: str) -> None:
         check=False,
     )
     assert done.stdout == "1\n"
-    assert "socket" not in done.stderr  # unclosed ones would be warned of
+    assert "socket" not in done.stderr  # unclosed sockets would cause a warning
     assert "sa_sqlite_pool-status" not in done.stderr
     assert sockets(path) == []
 
 
-# -- what is not published ---------------------------------------------------------------------
+# -- unpublished databases ---------------------------------------------------------------------
 
 
 async def test_publish_status_false_makes_no_socket(path: Path) -> None:
-    """And starts no thread."""
+    """No thread is started, either."""
     async with SQLiteDatabase(path, publish_status=False):
         assert threads() == []
 
 
 async def test_a_database_in_memory_is_not_published() -> None:
-    """Neither a private one nor a named one: no other process can use it."""
+    """Neither a private nor a named one is published: no other process can use it."""
     named = "sqlite+aiosqlite:///file:shared?mode=memory&cache=shared&uri=true"
     for url in (":memory:", named):
         async with SQLiteDatabase(url):
@@ -151,7 +151,7 @@ async def test_a_database_in_memory_is_not_published() -> None:
 
 
 async def test_what_may_only_be_read_is_not_published(path: Path) -> None:
-    """A database that is opened read-only has its directory left as it is."""
+    """The directory of a database that is opened read-only is left unchanged."""
     async with SQLiteDatabase(path):
         pass
     async with SQLiteDatabase(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true"):
@@ -159,7 +159,7 @@ async def test_what_may_only_be_read_is_not_published(path: Path) -> None:
 
 
 async def test_a_system_without_local_sockets(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opens and closes as ever."""
+    """A database opens and closes as usual."""
     monkeypatch.setattr(addresses, "supported", False)
     async with SQLiteDatabase(path):
         assert threads() == []
@@ -179,7 +179,7 @@ async def test_where_no_socket_can_be_made(path: Path, monkeypatch: pytest.Monke
 
 
 class _Forbidden(socket.socket):
-    """What pytest-socket puts in the place of the class."""
+    """The class with which pytest-socket replaces ``socket.socket``."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
         warnings.warn("a test tried to use a socket", stacklevel=2)
@@ -190,7 +190,7 @@ class _Forbidden(socket.socket):
 async def test_a_test_that_forbids_sockets(
     path: Path, monkeypatch: pytest.MonkeyPatch, imported: str
 ) -> None:
-    """The database works, and nothing is said; its socket is no connection to anything."""
+    """The database works without a warning; its own socket connects to no other program."""
     monkeypatch.setattr(socket, "socket", _Forbidden)
     if imported == "meanwhile":
         warnings.simplefilter("ignore")
@@ -210,7 +210,7 @@ async def test_a_test_that_forbids_sockets(
 
 @pytest.mark.parametrize("lacking", ["descriptors", "threads"])
 def test_a_system_at_its_limits(path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
-    """Without a descriptor or a thread to spare, the database opens all the same."""
+    """Without a free descriptor or thread, the database opens nevertheless."""
 
     def pipe() -> tuple[int, int]:
         raise OSError(24, "Too many open files")
@@ -235,7 +235,7 @@ def test_a_system_at_its_limits(path: Path, monkeypatch: pytest.MonkeyPatch, lac
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_a_path_longer_than_a_sockets_address(tmp_path: Path) -> None:
-    """sun_path has 108 bytes; directories may be deeper."""
+    """An address (sun_path) has 108 bytes, and a directory's path may be longer."""
     path = tmp_path / ("d" * 200) / "app.db"
     path.parent.mkdir()
     async with SQLiteDatabase(path):
@@ -246,7 +246,7 @@ async def test_a_path_longer_than_a_sockets_address(tmp_path: Path) -> None:
 
 
 async def test_a_name_longer_than_a_sockets_address(tmp_path: Path) -> None:
-    """Is not published, and works."""
+    """It is not published, but works."""
     path = tmp_path / ("d" * 150 + ".db")
     async with SQLiteDatabase(path):
         await until(lambda: not threads())
@@ -254,7 +254,7 @@ async def test_a_name_longer_than_a_sockets_address(tmp_path: Path) -> None:
 
 
 def test_other_files_are_no_sockets(path: Path) -> None:
-    """Neither those of another database, nor regular files of the same name."""
+    """Sockets of another database, and regular files of such a name, do not count."""
     for name in ("-status-1-ab", "-status-x-ab", "-status", "-status-1-ab.old"):
         Path(f"{path}{name}").touch()
     other = path.with_name("other.db")
@@ -263,12 +263,12 @@ def test_other_files_are_no_sockets(path: Path) -> None:
     assert len(sockets(other)) == 1
 
 
-# -- what others have left ---------------------------------------------------------------------
+# -- leftovers of other processes --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["opens", "closes", "looks"])
 async def test_a_stale_socket_is_removed(path: Path, when: str) -> None:
-    """By the next process that opens or closes the database, or looks at it."""
+    """The next process that opens, closes or queries the database removes it."""
     if when == "opens":
         stale = make_stale(path)
     db = SQLiteDatabase(path)
@@ -285,7 +285,7 @@ async def test_a_stale_socket_is_removed(path: Path, when: str) -> None:
 
 
 def test_a_socket_that_does_not_listen_yet_is_left(path: Path) -> None:
-    """Between bind() and listen() it refuses connections, too."""
+    """Between bind() and listen(), a socket refuses connections, too."""
     found = f"{path}-status-{os.getpid()}-0123ab"
     with socket.socket(socket.AF_UNIX) as starting:
         addresses.bind(starting, found)
@@ -299,7 +299,7 @@ def test_a_socket_that_does_not_listen_yet_is_left(path: Path) -> None:
 
 
 def test_what_is_no_socket_is_never_removed(path: Path) -> None:
-    """Whatever it is called."""
+    """The name does not matter."""
     other = Path(f"{path}-status-4194305-0123ab")
     other.touch()
     make_old(str(other))
@@ -308,12 +308,12 @@ def test_what_is_no_socket_is_never_removed(path: Path) -> None:
 
 
 def test_a_directory_that_is_gone_has_no_sockets(tmp_path: Path) -> None:
-    """A database that was removed with its directory can still be closed."""
+    """A database that was removed together with its directory can still be closed."""
     assert addresses.paths(str(tmp_path / "gone" / "app.db")) == []
 
 
 def test_a_socket_that_is_removed_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process that looks has removed it first: it is no error, and no leftover."""
+    """Another process has removed it first, which is neither an error nor a leftover."""
     gone = f"{path}-status-4194305-0123ab"
     monkeypatch.setattr(addresses, "paths", lambda _: [gone])
     assert list(addresses.stale(str(path))) == []
@@ -321,7 +321,7 @@ def test_a_socket_that_is_removed_meanwhile(path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_process_of_another_user_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may not be asked whether it does, and its socket stays, although nothing listens yet."""
+    """Whether it runs cannot be checked; its socket stays, although nothing listens yet."""
     left = Path(make_stale(path))
 
     def refuse(pid: int, signal: int) -> None:

@@ -1,4 +1,4 @@
-"""The thread at the socket: clients that read nothing, many of them, and documents in size."""
+"""The thread at the socket: clients that read nothing, many clients, and the size of documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sa_sqlite_pool.publishing import addresses, asking, documents, peers, serve
 from sa_sqlite_pool.publishing.server import Server
 from tests.publishing.looking import ask, ask_beside, published, sockets
 
-LARGE = b'{"version": 1, "statistics": "' + b"x" * 900_000 + b'"}\n'  # more than a socket keeps
+LARGE = b'{"version": 1, "statistics": "' + b"x" * 900_000 + b'"}\n'  # more than a socket buffers
 Start = Callable[[bytes], Server]
 
 
@@ -49,7 +49,7 @@ def document(**more: object) -> bytes:
 def test_a_client_that_reads_nothing_is_given_up(
     path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is answered, after a moment, and in full."""
+    """The next client is answered, after a moment, and completely."""
     monkeypatch.setattr(server, "_SEND_SECONDS", 0.05)
     one = start(LARGE)
     with addresses.connect(one.path, 5.0):
@@ -59,7 +59,7 @@ def test_a_client_that_reads_nothing_is_given_up(
 
 
 def test_a_client_that_reads_nothing_does_not_keep_it_from_ending(start: Start) -> None:
-    """Nor does the wait for that client have to end first."""
+    """The wait for that client does not have to end first, either."""
     one = start(LARGE)
     with addresses.connect(one.path, 5.0) as client:
         client.recv(1)  # it is being answered
@@ -70,7 +70,7 @@ def test_a_client_that_reads_nothing_does_not_keep_it_from_ending(start: Start) 
 
 
 def test_clients_that_hang_up_are_no_error(path: Path, start: Start) -> None:
-    """Before, or in the middle of, their answer."""
+    """They may hang up before their answer, or in the middle of it."""
     one = start(LARGE)
     for read in (0, 0, 1, 1):
         with addresses.connect(one.path, 5.0) as client:
@@ -81,7 +81,7 @@ def test_clients_that_hang_up_are_no_error(path: Path, start: Start) -> None:
 def test_another_user_gets_nothing(
     path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the mode of a socket does not count; root does."""
+    """This holds even where the mode of a socket is ignored; root does get an answer."""
     one = start(document())
     monkeypatch.setattr(peers.Peer, "may_ask", property(lambda peer: False))
     with addresses.connect(one.path, 5.0) as client:
@@ -90,13 +90,13 @@ def test_another_user_gets_nothing(
 
 
 def test_this_user_and_root_may_ask() -> None:
-    """And no other."""
+    """No other user may query."""
     me = os.geteuid()
     assert [peers.Peer(1, uid).may_ask for uid in (me, 0, me + 1)] == [True, True, False]
 
 
 def test_it_stops_before_it_has_started(path: Path) -> None:
-    """Also if the thread has not come to the socket yet, or has ended already."""
+    """This includes a thread that has not reached the socket yet, or that has ended already."""
     one = Server(str(path), document)
     one.stop()
     one.start()
@@ -106,7 +106,7 @@ def test_it_stops_before_it_has_started(path: Path) -> None:
 
 
 def test_nothing_runs_while_nothing_asks(path: Path, start: Start) -> None:
-    """The thread sleeps in poll(): its processor time stands still."""
+    """The thread sleeps in poll(), and uses no processor time."""
     one = start(document())
     assert one._thread.native_id is not None
     times = Path(f"/proc/self/task/{one._thread.native_id}/schedstat")
@@ -127,7 +127,7 @@ SINCE = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 
 
 def test_a_document_is_one_line_of_json() -> None:
-    """With the keys that docs/status.md promises."""
+    """It has the keys that docs/status.md promises."""
     encoded = documents.encode(SINCE, {"name": "böse\n.db"})
     assert encoded.endswith(b"\n")
     assert encoded.count(b"\n") == 1
@@ -138,7 +138,7 @@ def test_a_document_is_one_line_of_json() -> None:
 
 
 def test_a_document_is_bounded() -> None:
-    """Statistics that are too large are left out, and it says so."""
+    """Statistics that are too large are left out, and the document says so."""
     found = documents.decode(documents.encode(SINCE, {"name": "x" * documents.MOST_BYTES}))
     assert found["statistics"] is None
     assert found["error"].startswith("the statistics are too large: ")
@@ -159,7 +159,7 @@ def test_a_document_is_bounded() -> None:
 def test_what_is_no_document_is_an_error(
     path: Path, start: Start, reply: bytes, error: str
 ) -> None:
-    """And no exception, whatever listens there."""
+    """It raises no exception, whatever program listens there."""
     start(reply)
     (answer,) = ask(path)
     assert answer.error is not None
@@ -170,14 +170,14 @@ def test_what_is_no_document_is_an_error(
 def test_an_answer_that_does_not_end_is_given_up(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time-outs count for the whole answer, and not for each piece."""
+    """The time-out applies to the whole answer, not to each piece."""
     monkeypatch.setattr(asking, "_CHUNK_BYTES", 1)
     found = f"{path}-status-{os.getpid()}-0123ab"
     ours, stop = socket.socket(socket.AF_UNIX), threading.Event()
 
     def drip() -> None:
         client, _ = ours.accept()
-        with client, suppress(BrokenPipeError):  # it may be given up first
+        with client, suppress(BrokenPipeError):  # the client may give up first
             while not stop.wait(0.01):
                 client.send(b" ")
 
@@ -193,7 +193,7 @@ def test_an_answer_that_does_not_end_is_given_up(
 
 
 class Failing:
-    """A listening socket that fails once, and is itself again."""
+    """A listening socket that fails once, and then restores the original one."""
 
     def __init__(self, of: server.Server) -> None:
         assert of._listener is not None
@@ -210,7 +210,7 @@ class Failing:
 
 @pytest.fixture
 def high_pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pipes have descriptors above 1,023, as in a process that has so many files open."""
+    """Let pipes have descriptors above 1,023, as in a process with that many open files."""
     resource = pytest.importorskip("resource")
     fcntl = pytest.importorskip("fcntl")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -241,7 +241,7 @@ async def accept_fails_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert found is not None
         failing = Failing(found)
         found._listener = failing  # type: ignore[assignment]
-        await ask_beside(path)  # the thread waits at the old one, which it looks up for each
+        await ask_beside(path)  # the thread polls the old one until the next client
         (answer,) = await ask_beside(path)
         assert failing.failed
         assert answer.statistics is not None
@@ -256,14 +256,14 @@ async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.Mo
 async def test_more_files_than_select_takes_do_not_stop_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process with a thousand of them is one in which there may be too many."""
+    """A process with a thousand open files is likely to reach its limit of them."""
     await accept_fails_once(path, monkeypatch)
 
 
 def test_a_system_without_threads_to_spare(
     path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each process is asked all the same, one after the other."""
+    """The processes are queried nevertheless, one after the other."""
     for _ in range(3):
         start(document())
 

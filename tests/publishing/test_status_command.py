@@ -1,4 +1,4 @@
-"""``sa-sqlite-pool status``: what it prints, its JSON, and how it ends."""
+"""``sa-sqlite-pool status``: its output, its JSON, and how it ends."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def lines(output: str) -> list[list[str]]:
-    """The words of each line: columns are two spaces apart."""
+    """Return the words of each line; columns are two spaces apart."""
     return [line.split() for line in output.splitlines()]
 
 
 @on_linux
 def test_a_frame_names_the_writer_and_who_waits(path: Path, shown: Any) -> None:
-    """With process, task, line, SQL; and who is next in line."""
+    """It shows process, task, line and SQL, and the next in line."""
     with Child(programs.opens, path) as one, Child(programs.opens, path) as other:
         assert [one.hear(), other.hear()] == ["open", "open"]
         assert one.ask("write") == "written"
@@ -74,7 +74,7 @@ def test_a_frame_names_the_writer_and_who_waits(path: Path, shown: Any) -> None:
 
 @on_linux
 def test_programs_that_do_not_use_the_package(path: Path, shown: Any) -> None:
-    """Their locks are seen without any process that publishes."""
+    """Their locks are shown without any publishing process."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE t (n INTEGER)")
@@ -89,7 +89,7 @@ def test_programs_that_do_not_use_the_package(path: Path, shown: Any) -> None:
 
 @on_linux
 def test_without_a_log(path: Path, shown: Any) -> None:
-    """There is no sign that a process uses the package, so none is said to be outside."""
+    """Nothing shows whether a process uses the package, so no process is called outside."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (n INTEGER)")
         connection.execute("BEGIN IMMEDIATE")
@@ -100,7 +100,7 @@ def test_without_a_log(path: Path, shown: Any) -> None:
 
 
 def test_a_stopped_process_is_shown(path: Path, shown: Any) -> None:
-    """Beside those that answer."""
+    """It is shown beside those that answer."""
     with Child(programs.opens, path) as one, Child(programs.opens, path) as other:
         assert [one.hear(), other.hear()] == ["open", "open"]
         stop(other, path)
@@ -111,7 +111,7 @@ def test_a_stopped_process_is_shown(path: Path, shown: Any) -> None:
 
 
 def test_the_document(path: Path, shown: Any) -> None:
-    """Has the keys that docs/status.md promises."""
+    """It has the keys that docs/status.md promises."""
     with Child(programs.opens, path) as child:
         assert child.hear() == "open"
         assert child.ask("write") == "written"
@@ -138,7 +138,7 @@ def test_the_document(path: Path, shown: Any) -> None:
 
 
 def test_looking_changes_nothing(path: Path, shown: Any) -> None:
-    """Neither the files nor their times."""
+    """The files and their times stay unchanged."""
     with Child(programs.opens, path) as child:
         assert child.hear() == "open"
 
@@ -154,7 +154,7 @@ def test_looking_changes_nothing(path: Path, shown: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["nothing", "directory"])
 def test_what_is_no_file_is_an_error(path: Path, kind: str) -> None:
-    """Which says so; the file is not created."""
+    """The error says so, and the file is not created."""
     if kind == "directory":
         path.mkdir()
     with pytest.raises(DatabaseNotUsableError, match=r"is no file|is a directory"):
@@ -165,7 +165,7 @@ def test_what_is_no_file_is_an_error(path: Path, kind: str) -> None:
 def test_watching_a_terminal(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frame each interval, with rates since the one before, until Ctrl-C, which is no error."""
+    """Each interval shows a frame, with rates since the previous one; Ctrl-C ends it cleanly."""
     seen: list[Overview] = []
 
     def look(database: str, timeout: float) -> Overview:
@@ -187,7 +187,7 @@ def test_watching_a_terminal(
 
 
 def test_watching_without_a_terminal_prints_one_frame(path: Path, shown: Any) -> None:
-    """A file or a pipe gets no frames that are drawn over one another."""
+    """Frames that overwrite one another are not written to a file or a pipe."""
     path.touch()
     output = shown(path, "--watch")
     assert output.count("no process publishes") == 1
@@ -195,7 +195,7 @@ def test_watching_without_a_terminal_prints_one_frame(path: Path, shown: Any) ->
 
 
 def test_watching_in_json(path: Path) -> None:
-    """One document a line; Ctrl-C ends it with exit code 0 and no traceback."""
+    """Each document is one line; Ctrl-C ends it with exit code 0 and no traceback."""
     path.touch()
     options = "--watch", "--json", "--interval", "0.1"
     with subprocess.Popen(

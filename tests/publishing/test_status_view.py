@@ -1,4 +1,4 @@
-"""Frames of ``sa-sqlite-pool status``, of overviews that are made by hand."""
+"""Frames of ``sa-sqlite-pool status``, rendered from overviews that the tests construct."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def statistics(seconds: float = 10.0, runs: int = 40, commits: int = 20) -> Data
 
 
 def test_a_process_in_one_row() -> None:
-    """Its age, its lines, readers, and rates; its holders below, the turn's first."""
+    """A row has age, lines, readers and rates; the holders are below, the turn's first."""
     output = text_of(replace(EMPTY, processes=(answer(statistics().as_dict()),)))
     rows = [line.split() for line in output.splitlines()]
     row = next(found for found in rows if found[:2] == ["4242", "uvicorn"])
@@ -103,7 +103,7 @@ def test_a_process_in_one_row() -> None:
 
 
 def test_rates_are_those_between_two_frames() -> None:
-    """The first frame has the averages since the opening."""
+    """The first frame has the averages since the database was opened."""
     first = replace(EMPTY, processes=(answer(statistics().as_dict()),))
     then = replace(EMPTY, processes=(answer(statistics(12.0, 50, 21).as_dict()),))
     row = next(line for line in text_of(then, first).splitlines() if "2/4" in line)
@@ -111,14 +111,14 @@ def test_rates_are_those_between_two_frames() -> None:
 
 
 def test_a_process_that_has_begun_anew_has_no_rates_below_zero() -> None:
-    """Its counters do not go on from the earlier ones."""
+    """Its counters do not continue from the earlier ones."""
     first = replace(EMPTY, processes=(answer(statistics(12.0, 50, 21).as_dict()),))
     then = replace(EMPTY, processes=(answer(statistics().as_dict()),))
     assert "-" not in next(line for line in text_of(then, first).splitlines() if "2/4" in line)
 
 
 def test_the_log_and_what_pins_it() -> None:
-    """Its size and limits, and the reader in its way by process and task."""
+    """It has the log's size and limits, and the process and task of the reader in the way."""
     output = text_of(
         replace(
             EMPTY,
@@ -136,7 +136,7 @@ def test_the_log_and_what_pins_it() -> None:
 
 
 def test_a_terminal_obeys_nothing_of_another_process() -> None:
-    """Control characters and markup of task names and SQL are shown, or left out."""
+    """Control characters and markup in task names and SQL are shown as text, or left out."""
     hostile = "\x1b]0;gone\x07\x1b[2J[red]x[/red]\nnext"
     found = statistics().as_dict()
     found["turn"]["holder"] |= {"task": hostile, "sql": hostile, "now_at": hostile}
@@ -150,7 +150,7 @@ def test_a_terminal_obeys_nothing_of_another_process() -> None:
 
 
 def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
-    """Keys may be missing, or have another type."""
+    """Keys may be missing, or have other types."""
     other: list[dict[str, Any]] = [{}, {"turn": None, "engines": None, "wal": [], "seconds": "x"}]
     for found in other:
         output = text_of(replace(EMPTY, processes=(answer(found),)))
@@ -158,7 +158,7 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
 
 
 def test_a_process_that_closes_its_database() -> None:
-    """Says so, and is counted as one that has not answered."""
+    """The frame says so, and counts it as one that has not answered."""
     closing = answer(None, error="DatabaseClosedError: app.db is being closed")
     output = text_of(replace(EMPTY, processes=(closing,)))
     assert "1 process, 1 without an answer" in output
@@ -167,7 +167,7 @@ def test_a_process_that_closes_its_database() -> None:
 
 
 def test_many_holders_are_counted() -> None:
-    """A frame has an end."""
+    """The number of lines in a frame is limited."""
     found = statistics().as_dict()
     found["engines"][0]["holders"] *= 30
     output = text_of(replace(EMPTY, processes=(answer(found),)))
@@ -176,7 +176,7 @@ def test_many_holders_are_counted() -> None:
 
 
 def test_a_system_that_does_not_list_locks() -> None:
-    """The turn is not called free there; what a process tells of itself is shown."""
+    """The turn is not called free there; holders that a process reports itself are shown."""
     assert "turn    free" in text_of(EMPTY)
     unknown = replace(EMPTY, locks_known=False)
     assert "turn    not known: this system does not list" in text_of(unknown)

@@ -13,7 +13,7 @@ from tests.helpers import until
 # The attributes of every record; since Python 3.12, including the name of the logging task.
 OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
-# All events, in the order of their file.
+# All events, in the order of their module.
 EVENTS: list[type[Event]] = [
     found
     for found in vars(events).values()

@@ -1,4 +1,4 @@
-"""Each event of the table, where it really happens: its record has its level and all its fields."""
+"""Each event, logged where it occurs: its record has the right level and all its fields."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def statement(path: Path, records: Records, _: pytest.MonkeyPatch) -> None
         await session.execute(text("SELECT 1"))
 
 
-# -- what the application has done -----------------------------------------------------------------
+# -- acts of the application -----------------------------------------------------------------------
 
 
 @emits(events.SchemaChangeUndone)
@@ -309,12 +309,12 @@ async def restore_damaged(path: Path, records: Records, _: pytest.MonkeyPatch) -
 # -- all of them -----------------------------------------------------------------------------------
 
 
-# These take a server: tests/servers/test_events.py.
+# These need a server: tests/servers/test_events.py.
 OF_SERVERS = {events.ReplicaDown, events.ReplicaUp, events.CommitCancelled}
 
 
 def test_all_are_here() -> None:
-    """A new event gets its program."""
+    """A new event needs a program."""
     assert set(PROGRAMS) == set(EVENTS) - OF_SERVERS
 
 
@@ -327,7 +327,7 @@ async def test_emitted(
     monkeypatch: pytest.MonkeyPatch,
     event: type[Event],
 ) -> None:
-    """Once, by a module of the package; any formatter can write it as JSON."""
+    """It is logged once, by a module of the package, and any formatter can write it as JSON."""
     if event is events.TurnNotLocked:
         calls.fail = OSError(errno.ENOLCK, "No locks available")
     await PROGRAMS[event](path, records, monkeypatch)

@@ -1,4 +1,4 @@
-"""The table of events: nothing goes around it, and any formatter can write its fields."""
+"""The table of events: no log record bypasses it, and any formatter can write its fields."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.test_floors import MODULES
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "logging.md"
 
-# What the names of the fields end in, or begin with, that are a measure.
+# How the names of fields that are measures end, or begin.
 UNITS = ("seconds_", "_bytes")
 
 
 def test_no_module_logs_by_itself() -> None:
-    """All of the package's records are made by log(); SQLAlchemy's pool has a logger of its own."""
+    """log() creates all records of the package, except those of SQLAlchemy's pool logger."""
     importing = {
         name
         for name, tree in MODULES.items()
@@ -42,7 +42,7 @@ def test_no_module_logs_by_itself() -> None:
         ("compat.sqlalchemy_core", "engine.logger.isEnabledFor"),
         ("compat.sqlalchemy_core", "pool.logger.isEnabledFor"),
         ("pools.base", "self.logger.info"),
-        ("pools.returns", "self.logger.debug"),  # what SQLAlchemy's pool says of a closing
+        ("pools.returns", "self.logger.debug"),  # SQLAlchemy's pool logs closings
         ("pools.returns", "self.logger.exception"),
         ("pools.returns", "self.logger.info"),
         ("reporting.events", "logger.isEnabledFor"),
@@ -51,7 +51,7 @@ def test_no_module_logs_by_itself() -> None:
 
 
 def test_log_is_given_an_event_of_the_table() -> None:
-    """Each call names its event, where it stands or a line above."""
+    """Each call names its event, in place or a line above."""
     named = {event.__name__ for event in EVENTS}
     for name, tree in MODULES.items():
         calls = [
@@ -64,7 +64,7 @@ def test_log_is_given_an_event_of_the_table() -> None:
 
 
 def test_the_table_has_all() -> None:
-    """Names are unique, and there is no event beside it."""
+    """Names are unique, and there is no event outside the table."""
 
     def below(event: type[Event]) -> set[type[Event]]:
         found = {event} if hasattr(event, "name") else set()
@@ -77,7 +77,7 @@ def test_the_table_has_all() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_fields(event: type[Event]) -> None:
-    """They hide no attribute of a record, are plain, and say their units."""
+    """They hide no attribute of a record, have plain types, and include their units."""
     names = {field.name for field in fields(event)}
     assert not names & {*OF_EVERY_RECORD, "event"}
     for field in fields(event):
@@ -88,7 +88,7 @@ def test_fields(event: type[Event]) -> None:
 
 
 def test_the_page_has_the_table() -> None:
-    """Names, levels and fields, in the same order."""
+    """The page lists names, levels and fields in the same order."""
     rows = re.findall(r"^\| `([a-z_]+)` \| ([A-Z]+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     assert [
         (name, level, re.findall("`([a-z_]+)`", described)) for name, level, described in rows
@@ -103,7 +103,7 @@ def test_the_page_has_the_table() -> None:
 
 
 def test_a_record_names_its_caller(records: Records) -> None:
-    """As if it had called the logger itself; an error comes with its traceback."""
+    """It is as if the caller had called the logger itself; an error includes its traceback."""
     error = ValueError("broken")
     log(LogLookFailed(database="app.db", error="broken"), "%s failed", "it", error=error)
     (record,) = records.all
@@ -125,7 +125,7 @@ def test_a_record_names_its_caller(records: Records) -> None:
 
 
 def test_what_nobody_hears_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attributes are made for records only."""
+    """The attributes are created only for records that are logged."""
     monkeypatch.setattr(events.logger, "level", logging.CRITICAL)
     events.logger.manager._clear_cache()  # type: ignore[attr-defined]
     try:
@@ -137,7 +137,7 @@ def test_what_nobody_hears_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_attributes_that_the_application_sets_stay(caplog: pytest.LogCaptureFixture) -> None:
-    """``logging`` would not make the record; all else is there."""
+    """``logging`` would refuse the record; all other attributes are there."""
 
     def made(*args: Any, **named: Any) -> logging.LogRecord:
         record = logging.LogRecord(*args, **named)

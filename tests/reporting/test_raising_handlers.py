@@ -1,4 +1,4 @@
-"""A handler or filter of the application that raises: nothing that the package does fails by it."""
+"""A handler or filter of the application that raises: the package's operations do not fail."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def raising() -> Iterator[Raising]:
 def test_it_is_shown(
     shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On stderr, unless ``logging.raiseExceptions`` is False, as ``logging`` itself does."""
+    """It is printed to stderr, as by ``logging`` itself, if ``logging.raiseExceptions`` is True."""
     monkeypatch.setattr(logging, "raiseExceptions", shown)
     log(LogLookFailed(database="app.db", error="broken"), "it failed")
     assert ("ValueError: of the handler" in capsys.readouterr().err) is shown
@@ -53,7 +53,7 @@ def test_it_is_shown(
 
 @pytest.mark.usefixtures("raising")
 def test_a_stderr_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be shown goes no further either."""
+    """An error that cannot be shown is not raised, either."""
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
@@ -61,7 +61,7 @@ def test_a_stderr_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_turn_is_not_lost(tmp_path: Path, raising: Raising) -> None:
-    """A wait is logged when it is over, and the task has the turn, or the reader."""
+    """A wait is logged after it has ended, when the task already holds the turn, or the reader."""
     limits: Any = {"slow_wait_warning": 0.0, "slow_statement_warning": 0.0}
     async with SQLiteDatabase(tmp_path / "app.db", readers=1, **limits) as db:
         await create_items(db.writer_engine)
@@ -85,7 +85,7 @@ async def test_the_turn_is_not_lost(tmp_path: Path, raising: Raising) -> None:
 
 
 class Interrupted(logging.Handler):
-    """A handler in which a task is interrupted: by a signal, or a cancellation of its own."""
+    """A handler in which a task is interrupted, by a signal or by a cancellation."""
 
     def emit(self, _: logging.LogRecord) -> None:
         raise asyncio.CancelledError
@@ -93,7 +93,7 @@ class Interrupted(logging.Handler):
 
 @pytest.mark.parametrize("door", ["read", "write"])
 async def test_what_is_interrupted_there_has_nothing(tmp_path: Path, door: str) -> None:
-    """The turn, or the reader, that it has just got goes to the next in line."""
+    """The turn, or the reader, that the task has just acquired passes to the next in line."""
     async with SQLiteDatabase(tmp_path / "app.db", readers=1, slow_wait_warning=0.0) as db:
         await create_items(db.writer_engine)
         block = getattr(db, door)

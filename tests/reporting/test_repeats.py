@@ -1,4 +1,4 @@
-"""What is logged once a minute, by a clock that the tests move."""
+"""Warnings that are logged once a minute, by a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sa_sqlite_pool.reporting.repeats import (
 
 
 class Clock:
-    """Stands still until a test moves it."""
+    """A clock that stands still until a test sets it."""
 
     now = 1000.0
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 def test_once_a_minute_for_each_key() -> None:
-    """The next one after a minute says how many were left out."""
+    """The first one after a minute says how many were left out."""
     clock = Clock()
     repeats = Repeats(clock)
     assert repeats.admit("views.py:31") == 0
@@ -39,7 +39,7 @@ def test_once_a_minute_for_each_key() -> None:
 
 
 def test_the_table_is_bounded() -> None:
-    """What was logged longest ago is forgotten first, and logged again sooner."""
+    """The oldest entry is forgotten first, and its warning is logged again sooner."""
     clock = Clock()
     repeats = Repeats(clock)
     for number in range(MOST_REMEMBERED):
@@ -54,7 +54,7 @@ def test_the_table_is_bounded() -> None:
 
 
 def test_a_child_process_begins_anew() -> None:
-    """Whatever a thread of the parent process held when it forked."""
+    """A lock that a thread of the parent process held at the fork does not matter."""
     repeats = Repeats(Clock())
     assert repeats.admit("key") == 0
     held = threading.Thread(target=repeats._mutex.acquire)
@@ -65,6 +65,6 @@ def test_a_child_process_begins_anew() -> None:
 
 
 def test_what_a_message_says_of_them() -> None:
-    """Nothing if none was left out."""
+    """The text is empty if none was left out."""
     assert others_left_out(0) == ""
     assert others_left_out(3) == "; 3 more since the last such warning were not logged"

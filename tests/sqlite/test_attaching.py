@@ -1,4 +1,4 @@
-"""Other files beside the database of a reader: attached for reading only."""
+"""Files attached to a reader's connection, which are opened for reading only."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def filled_in(template: Any, file: Path) -> Any:
 def test_attached_for_reading(
     connection: sqlite3.Connection, other: Path, sql: str, parameters: Any
 ) -> None:
-    """However it is spelled, and whatever mode it asks for."""
+    """However the statement is spelled, and whatever mode it requests, the file is read-only."""
     wanted = attaching.ask_what(connection, filled_in(sql, other), filled_in(parameters, other))
     assert wanted is not None
     attaching.attach_read_only(connection, wanted)
@@ -89,12 +89,12 @@ def test_attached_for_reading(
     ],
 )
 def test_what_is_not_understood(connection: sqlite3.Connection, sql: str) -> None:
-    """It is for SQLite's authorizer to refuse, or for SQLite to say what is wrong."""
+    """SQLite's authorizer refuses such a statement, or SQLite reports what is wrong with it."""
     assert attaching.ask_what(connection, sql, ()) is None
 
 
 def test_no_file_is_created(connection: sqlite3.Connection, tmp_path: Path) -> None:
-    """As SQLite would where it may write."""
+    """Attaching a missing file creates none, as SQLite would do on a writable connection."""
     wanted = attaching.ask_what(connection, f"ATTACH '{tmp_path}/new.db' AS new", ())
     assert wanted is not None
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
@@ -106,7 +106,7 @@ def test_no_file_is_created(connection: sqlite3.Connection, tmp_path: Path) -> N
 def test_a_database_in_memory_is_the_connections_own(
     connection: sqlite3.Connection, file: str
 ) -> None:
-    """Scratch space, as a temp table is."""
+    """An in-memory database is scratch space, like a temp table, and stays writable."""
     wanted = attaching.ask_what(connection, "ATTACH ? AS scratch", (file,))
     assert wanted is not None
     attaching.attach_read_only(connection, wanted)
@@ -116,7 +116,7 @@ def test_a_database_in_memory_is_the_connections_own(
 def test_what_was_attached_for_writing_is_attached_again(
     connection: sqlite3.Connection, other: Path
 ) -> None:
-    """Under its name, whatever that is; what is in memory stays as it is."""
+    """It is attached again under the same name, quoted if necessary; in-memory databases stay."""
     connection.execute("ATTACH ? AS ?", (str(other), 'the "other" one'))
     connection.execute("ATTACH ':memory:' AS scratch")
     connection.execute("CREATE TABLE scratch.numbers (id)")
@@ -132,7 +132,7 @@ def test_what_was_attached_for_writing_is_attached_again(
 def test_characters_of_uris_in_file_names(
     connection: sqlite3.Connection, tmp_path: Path, name: str
 ) -> None:
-    """They are part of the name."""
+    """Characters that are special in URIs are part of the file's name."""
     file = tmp_path / name
     with closing(sqlite3.connect(file)) as other:
         other.execute("CREATE TABLE others (id)")

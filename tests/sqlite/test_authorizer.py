@@ -1,4 +1,4 @@
-"""SQLite's authorizer: what it notes, and the little that it denies."""
+"""SQLite's authorizer: what it records, and the few actions that it denies."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def is_denied(connection: sqlite3.Connection, sql: str) -> bool:
 def test_a_write_without_the_turn_is_denied(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str, written: str
 ) -> None:
-    """By its name, whatever its text looks like."""
+    """The write is recognized by its action and table, whatever its text looks like."""
     authorizer.access = Access.NO_WRITES
     assert is_denied(connection, sql)
     assert authorizer.denied == authorizer.attempted == written
@@ -154,7 +154,7 @@ def test_a_write_without_the_turn_is_denied(
 def test_what_writes_no_file_is_neither_denied_nor_noted(
     connection: sqlite3.Connection, authorizer: Authorizer, access: Access, sql: str
 ) -> None:
-    """Reads, questions, and what is the connection's own, temp tables above all."""
+    """Reads, queries of pragmas and writes to the connection's own temp tables are allowed."""
     authorizer.access = access
     assert not is_denied(connection, sql)
     assert authorizer.denied is None
@@ -165,12 +165,12 @@ def test_what_writes_no_file_is_neither_denied_nor_noted(
 def test_a_write_is_noted_where_it_is_allowed(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str, written: str
 ) -> None:
-    """What a statement that looks like a read has written is known afterwards."""
+    """What a statement that looks like a read has written is known after its execution."""
     authorizer.access = Access.NOTED
     assert not is_denied(connection, sql)
     assert authorizer.attempted is not None
     if sql.startswith(("INSERT", "UPDATE", "DELETE", "PRAGMA")) and "shown" not in sql:
-        assert authorizer.attempted == written  # others are several things to SQLite
+        assert authorizer.attempted == written  # to SQLite, the others are several actions
     assert authorizer.denied is None
 
 
@@ -178,7 +178,7 @@ def test_a_write_is_noted_where_it_is_allowed(
 def test_a_connection_that_may_write_is_not_looked_at(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
-    """With the turn, nothing is denied, and nothing has to be noted."""
+    """While the connection holds the turn, nothing is denied, and nothing has to be recorded."""
     assert not is_denied(connection, sql)
     assert authorizer.attempted is None
 
@@ -188,7 +188,7 @@ def test_a_connection_that_may_write_is_not_looked_at(
 def test_what_a_read_only_connection_lets_through_is_denied(
     connection: sqlite3.Connection, authorizer: Authorizer, access: Access, sql: str, refused: str
 ) -> None:
-    """Other files, the log, and what keeps the connection read-only."""
+    """Attaching files, changing the log, and making the connection writable are denied."""
     authorizer.access = access
     assert is_denied(connection, sql)
     assert authorizer.denied == authorizer.attempted == refused
@@ -198,7 +198,7 @@ def test_what_a_read_only_connection_lets_through_is_denied(
 def test_a_reader_is_denied_nothing_else(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
-    """SQLite's own word is better where it has one: not all that is compiled is run."""
+    """SQLite's own error is clearer where it raises one: compiled code is not always executed."""
     authorizer.access = Access.READER
     assert not is_denied(connection, sql)
     assert authorizer.denied is None
@@ -208,7 +208,7 @@ def test_a_reader_is_denied_nothing_else(
 def test_a_reader_that_may_write_temp_tables_writes_nothing_else(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
-    """query_only is off meanwhile."""
+    """Only temp tables may be written while query_only is off."""
     authorizer.access = Access.READER_TEMP
     assert is_denied(connection, sql)
     assert authorizer.denied is not None
@@ -217,7 +217,7 @@ def test_a_reader_that_may_write_temp_tables_writes_nothing_else(
 def test_no_pragma_is_set_by_examining_it(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """ "Some pragmas run during the SQL compilation stage", so that EXPLAIN sets them."""
+    """ "Some pragmas run during the SQL compilation stage", so EXPLAIN would set them."""
     for access, foreign_keys in ((Access.EXAMINED, 0), (Access.NOTED, 1)):
         authorizer.access = access
         assert is_denied(connection, "EXPLAIN PRAGMA foreign_keys = ON") is not bool(foreign_keys)
@@ -227,7 +227,7 @@ def test_no_pragma_is_set_by_examining_it(
 def test_the_log_that_there_is_already_is_no_write(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """Listeners ask for it on each connection."""
+    """Setting WAL mode where it is set already, as listeners do on each connection, is allowed."""
     authorizer.access = Access.NO_WRITES
     assert not is_denied(connection, "PRAGMA journal_mode = WAL")
     assert not is_denied(connection, "PRAGMA main.journal_mode(wal)")
@@ -236,7 +236,7 @@ def test_the_log_that_there_is_already_is_no_write(
 def test_temp_schemas_and_attached_files_are_counted(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """A name may mean another table afterwards."""
+    """After such a change, a name may refer to another table."""
     for sql in ("CREATE TEMP TABLE a (i)", "DROP TABLE own", "CREATE INDEX temp.b ON a (i)"):
         before = authorizer.temp_schema
         connection.execute(sql)
@@ -250,7 +250,7 @@ def test_temp_schemas_and_attached_files_are_counted(
 
 
 def test_a_busy_timeout_is_noticed(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
-    """However it was set; not when it is asked for."""
+    """Setting it is noticed in any spelling; querying it is not counted."""
     connection.execute("PRAGMA busy_timeout")
     connection.execute("PRAGMA cache_size = 5")
     assert not authorizer.busy_timeout
@@ -261,7 +261,7 @@ def test_a_busy_timeout_is_noticed(connection: sqlite3.Connection, authorizer: A
 def test_functions_of_the_application_are_told(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """In whatever case; denied on the loop, others never."""
+    """Calls are noticed in any case of letters; they are denied on the loop, never elsewhere."""
     connection.create_function("Mine", 0, lambda: 1)
     authorizer.functions = frozenset({"mine"})
     connection.execute("SELECT abs(1)")
@@ -276,7 +276,7 @@ def test_functions_of_the_application_are_told(
 def test_a_temp_trigger_on_a_table_of_the_file_is_no_write(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """What is passed over is that one question; a CREATE TABLE after it is none."""
+    """Only that one question is passed over; a CREATE TABLE after it is denied."""
     authorizer.access = Access.NO_WRITES
     sql = "CREATE TEMP TRIGGER t AFTER INSERT ON items BEGIN SELECT 1; END"
     assert not is_denied(connection, sql)
@@ -291,7 +291,7 @@ def test_a_temp_trigger_on_a_table_of_the_file_is_no_write(
 def test_it_is_known_whether_functions_may_have_compiled_a_write(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """SQLite does not ask again about what is compiled; where none may execute, it is no matter."""
+    """SQLite does not ask again about compiled code, which matters if functions may execute it."""
     write = "DELETE FROM items"
     for access, functions_may_write in ((Access.ALL, False), (Access.NO_WRITES, True)):
         authorizer.access, authorizer.functions_may_write = access, functions_may_write
@@ -307,7 +307,7 @@ def test_it_is_known_whether_functions_may_have_compiled_a_write(
 
 
 def test_both_authorizers_are_asked(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
-    """The application's wins where it forbids or hides something, otherwise the authorizer's."""
+    """The application's answer is used where it denies or hides something, else the package's."""
     answers = {"items": sqlite3.SQLITE_IGNORE, "others": sqlite3.SQLITE_DENY}
     authorizer.application = lambda action, first, *_: (
         answers.get(str(first), sqlite3.SQLITE_OK)
@@ -326,7 +326,7 @@ def test_both_authorizers_are_asked(connection: sqlite3.Connection, authorizer: 
 def test_what_the_package_executes_itself_is_its_own_affair(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """An application that allows no PRAGMA does not keep the package from its own."""
+    """An application that denies all PRAGMAs does not prevent the package's own."""
     asked: list[int] = []
 
     def forbid(action: int, *_: object) -> int:
@@ -340,7 +340,7 @@ def test_what_the_package_executes_itself_is_its_own_affair(
         raise LookupError
     assert (authorizer.application, authorizer.access) == (forbid, Access.READER)
     with pytest.raises(sqlite3.DatabaseError), authorizer.allowing():
-        connection.execute("PRAGMA query_only = 0")  # of the application: it is asked
+        connection.execute("PRAGMA query_only = 0")  # the application's: it is asked
     assert asked
     assert authorizer.access is Access.READER
 
@@ -348,7 +348,7 @@ def test_what_the_package_executes_itself_is_its_own_affair(
 def test_optimizing_a_full_text_index_by_a_function_is_a_write(
     connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
-    """FTS4 compiles its statements once, so that no authorizer is asked about them."""
+    """FTS4 compiles its statements only once, and no authorizer is called for them later."""
     connection.execute("CREATE VIRTUAL TABLE search USING fts4(body)")
     connection.execute("INSERT INTO search VALUES ('a word')")
     connection.execute("SELECT optimize(search) FROM search LIMIT 1")

@@ -1,4 +1,4 @@
-"""Errors of SQLite are known whichever module reports them, and nothing else is taken for one."""
+"""Errors of SQLite are recognized from any module, and no other error is taken for one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODULES = ["sqlite3", "pysqlite3", "sqlcipher3", "sqlean"]
 
 @pytest.fixture(params=MODULES)
 def module(request: pytest.FixtureRequest) -> types.ModuleType:
-    """A module with SQLite's API; each but the first may be missing."""
+    """Return a module with SQLite's API; any but the first may be missing."""
     found: types.ModuleType = pytest.importorskip(request.param)
     return found
 
@@ -41,7 +41,7 @@ def raised(call: Any, *arguments: Any) -> Exception:
 
 
 def fork_of(name: str) -> types.ModuleType:
-    """A module whose errors derive from nothing of ``sqlite3``, and tell no code."""
+    """Return a module whose errors do not derive from those of ``sqlite3``, and have no code."""
     error = type("Error", (Exception,), {"__module__": name})
     database = type("DatabaseError", (error,), {"__module__": name})
     module = types.ModuleType(name)
@@ -53,7 +53,7 @@ def fork_of(name: str) -> types.ModuleType:
 
 
 def test_families_of_every_module(module: types.ModuleType, path: Path) -> None:
-    """What a module raises is caught by the family that it belongs to."""
+    """An error that a module raises is caught by the family to which it belongs."""
     connection = module.connect(str(path))
     dbapi.learn(connection)
     connection.execute("CREATE TABLE t (i INTEGER PRIMARY KEY)")
@@ -69,7 +69,7 @@ def test_families_of_every_module(module: types.ModuleType, path: Path) -> None:
 
 
 def test_a_snapshot_that_is_too_old_in_every_module(module: types.ModuleType, path: Path) -> None:
-    """It does not pass; where it cannot be told from a lock, none is waited for."""
+    """Such an error is not temporary; if it cannot be told from a lock, no lock is waited for."""
     first = module.connect(str(path), isolation_level=None, timeout=0)
     dbapi.learn(first)
     first.execute("PRAGMA journal_mode = WAL")
@@ -91,7 +91,7 @@ def test_a_snapshot_that_is_too_old_in_every_module(module: types.ModuleType, pa
 
 
 def test_codes_of_every_module(module: types.ModuleType, path: Path) -> None:
-    """A lock, a read-only file, an interrupt and a full file are told apart."""
+    """A lock, a read-only file, an interrupt and a full disk are distinguished."""
     first = module.connect(str(path), isolation_level=None)
     dbapi.learn(first)
     first.execute("CREATE TABLE t (x)")
@@ -112,7 +112,7 @@ def test_codes_of_every_module(module: types.ModuleType, path: Path) -> None:
 
 
 def test_errors_of_proxies_are_those_of_the_module(path: Path) -> None:
-    """A proxy of a connection answers for what it stands for."""
+    """A proxy of a connection provides the error classes of the connection's module."""
     fork = fork_of("fork_behind_a_proxy")
     connection = types.SimpleNamespace(**vars(fork))
     errors = DriverErrors()
@@ -138,7 +138,7 @@ def test_errors_of_proxies_are_those_of_the_module(path: Path) -> None:
     ],
 )
 def test_code_from_the_message(message: str, code: int | None) -> None:
-    """Where no code is told, as on Python 3.10, the message has it."""
+    """If the error has no code, as on Python 3.10, it is derived from the message."""
     error = sqlite3.OperationalError(message)
     assert error_code(error) == code
     assert not tells_code(error)
@@ -146,7 +146,7 @@ def test_code_from_the_message(message: str, code: int | None) -> None:
 
 
 def test_a_tracer_does_not_see_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether codes are extended is found out by a statement that fails."""
+    """The statement that finds out whether codes are extended does not use a traced module."""
 
     def traced(*args: Any) -> None:
         raise AssertionError("a tracer would show this connection")
@@ -160,7 +160,7 @@ def test_a_tracer_does_not_see_the_question(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_is_no_error_of_sqlite() -> None:
-    """Errors of other databases, of SQLAlchemy and of the application are none of SQLite's."""
+    """Errors of other databases, of SQLAlchemy and of the application are not SQLite's errors."""
     other = vars(fork_of("another_database"))["OperationalError"]("database is locked")
     wrapped = exc.OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
     for error in (other, wrapped, ValueError("database is locked")):
@@ -170,7 +170,7 @@ def test_what_is_no_error_of_sqlite() -> None:
 
 
 def test_no_class_is_learnt_twice_or_from_what_has_none() -> None:
-    """``sqlite3`` is known, and an object without error classes changes nothing."""
+    """``sqlite3`` is known from the start, and an object without error classes changes nothing."""
     errors = DriverErrors()
     errors.learn(sqlite3)
     errors.learn(object())

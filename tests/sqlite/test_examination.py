@@ -1,4 +1,4 @@
-"""What a statement writes, by SQLite's EXPLAIN; and the table of what was found."""
+"""What a statement writes, according to SQLite's EXPLAIN, and the table of the findings."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ FOUND = {
 def test_what_a_statement_writes(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
-    """By the databases that it writes, triggers included; nothing has run."""
+    """The finding lists the written databases, triggers included, and nothing is executed."""
     kind, databases = FOUND[sql]
     before = contents(connection)
     found = examine(connection, authorizer, sql, ())
@@ -107,7 +107,7 @@ def test_what_a_statement_writes(
 def test_with_its_parameters(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str, parameters: object
 ) -> None:
-    """They are bound, as ``sqlite3`` insists."""
+    """The parameters are bound, because ``sqlite3`` requires it."""
     assert examine(connection, authorizer, sql, parameters) == Finding(
         Kind.WRITE, frozenset({MAIN}), connects=True
     )
@@ -119,20 +119,20 @@ def test_with_its_parameters(
 def test_what_cannot_be_compiled(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
-    """Nothing is known of it; whoever executes it gets SQLite's error."""
+    """Nothing is known about it, and its execution raises SQLite's error."""
     assert examine(connection, authorizer, sql, ()) is None
     assert authorizer.access is Access.ALL
 
 
 def test_asking_changes_no_setting(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
-    """EXPLAIN PRAGMA foreign_keys = ON would."""
+    """EXPLAIN PRAGMA foreign_keys = ON would change the setting."""
     assert examine(connection, authorizer, "PRAGMA foreign_keys = ON", ()) is None
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (0,)
     assert examine(connection, authorizer, "PRAGMA table_info(items)", ()) is not None
 
 
 def test_connecting_a_virtual_table_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """R-tree compiles its writes when it is connected, once, and that is what was refused."""
+    """R-tree compiles its writes once, when it connects, and those writes were refused."""
     path = tmp_path_factory.mktemp("rtree") / "app.db"
     for _ in range(2):
         connection = sqlite3.connect(path, isolation_level=None)
@@ -156,7 +156,7 @@ def test_connecting_a_virtual_table_is_told(tmp_path_factory: pytest.TempPathFac
     ],
 )
 def test_the_tables_of_an_r_tree(tables: list[str], known: bool) -> None:
-    """What looks as if it belonged to a virtual table may be the application's own."""
+    """A table that seems to belong to a virtual table may be the application's own."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for schema in ("main", "temp"):
         assert shadow_tables(connection) == frozenset()
@@ -173,7 +173,7 @@ def test_the_tables_of_an_r_tree(tables: list[str], known: bool) -> None:
 
 
 def test_a_lock_in_the_way(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Without a log, a writer may be in the way of the schema: nothing is known then."""
+    """Without WAL, a writer may lock the schema, and then nothing is known about the statement."""
     path = tmp_path_factory.mktemp("locked") / "app.db"
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("CREATE TABLE items (id)")
@@ -191,7 +191,7 @@ def test_a_lock_in_the_way(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_whatever_the_application_makes_of_text(
     connection: sqlite3.Connection, authorizer: Authorizer, factory: object
 ) -> None:
-    """``text_factory`` and ``row_factory`` are of its own rows."""
+    """``text_factory`` and ``row_factory`` apply to the application's rows only."""
     if factory is bytes:
         connection.text_factory = factory
     connection.row_factory = lambda cursor, row: dict(enumerate(row))
@@ -203,7 +203,7 @@ def test_whatever_the_application_makes_of_text(
 def test_each_examination_is_compiled_anew(
     connection: sqlite3.Connection, authorizer: Authorizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that is older than the schema cannot be listed: SQLite would read freed memory."""
+    """Listing a program that is older than the schema would make SQLite read freed memory."""
     explained: list[str] = []
 
     def note(connection: sqlite3.Connection, sql: str, *parameters: Any) -> list[Any]:

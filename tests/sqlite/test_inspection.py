@@ -1,4 +1,4 @@
-"""What a connection has that others do not."""
+"""The functions, collations and settings that are specific to a connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sa_sqlite_pool.sqlite.inspection import Commits, commits_of, has_own_collat
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """In WAL mode, as the package opens it: commits only write to the log."""
+    """Return a connection in WAL mode, as the package opens it: commits only write to the log."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for setting in ("journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 0"):
             connection.execute(f"PRAGMA {setting}")
@@ -23,8 +23,8 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_functions(connection: sqlite3.Connection) -> None:
-    """Those that were registered, also in the place of a built-in one."""
-    before = own_functions(connection)  # of extensions that are compiled in, such as FTS5
+    """The registered functions are listed, including those that replace a built-in one."""
+    before = own_functions(connection)  # of compiled-in extensions, such as FTS5
     assert before is not None
     assert not before & {"mine", "lower", "most"}
     connection.create_function("Mine", 1, str)
@@ -34,7 +34,7 @@ def test_functions(connection: sqlite3.Connection) -> None:
 
 
 def test_an_sqlite_that_does_not_tell(connection: sqlite3.Connection) -> None:
-    """Before 3.30 the question has no rows."""
+    """Before SQLite 3.30, the query returns no rows."""
 
     class Old(sqlite3.Cursor):
         def execute(self, _: str, *arguments: Any) -> Old:
@@ -55,7 +55,7 @@ def refuse(action: int, *_: object) -> int:
 
 
 def test_an_application_that_forbids_the_questions(connection: sqlite3.Connection) -> None:
-    """What is not answered may be as bad as can be; no error comes of it."""
+    """Without an answer, the worst case is assumed, and no error is raised."""
     connection.set_authorizer(refuse)
     assert own_functions(connection) is None
     assert has_own_collations(connection)
@@ -66,14 +66,14 @@ def test_an_application_that_forbids_the_questions(connection: sqlite3.Connectio
 def test_questions_that_are_stopped(
     connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], object]
 ) -> None:
-    """They are asked again: nothing is learned from an interrupt."""
+    """The queries are repeated later: an interrupt is no answer."""
     connection.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         ask(connection)
 
 
 def test_factories_of_the_application(connection: sqlite3.Connection) -> None:
-    """Rows are tuples and names are text here, whatever they are for the application."""
+    """Here, rows are tuples and names are text, whatever the application's factories return."""
     connection.create_function("mine", 0, lambda: 1)
     before = own_functions(connection)
     connection.row_factory = lambda cursor, row: dict(

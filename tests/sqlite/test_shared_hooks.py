@@ -1,4 +1,4 @@
-"""The application's authorizer and progress handler beside the package's."""
+"""The application's authorizer and progress handler, alongside the package's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def runs(connection: sqlite3.Connection, sql: str) -> bool:
 
 
 def test_a_class_of_the_application_is_kept() -> None:
-    """``connect_args={"factory": ...}``: one subclass of it, however many connections there are."""
+    """``connect_args={"factory": ...}``: it gets one subclass, for any number of connections."""
 
     class Own(sqlite3.Connection):
         pass
@@ -60,7 +60,7 @@ def test_a_class_of_the_application_is_kept() -> None:
 
 @pytest.mark.parametrize("guard_first", [True, False])
 def test_the_application_forbids_as_before(guard_first: bool) -> None:
-    """Whichever was set first: both are asked, also about what is compiled already."""
+    """In either order, both are called, even for statements that are already compiled."""
     connection, authorizer = connect(), Authorizer()
     if guard_first:
         install_authorizer(connection, authorizer)
@@ -72,14 +72,14 @@ def test_the_application_forbids_as_before(guard_first: bool) -> None:
     assert not runs(connection, "SELECT id FROM items")
     assert not runs(connection, "DELETE FROM items")
     assert authorizer.denied == "DELETE items"
-    connection.set_authorizer(forbid(sqlite3.SQLITE_FUNCTION))  # in the place of the other
+    connection.set_authorizer(forbid(sqlite3.SQLITE_FUNCTION))  # replaces the previous one
     assert runs(connection, "SELECT id FROM items")
     assert not runs(connection, "SELECT abs(id) FROM items")
     connection.close()
 
 
 def test_an_authorizer_that_is_taken_away_leaves_the_guard() -> None:
-    """``set_authorizer(None)`` means the application's own."""
+    """``set_authorizer(None)`` removes the application's own authorizer only."""
     connection, authorizer = connect(), Authorizer()
     install_authorizer(connection, authorizer)
     connection.set_authorizer(forbid(sqlite3.SQLITE_SELECT))
@@ -91,7 +91,7 @@ def test_an_authorizer_that_is_taken_away_leaves_the_guard() -> None:
 
 
 def test_the_guard_may_be_installed_again() -> None:
-    """What is compiled already is compiled anew, and asked about; the application keeps its own."""
+    """Compiled statements are compiled again and checked; the application's authorizer stays."""
     connection, authorizer = connect(), Authorizer()
     install_authorizer(connection, authorizer)
     connection.set_authorizer(forbid(sqlite3.SQLITE_SELECT))
@@ -110,7 +110,7 @@ def test_the_guard_may_be_installed_again() -> None:
 
 
 def test_asking_again_asks_what_is_asked_now() -> None:
-    """The authorizer, or what is in its place for a while."""
+    """The authorizer is called again, or the callback that replaces it for a while."""
     connection, authorizer = connect(), Authorizer()
     asked: list[int] = []
 
@@ -136,7 +136,7 @@ def test_asking_again_asks_what_is_asked_now() -> None:
 
 
 def test_a_connection_of_another_class_has_one_authorizer() -> None:
-    """``async_creator``: the last one to set it has it."""
+    """``async_creator``: on other connections, the authorizer that was set last is the only one."""
     connection, authorizer = sqlite3.connect(":memory:", isolation_level=None), Authorizer()
     authorizer.access = Access.NO_WRITES
     install_authorizer(connection, authorizer)
@@ -157,7 +157,7 @@ def test_a_connection_of_another_class_has_one_authorizer() -> None:
 
 
 class Handler:
-    """Counts, and stops the statement if it is told to."""
+    """Counts its calls, and stops the statement if ``stops`` is set."""
 
     def __init__(self) -> None:
         self.calls, self.stops = 0, False
@@ -168,7 +168,7 @@ class Handler:
 
 
 def test_both_progress_handlers_are_called() -> None:
-    """While the package watches; before and after, the application's alone."""
+    """Both are called while the package watches; before and after, only the application's is."""
     connection, own, ours = connect(), Handler(), Handler()
     connection.set_progress_handler(own, 100)
     assert own_progress_handler(connection) is own
@@ -188,7 +188,7 @@ def test_both_progress_handlers_are_called() -> None:
 
 
 def test_either_stops_the_statement() -> None:
-    """The application's is called at least as often as it has asked for."""
+    """The application's handler is called at least as often as it has requested."""
     connection, own, ours = connect(), Handler(), Handler()
     connection.set_progress_handler(own, 100)
     watch_progress(connection, ours, 1_000_000)
@@ -203,7 +203,7 @@ def test_either_stops_the_statement() -> None:
 
 
 def test_an_application_may_set_its_handler_while_the_package_watches() -> None:
-    """In a function of run_write(), say: neither ends the other."""
+    """For example, in a function of run_write(): neither handler replaces the other."""
     connection, own, ours = connect(), Handler(), Handler()
     watch_progress(connection, ours, 100)
     connection.set_progress_handler(own, 100)

@@ -1,4 +1,4 @@
-"""What a statement is, from its text."""
+"""The kind of a statement, from its text."""
 
 from __future__ import annotations
 
@@ -111,17 +111,17 @@ CASES = {
     ("sql", "kind"), [(sql, kind) for kind, texts in CASES.items() for sql in texts]
 )
 def test_kinds(sql: str, kind: Kind) -> None:
-    """Comments, quotes, parentheses and WITH do not mislead."""
+    """Comments, quotes, parentheses and WITH do not mislead the classification."""
     assert classify(sql) is kind
 
 
 def test_long_texts_are_judged_by_their_first_words() -> None:
-    """Such as an INSERT of some thousand rows."""
+    """An example is an INSERT of several thousand rows."""
     assert classify("INSERT INTO items VALUES " + "(1), " * 5000 + "(1)") is Kind.WRITE
 
 
 def test_every_read_is_one_to_sqlite_as_well() -> None:
-    """SQLite, asked by its authorizer, agrees that none of these writes."""
+    """SQLite's authorizer confirms that none of these statements writes."""
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, amount)")
     actions: set[int] = set()
@@ -156,7 +156,7 @@ def test_every_read_is_one_to_sqlite_as_well() -> None:
     ],
 )
 def test_pragmas(sql: str, expected: Pragma | None) -> None:
-    """By SQLite's tokens, so that comments and quotes hide none."""
+    """Pragmas are parsed by SQLite's tokens, so comments and quotes do not hide them."""
     assert parse_pragma(sql) == expected
 
 
@@ -177,7 +177,7 @@ def test_pragmas(sql: str, expected: Pragma | None) -> None:
     ],
 )
 def test_attaches(sql: str, expected: Attach | None) -> None:
-    """The file is an expression, whose own AS does not count."""
+    """The file is an expression, and an AS within it does not count."""
     assert parse_attach(sql) == expected
 
 
@@ -194,7 +194,7 @@ def test_attaches(sql: str, expected: Attach | None) -> None:
     ],
 )
 def test_names_of_savepoints(sql: str, name: str) -> None:
-    """As SQLite compares them; what is written behind them is none."""
+    """Names are returned as SQLite compares them; comments after them are ignored."""
     assert savepoint_name(sql) == name
 
 
@@ -211,7 +211,7 @@ def test_names_of_savepoints(sql: str, name: str) -> None:
     ],
 )
 def test_what_ends_a_transaction(sql: str, ends: bool) -> None:
-    """And what ends a savepoint alone."""
+    """A statement that ends only a savepoint is not counted."""
     assert ends_transaction(sql) is ends
 
 
@@ -229,7 +229,7 @@ def test_what_ends_a_transaction(sql: str, ends: bool) -> None:
     ],
 )
 def test_what_changes_settings(sql: str, changes: bool) -> None:
-    """Such a connection is not lent again as if it were new."""
+    """A connection with changed settings is not reused as if it were new."""
     assert changes_settings(sql) is changes
 
 
@@ -243,12 +243,12 @@ def test_what_changes_settings(sql: str, changes: bool) -> None:
     ],
 )
 def test_what_explain_stands_before(sql: str, explained: str) -> None:
-    """A semicolon would end it."""
+    """A leading semicolon would end the EXPLAIN."""
     assert without_leading_semicolons(sql) == explained
 
 
 class Counting:
-    """Stands for the pattern, and counts what is matched, and how far it is looked."""
+    """Replaces the pattern, and counts its matches and the characters that it examines."""
 
     def __init__(self, pattern: object) -> None:
         self.pattern, self.matches, self.characters = pattern, 0, 0
@@ -270,7 +270,7 @@ FILLERS = ["(1, 'x'), ", "'", '"', "[", "`", "(", "/*", "--", ";", "''", "a.", "
 def test_megabytes_are_judged_in_bounded_work(
     monkeypatch: pytest.MonkeyPatch, filler: str, verb: str, in_front: bool
 ) -> None:
-    """No more than 16 KiB are looked at, once, whatever is in them; counted, not timed."""
+    """At most 16 KiB are examined, once, whatever the text contains; counted, not timed."""
     text = filler * (2**21 // len(filler))
     sql = text + verb if in_front else f"{verb} {text}"
     counting = Counting(statements._TOKEN)
@@ -302,7 +302,7 @@ def test_megabytes_are_judged_in_bounded_work(
     ],
 )
 def test_dropped_tables(sql: str, dropped: Dropped | None) -> None:
-    """Without quotes, and with the schema where there is one."""
+    """Names are returned without quotes, and with the schema if there is one."""
     assert dropped_table(sql) == dropped
 
 
@@ -317,7 +317,7 @@ def test_dropped_tables(sql: str, dropped: Dropped | None) -> None:
 )
 @pytest.mark.parametrize("form", ["PRAGMA foreign_keys = {}", "PRAGMA foreign_keys({})"])
 def test_a_boolean_value_is_read_as_sqlite_reads_it(form: str, value: str) -> None:
-    """In the text, and as the authorizer has it."""
+    """The value is read in the same way from the text and from the authorizer's arguments."""
     sql, found = form.format(value), list[str | None]()
 
     def note(_action: int, _name: str | None, given: str | None, *_: object) -> int:

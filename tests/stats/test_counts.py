@@ -1,4 +1,4 @@
-"""Counters of statements by text, which are bounded and lose no run."""
+"""Counters of statements by text: their number is bounded, and no run is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sa_sqlite_pool.transactions.facts import FactsTable
 
 
 class Owner:
-    """Stands for a connection."""
+    """Represents a connection."""
 
 
 def run(table: FactsTable, sql: str, seconds: float) -> None:
@@ -22,7 +22,7 @@ def run(table: FactsTable, sql: str, seconds: float) -> None:
 
 
 def test_texts_whose_facts_are_dropped() -> None:
-    """The slow ones are remembered by themselves, and the others in the sum."""
+    """The slow texts keep their own counts, and the others are added to the sum."""
     counts = ConnectionCounts()
     table = FactsTable(2, counts)
     for number in range(3 * SLOWEST):
@@ -35,7 +35,7 @@ def test_texts_whose_facts_are_dropped() -> None:
 
 
 def test_a_text_that_comes_back_goes_on() -> None:
-    """Its runs are those from before its facts were dropped, too."""
+    """Its count includes the runs from before its facts were dropped."""
     counts = ConnectionCounts()
     table = FactsTable(1, counts)
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_a_text_that_comes_back_goes_on() -> None:
 
 
 def test_texts_too_long_to_be_remembered_are_counted() -> None:
-    """In the sum."""
+    """They are counted in the sum."""
     engine, owner = EngineCounts(), Owner()
     table = FactsTable(3, engine.new_connection(owner))
     run(table, "SELECT " + "1" * LONGEST_REMEMBERED, 0.5)
@@ -58,7 +58,7 @@ def test_texts_too_long_to_be_remembered_are_counted() -> None:
 
 
 def test_the_slowest_of_all_connections() -> None:
-    """The longest first, at most fifty, each text once; also of connections that are gone."""
+    """The slowest come first, at most fifty, each text once, closed connections included."""
     engine, owner, gone = EngineCounts(), Owner(), Owner()
     tables = [FactsTable(200, engine.new_connection(one)) for one in (owner, gone)]
     for table in tables:
@@ -78,7 +78,7 @@ def test_the_slowest_of_all_connections() -> None:
 
 
 def test_long_texts_are_shown_cut() -> None:
-    """Those that are the same then are one."""
+    """Texts that are equal after the cut are counted as one."""
     engine, owner = EngineCounts(), Owner()
     table = FactsTable(3, engine.new_connection(owner))
     for end in "ab":
@@ -90,7 +90,7 @@ def test_long_texts_are_shown_cut() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork()")
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pytest has threads, which fork warns of")
 def test_a_child_process_begins_anew() -> None:
-    """What the parent has counted is the parent's."""
+    """A child process does not inherit the counts of its parent."""
     engine, owner = EngineCounts(), Owner()
     run(FactsTable(3, engine.new_connection(owner)), "SELECT 1", 0.5)
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""What engines have done: statements, transactions, connections, functions."""
+"""The statistics of engines: statements, transactions, connections, functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READ = text("SELECT amount FROM items WHERE id = 1")
 
 
 async def test_statements_and_where_they_ran(swap_in: AsyncEngine) -> None:
-    """The first runs in a thread, and the others on the loop; each is counted once."""
+    """The first runs in a thread, the others on the loop, and each is counted once."""
     await create_items(swap_in)
     before = statistics(swap_in)
     async with swap_in.connect() as connection:
@@ -44,7 +44,7 @@ async def test_statements_and_where_they_ran(swap_in: AsyncEngine) -> None:
 
 
 async def test_statements_that_fail(db: SQLiteDatabase) -> None:
-    """They are in no other number; every door counts them once."""
+    """Failures are counted once by every door, and appear in no other counter."""
     await create_items(db.writer_engine)
     before = db.statistics()
     insert = text("INSERT INTO items (id, amount) VALUES (1, 1)")
@@ -69,7 +69,7 @@ async def test_statements_that_fail(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 async def test_every_run_of_every_door(path: Path, placement: str) -> None:
-    """Blocks, engines, functions and prepared reads, wherever they run."""
+    """Blocks, engines, functions and prepared reads are counted, wherever they run."""
     async with SQLiteDatabase(path, placement=placement) as db:
         await create_items(db.writer_engine)
         prepared = db.prepare(select(Item.amount).where(Item.id == bindparam("id")))
@@ -93,14 +93,14 @@ async def test_every_run_of_every_door(path: Path, placement: str) -> None:
         assert (reader.statements.runs, writer.statements.runs) == (30, 24)
         assert writer.transactions.commits == 24
         assert writer.transactions.commit_seconds > 0
-        assert reader.transactions.reads >= 24  # and a prepared read's first runs
+        assert reader.transactions.reads >= 24  # a prepared read's first runs count, too
         assert (done.functions.reads, done.functions.writes) == (12, 12)
         if placement == "thread":
             assert reader.statements.inline == writer.statements.inline == 0
 
 
 async def test_a_read_that_is_stopped_on_the_loop(path: Path) -> None:
-    """It is too long there, and has run once: in the thread."""
+    """Such a statement is too long for the loop, and is counted once: in the thread."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         count = text(
@@ -117,9 +117,9 @@ async def test_a_read_that_is_stopped_on_the_loop(path: Path) -> None:
 
 
 async def test_functions_that_share_a_commit(db: SQLiteDatabase) -> None:
-    """A group is one transaction; how many there were, and the most in one.
+    """A group is one transaction; the groups and the functions of the largest one are counted.
 
-    One as a rule. On a busy machine a group may be full by its time, and the rest are another.
+    There is usually one group. On a busy machine its time may run out, and the rest form another.
     """
     await create_items(db.writer_engine)
     before = db.statistics()
@@ -136,7 +136,7 @@ async def test_functions_that_share_a_commit(db: SQLiteDatabase) -> None:
 
 
 async def test_functions_that_waited_too_long(path: Path) -> None:
-    """They are counted by themselves: in the turn's line, a group is one wait, which it gave up."""
+    """They have their own counters; in the turn's line, a group that gives up is one wait."""
     async with SQLiteDatabase(path, write_timeout=0.0, read_timeout=0.0, readers=1) as db:
         await create_items(db.writer_engine)
         before = db.statistics()
@@ -153,7 +153,7 @@ async def test_functions_that_waited_too_long(path: Path) -> None:
 
 
 async def test_transactions_by_their_end(swap_in: AsyncEngine) -> None:
-    """A COMMIT, a ROLLBACK, AUTOCOMMIT, by text, and one that SQLite ends itself."""
+    """COMMIT, ROLLBACK, AUTOCOMMIT, an end by text, and an end by SQLite itself are counted."""
     await create_items(swap_in)
     before = statistics(swap_in)
     async with swap_in.begin() as connection:
@@ -190,7 +190,7 @@ async def test_transactions_by_their_end(swap_in: AsyncEngine) -> None:
 async def test_transactions_by_their_end_in_a_text(
     swap_in: AsyncEngine, sql: str, commits: int, rollbacks: int
 ) -> None:
-    """Also after comments, and with what may follow the word."""
+    """Texts with leading comments, or with optional words, are recognized, too."""
     await create_items(swap_in)
     before = statistics(swap_in)
     async with swap_in.connect() as connection:
@@ -201,7 +201,7 @@ async def test_transactions_by_their_end_in_a_text(
 
 
 async def test_connections(path: Path, make_engine: MakeEngine) -> None:
-    """Open, on loan, at rest; ever opened, also by an engine that was disposed of."""
+    """Open, on loan, at rest and ever opened: all are counted, even after ``dispose()``."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     async with engine.connect() as first, engine.connect() as second:
@@ -221,7 +221,7 @@ async def test_connections(path: Path, make_engine: MakeEngine) -> None:
 
 
 async def test_connections_that_are_thrown_away(db: SQLiteDatabase) -> None:
-    """By a cancellation: the connection is good, and kept."""
+    """A connection whose task was cancelled is sound, and is kept."""
     await create_items(db.writer_engine)
 
     async def read() -> None:
@@ -243,7 +243,7 @@ async def test_connections_that_are_thrown_away(db: SQLiteDatabase) -> None:
 
 
 async def test_from_another_thread_while_the_loop_is_blocked(db: SQLiteDatabase) -> None:
-    """That is when people look."""
+    """Statistics are available when users most need them."""
     await create_items(db.writer_engine)
     found: list[DatabaseStatistics] = []
     async with db.write() as session:
@@ -257,7 +257,7 @@ async def test_from_another_thread_while_the_loop_is_blocked(db: SQLiteDatabase)
 
 
 async def test_an_engine_that_has_done_nothing(make_engine: MakeEngine) -> None:
-    """It opens no connection, and creates no file."""
+    """Its statistics open no connection, and create no file."""
     engine = make_engine(SQLitePool)
     found = statistics(engine)
     assert found.engine("auto").connections.opened == 0
@@ -265,7 +265,7 @@ async def test_an_engine_that_has_done_nothing(make_engine: MakeEngine) -> None:
 
 
 async def test_engines_of_one_file_share_the_turn(make_engine: MakeEngine) -> None:
-    """And nothing else."""
+    """Engines of one file share nothing else."""
     one, other = make_engine(SQLitePool), make_engine(WriterPool)
     await create_items(one)
     async with other.begin() as connection:
@@ -276,7 +276,7 @@ async def test_engines_of_one_file_share_the_turn(make_engine: MakeEngine) -> No
 
 
 def test_other_engines_are_refused(path: Path) -> None:
-    """By name, with what would do; the synchronous face of one of ours is as good."""
+    """The error names what to use instead; the sync_engine of one of ours is accepted."""
     for engine in (
         create_engine(f"sqlite:///{path}"),
         create_async_engine(f"sqlite+aiosqlite:///{path}"),
@@ -288,7 +288,7 @@ def test_other_engines_are_refused(path: Path) -> None:
 
 
 async def test_a_checkpoint_and_its_gap(db: SQLiteDatabase) -> None:
-    """By outcome; a gap is counted when it is over."""
+    """Checkpoints are counted by outcome, and a gap is counted when it ends."""
     await create_items(db.writer_engine)
     await db.checkpoint("truncate")
     found = db.statistics()
@@ -299,7 +299,7 @@ async def test_a_checkpoint_and_its_gap(db: SQLiteDatabase) -> None:
 
 
 async def test_listeners_count_as_what_they_run(swap_in: AsyncEngine) -> None:
-    """A statement of a listener's runs like any other."""
+    """A listener's statement is counted like any other."""
     await create_items(swap_in)
 
     @event.listens_for(swap_in.sync_engine, "begin")

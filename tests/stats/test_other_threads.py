@@ -1,4 +1,4 @@
-"""Looks from another thread, in the middle of what changes the counters: they only grow."""
+"""Counters read by another thread while they change: they only grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stats.test_counts import Owner
 
 
 class Meanwhile(dict[str, Runs]):
-    """Runs by text, in the middle of whose change another thread looks."""
+    """Runs by text; another thread reads the statistics during each change."""
 
     def __init__(self, runs: dict[str, Runs], look: Callable[[], object]) -> None:
         super().__init__(runs)
@@ -37,7 +37,7 @@ class Meanwhile(dict[str, Runs]):
 
 @pytest.mark.parametrize("back", [False, True])
 def test_a_text_whose_facts_are_dropped(back: bool) -> None:
-    """And one whose facts are known again: no run is missed."""
+    """No run is missed, not even when the facts of a text return."""
     engine, owner, seen = EngineCounts(), Owner(), []
     counts = engine.new_connection(owner)
     counts.of("SELECT 1").ran_in_thread(0.5)
@@ -54,14 +54,14 @@ def test_a_text_whose_facts_are_dropped(back: bool) -> None:
 
 
 def test_a_connection_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is added up by a look of another thread, and counted once."""
+    """Another thread's snapshot adds it up, and it is counted once."""
     engine, owner = EngineCounts(), Owner()
     engine.new_connection(owner).of("SELECT 1").ran_in_thread(0.5)
     add_up = ConnectionCounts.all_runs
     lookers: list[threading.Thread] = []
 
     def meanwhile(counts: ConnectionCounts) -> list[tuple[str | None, Runs]]:
-        if not lookers:  # within the first look; its list of connections is made
+        if not lookers:  # within the first snapshot, after its list of connections is created
             lookers.append(threading.Thread(target=engine.statements))
             owners.clear()
             gc.collect()
@@ -77,7 +77,7 @@ def test_a_connection_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wait_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is in the histogram as soon as it is counted."""
+    """A wait is added to the histogram at the moment when it is counted."""
     waits, seen = WaitCounter(), []
 
     def meanwhile(*args: Any) -> int:

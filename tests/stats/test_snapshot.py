@@ -39,7 +39,7 @@ def snapshot(number: int, *texts: str) -> DatabaseStatistics:
 
 
 def test_counters_are_subtracted_and_states_are_not() -> None:
-    """Also in what a snapshot contains, element by element in a histogram."""
+    """Nested snapshots are subtracted, too, and histograms element by element."""
     between = snapshot(3) - snapshot(1)
     assert between.seconds == 20.0
     assert between.turn.waits == Waits(
@@ -50,26 +50,26 @@ def test_counters_are_subtracted_and_states_are_not() -> None:
 
 
 def test_rows_are_matched_by_what_they_are() -> None:
-    """A text that was there is subtracted, wherever it stands now; a new one counts from 0."""
+    """A text of both snapshots is subtracted, at any position; a new one counts from 0."""
     between = snapshot(3, "new", "old") - snapshot(1, "old", "gone")
     slowest = between.engine("reader").statements.slowest
     assert [(one.sql, one.runs) for one in slowest] == [("new", 3), ("old", 2)]
 
 
 def test_a_row_that_was_forgotten_counts_anew() -> None:
-    """A text that was not among the slowest for a while, and is again: nothing is negative."""
+    """A text that left the slowest for a while and returned counts anew: nothing is negative."""
     between = snapshot(1, "SELECT 1") - snapshot(3, "SELECT 1")
     assert [one.runs for one in between.engine("reader").statements.slowest] == [1]
 
 
 def test_other_things_cannot_be_subtracted() -> None:
-    """Python says so itself."""
+    """Python itself raises the error."""
     with pytest.raises(TypeError, match="unsupported operand"):
         snapshot(1) - Waits()  # type: ignore[operator]
 
 
 def test_json_has_all_of_it() -> None:
-    """Dictionaries, lists, strings and numbers only."""
+    """The result consists of dictionaries, lists, strings and numbers only."""
     found = json.loads(json.dumps(snapshot(2, "SELECT 1").as_dict()))
     assert found["turn"]["holder"]["task"] == "task 'a'"
     assert found["engines"][0]["statements"]["slowest"] == [
@@ -78,6 +78,6 @@ def test_json_has_all_of_it() -> None:
 
 
 def test_an_engine_that_is_not_there() -> None:
-    """Asked for by its role."""
+    """A lookup by an unknown role raises KeyError."""
     with pytest.raises(KeyError, match="writer"):
         snapshot(1).engine("writer")

@@ -1,4 +1,4 @@
-"""Waits in a line: how many, how long, and their end."""
+"""Waits in a line: their number, duration and outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers import UPDATE_FIRST, create_items, until_waiting
 
 
 class Clock:
-    """Shows the seconds that a test says."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 async def test_a_wait_is_as_long_as_it_was() -> None:
-    """A permit that is free is not waited for."""
+    """The full wait is counted; acquiring a free permit is no wait."""
     clock = Clock()
     line = FairSemaphore(1, clock)
     first = line.acquire_nowait()
@@ -46,7 +46,7 @@ async def test_a_wait_is_as_long_as_it_was() -> None:
 
 
 async def test_waits_that_end_otherwise() -> None:
-    """After a time-out, a cancellation, or an error; none of them has a permit."""
+    """Waits that end by a time-out, a cancellation or an error are counted; none gets a permit."""
     line = FairSemaphore(1)
     assert line.acquire_nowait() is not None
     assert await line.acquire(0.0) is None
@@ -62,7 +62,7 @@ async def test_waits_that_end_otherwise() -> None:
 
 
 async def test_a_permit_that_comes_with_a_cancellation() -> None:
-    """The wait was cancelled, and the permit goes on to the next."""
+    """The wait counts as cancelled, and the permit passes to the next task."""
     line = FairSemaphore(1)
     first = line.acquire_nowait()
     assert first is not None
@@ -78,7 +78,7 @@ async def test_a_permit_that_comes_with_a_cancellation() -> None:
 
 @pytest.mark.parametrize("number", range(len(BOUNDS_SECONDS)))
 def test_bounds_belong_to_what_is_below(number: int) -> None:
-    """As Prometheus and OpenTelemetry have it: less than or equal."""
+    """Bounds are inclusive, as in Prometheus and OpenTelemetry: less than or equal."""
     counter = WaitCounter()
     counter.ended(BOUNDS_SECONDS[number])
     counter.ended(BOUNDS_SECONDS[number] + 1e-9)
@@ -88,7 +88,7 @@ def test_bounds_belong_to_what_is_below(number: int) -> None:
 
 
 async def test_the_turn(db: SQLiteDatabase) -> None:
-    """Its holder, its line, and a task that would wait for itself."""
+    """The statistics have the turn's holder, its line, and a task that would wait for itself."""
     await create_items(db.writer_engine)
     before = db.statistics().turn
     async with db.write() as session:

@@ -1,4 +1,4 @@
-"""Timers by the clock of the machine, while the application's is stopped."""
+"""Timers that use the machine's clock while the application's is stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-# The command has the process for itself; these ask for what an application shows.
+# The command has its process to itself; the others need the clock that the application sees.
 APPLICATIONS = {
     "cli/contenders.py",
     "cli/copies.py",
@@ -39,7 +39,7 @@ APPLICATIONS = {
 
 
 def test_all_modules_go_by_it() -> None:
-    """And none has timers of a loop that go by the application's."""
+    """No module uses a loop's timers, which would depend on the application's clock."""
     package = Path(sa_sqlite_pool.__file__).parent
     other = re.compile(r"^(?:import time|from time)\b|\basyncio\.sleep\(|\.call_(at|later)\(", re.M)
     found = {
@@ -91,7 +91,7 @@ async def test_a_timer_comes(frozen: bool) -> None:
 
 
 async def test_a_timer_that_was_set_before_does_not_come_at_once() -> None:
-    """The loop finds all its timers overdue when its clock has jumped."""
+    """The loop considers all its timers overdue when its clock has jumped."""
     came: list[int] = []
     early = call_later(loop(), 60.0, came.append, 1)
     with stop_clock():
@@ -104,7 +104,7 @@ async def test_a_timer_that_was_set_before_does_not_come_at_once() -> None:
 
 
 async def test_nor_if_the_clock_is_right_again() -> None:
-    """It was found overdue in a lap of the loop that has begun before."""
+    """It was found overdue in a lap of the loop that had begun before."""
     came: list[int] = []
     frozen = ExitStack()
     early = call_later(loop(), 60.0, came.append, 1)

@@ -1,4 +1,4 @@
-"""What is closed when the interpreter ends."""
+"""What is closed when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Thing:
 
 
 def test_an_error_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers come first, each is closed, and the error is not lost."""
+    """Readers are closed first, each object is closed, and the error is not lost."""
     monkeypatch.setattr(exits, "_readers", WeakObjects())
     monkeypatch.setattr(exits, "_writers", WeakObjects())
     said: list[str] = []

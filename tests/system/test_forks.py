@@ -1,4 +1,4 @@
-"""The barrier before a fork and at the exit."""
+"""The barrier before a fork and at exit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sa_sqlite_pool.system.forks import Rest
 
 
 def test_a_pause_keeps_threads_from_beginning() -> None:
-    """Until it ends."""
+    """Threads wait until the pause ends."""
     rest, begun = Rest(), threading.Event()
 
     def use() -> None:
@@ -31,7 +31,7 @@ def test_a_pause_keeps_threads_from_beginning() -> None:
 
 
 def test_a_pause_that_lasts_a_moment() -> None:
-    """At the exit: who still has something to do then goes on, and nobody waits again."""
+    """At exit: threads that still have work continue after it, and none waits again."""
     rest = Rest()
     rest.begin_pause(longest=0.01)
     with rest():
@@ -39,7 +39,7 @@ def test_a_pause_that_lasts_a_moment() -> None:
     with rest():
         pass
     rest.begin_pause()
-    assert rest.forking  # a fork afterwards is as before
+    assert rest.forking  # a later fork works as before
     rest.end_pause()
 
 
@@ -72,7 +72,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_what_fails_keeps_nothing_else_from_being_prepared() -> None:
-    """Or the child could not open the files of others, or would take the parent's for its own."""
+    """Otherwise the child could not open others' files, or would use its parent's as its own."""
     done = subprocess.run(
         [sys.executable, "-c", ALL_FAIL], capture_output=True, text=True, check=True, timeout=60
     )

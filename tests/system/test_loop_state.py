@@ -15,7 +15,7 @@ from sa_sqlite_pool.system.loop_state import call_unless_closed, of_running_loop
 
 
 class Part:
-    """Keeps what it is told to."""
+    """Keeps the object that it is given."""
 
     def __init__(self) -> None:
         self.kept: object = None
@@ -30,13 +30,13 @@ async def part() -> Part:
 
 
 async def test_a_loop_has_one_object_of_a_class() -> None:
-    """The same each time, and another of another class."""
+    """It is the same object each time, and a different one for another class."""
     assert of_running_loop(Part) is of_running_loop(Part)
     assert isinstance(of_running_loop(Other), Other)
 
 
 def test_each_loop_has_its_own() -> None:
-    """Also where two of one thread run alternately, and where one goes on in another thread."""
+    """This holds for loops that alternate in one thread, and for a loop that changes threads."""
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     one, two = first.run_until_complete(part()), second.run_until_complete(part())
     assert one is not two
@@ -51,13 +51,13 @@ def test_each_loop_has_its_own() -> None:
 
 
 def test_no_loop_runs_here() -> None:
-    """Only a loop that runs has a state, and asyncio says so."""
+    """Only a running loop has a state; asyncio raises the error."""
     with pytest.raises(RuntimeError, match="no running event loop"):
         of_running_loop(Part)
 
 
 def test_a_state_goes_with_its_loop() -> None:
-    """Whatever else this thread does."""
+    """The state is freed, whatever else this thread does."""
 
     async def mine() -> weakref.ref[asyncio.AbstractEventLoop]:
         of_running_loop(Part)
@@ -69,7 +69,7 @@ def test_a_state_goes_with_its_loop() -> None:
 
 
 def test_what_a_closed_loop_leaves_behind_goes_when_the_next_begins() -> None:
-    """A task that waits in a part leads to the loop, which would keep itself for ever."""
+    """A task that waits in a part refers to the loop, which would keep itself alive for ever."""
 
     async def leave_behind() -> weakref.ref[Part]:
         own = of_running_loop(Part)
@@ -90,7 +90,7 @@ def test_what_a_closed_loop_leaves_behind_goes_when_the_next_begins() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_child_process_begins_anew() -> None:
-    """Threads of the parent may have been in the middle of a part."""
+    """Threads of the parent may have been in the middle of changing a part."""
     loop = asyncio.new_event_loop()
     parents = loop.run_until_complete(part())
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def test_a_child_process_begins_anew() -> None:
 
 
 def test_a_closed_loop_is_told_nothing() -> None:
-    """And the caller learns it: there is nothing to wait for."""
+    """The caller is informed that there is nothing to wait for."""
     loop, heard = asyncio.new_event_loop(), list[str]()
     assert call_unless_closed(loop, heard.append, "open")
     loop.run_until_complete(asyncio.sleep(0))

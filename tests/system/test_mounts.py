@@ -1,4 +1,4 @@
-"""Which file system a path is on, from what Linux says in real life."""
+"""The file system of a path, from mount lists of real Linux systems."""
 
 # ruff: noqa: E501 - lines as the kernel writes them
 
@@ -75,7 +75,7 @@ VIRTUALBOX = rb"""
 61 25 0:41 / /mnt/hgfs rw,nosuid,nodev,relatime shared:31 - fuse.vmhgfs-fuse vmhgfs-fuse rw
 62 25 0:42 / /media/psf rw,relatime shared:32 - prl_fs none rw,host_inodes
 """
-# A container whose root is a directory of a mount that is not listed.
+# A container whose root is a directory of an unlisted mount.
 CHROOT = rb"""
 300 200 0:50 / /proc rw - proc proc rw
 301 200 0:51 / /data rw - nfs4 nas:/data rw
@@ -136,7 +136,7 @@ REAL_LIFE = [
 
 @pytest.mark.parametrize(("text", "path", "type_", "point", "fine"), REAL_LIFE)
 def test_real_life(text: bytes, path: str, type_: str, point: str, fine: bool) -> None:
-    """The type, where it is mounted, and whether WAL works there."""
+    """The result has the type, the mount point, and whether WAL works there."""
     mount = mount_of(path, parse_mounts(text.strip()))
     assert mount is not None
     assert (mount.type, mount.point) == (type_, point)
@@ -154,7 +154,7 @@ def test_real_life(text: bytes, path: str, type_: str, point: str, fine: bool) -
     ],
 )
 def test_the_reason_is_given(type_: str, reason: str) -> None:
-    """Each kind has its own."""
+    """Each kind has its own reason."""
     doubt = Mount(1, 0, "/", type_).doubt
     assert doubt is not None
     assert doubt.startswith(reason)
@@ -165,14 +165,14 @@ def test_the_reason_is_given(type_: str, reason: str) -> None:
     [("/conf/app.db", True), ("/image/app.db", True), ("/data/app.db", False)],
 )
 def test_read_only_mounts(path: str, read_only: bool) -> None:
-    """By the options of the mount, or of its file system."""
+    """The options of the mount, or of its file system, decide."""
     mount = mount_of(path, parse_mounts(DOCKER.strip()))
     assert mount is not None
     assert mount.read_only is read_only
 
 
 def test_what_is_not_known_is_not_said() -> None:
-    """No root among the mounts, nothing at all, lines of another form."""
+    """A missing root, an empty list, and lines of another form give no result."""
     assert mount_of("/app.db", parse_mounts(CHROOT.strip())) is None
     assert parse_mounts(b"") == ()
     assert (
@@ -181,19 +181,19 @@ def test_what_is_not_known_is_not_said() -> None:
 
 
 def test_names_that_are_no_utf_8() -> None:
-    """As Python spells them in paths."""
+    """They are decoded as Python decodes paths."""
     (mount,) = parse_mounts(b"1 0 0:1 / /d\xff\\040e rw - nfs4 nas:/ rw")
     assert mount.point == os.fsdecode(b"/d\xff e")
 
 
 def test_a_system_that_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No /proc: macOS, or a container without it."""
+    """Without /proc, as on macOS or in some containers, there is no result."""
     monkeypatch.setattr(mounts, "_MOUNTINFO", tmp_path / "mountinfo")
     assert find_mount("/") is None
 
 
 def test_a_root_that_is_its_own_parent() -> None:
-    """The first file system of a machine; it is not looked for for ever."""
+    """This is the first file system of a machine; the search for its parent ends."""
     mount = mount_of("/app.db", parse_mounts(b"1 1 0:1 / / rw - rootfs rootfs rw"))
     assert mount is not None
     assert mount.type == "rootfs"
@@ -209,14 +209,14 @@ def test_a_root_that_is_its_own_parent() -> None:
     ],
 )
 def test_shares_of_windows(path: str, share: str | None) -> None:
-    """Known by their paths."""
+    """Shares are recognized by their paths."""
     mount = windows_share(path)
     assert (mount and mount.point) == share
     assert mount is None or mount.doubt is not None
 
 
 def mount_id(path: Path) -> int:
-    """The kernel's own word (proc_pid_fdinfo(5))."""
+    """Return the kernel's own number of the mount (proc_pid_fdinfo(5))."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
@@ -228,7 +228,7 @@ def mount_id(path: Path) -> int:
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="needs Linux")
 @pytest.mark.parametrize("name", ["/", "/dev", "/dev/shm", "/dev/pts", "/proc", "/sys", "/tmp"])
 def test_the_kernel_says_the_same(name: str) -> None:
-    """On this machine, as it is."""
+    """The result is compared with the kernel's on this machine."""
     path = Path(name)
     if not path.is_dir():
         pytest.skip(f"there is no {name}")
@@ -239,7 +239,7 @@ def test_the_kernel_says_the_same(name: str) -> None:
 
 @pytest.fixture
 def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mountinfo with an ext4 root and a file server at ``server``."""
+    """Provide a mountinfo with an ext4 root, and a file server at ``server``."""
     listing = tmp_path / "mountinfo"
     lines = [
         "1 0 0:1 / / rw - ext4 /dev/root rw",
@@ -252,7 +252,7 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("listing")
 def test_what_is_at_hand_is_found_without_a_wait(tmp_path: Path) -> None:
-    """Links are followed as the kernel does, also of a file that is not there yet."""
+    """Links are followed as by the kernel, even for a file that does not exist yet."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "absolute").symlink_to(tmp_path / "link" / "app.db")
@@ -271,7 +271,7 @@ def test_what_is_at_hand_is_found_without_a_wait(tmp_path: Path) -> None:
 def test_a_server_on_the_way_is_left_to_the_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing beyond its mount is looked at, whether the path or a link leads there."""
+    """Nothing beyond its mount is accessed, whether the path or a link leads there."""
     (tmp_path / "link").symlink_to("server/app.db")
     (tmp_path / "loop").symlink_to("loop")
     looked, readlink = list[str](), os.readlink
@@ -287,7 +287,7 @@ def test_a_server_on_the_way_is_left_to_the_thread(
 
 
 def test_other_roots_are_left_to_the_thread(listing: Path) -> None:
-    """An overlay is at hand where the process runs from it; nothing is without a list of mounts."""
+    """An overlay is at hand if the process runs from it; without a list of mounts, nothing is."""
     listing.write_text("1 0 0:1 / / rw - overlay overlay rw")
     assert find_at_hand("/app.db") is not None
     listing.write_text("1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /o rw - overlay overlay rw")

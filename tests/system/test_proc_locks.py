@@ -19,7 +19,7 @@ input()
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_name_that_the_kernel_has_cut_within_a_character() -> None:
-    """After 15 bytes. Where a wait has timed out, its error says it, and is not another error."""
+    """The cut is after 15 bytes. A wait's time-out error contains the name, and is not replaced."""
     process = subprocess.Popen(
         [sys.executable, "-c", _SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

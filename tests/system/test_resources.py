@@ -1,4 +1,4 @@
-"""The processor time of a thread, read seldom."""
+"""The processor time of a thread, which is rarely read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sa_sqlite_pool.system.resources import CpuReading, cpu_seconds, read_cpu
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The readings of the processor time so far; each is a second after the one before."""
+    """Return the readings of the processor time so far; each is a second after the previous one."""
     found: list[float] = []
 
     def thread_time() -> float:
@@ -36,7 +36,7 @@ def in_thread(function: Callable[[], CpuReading]) -> CpuReading:
 
 
 def test_a_fresh_reading_is_used_again(reads: list[float]) -> None:
-    """Runs that follow each other share one; later ones do not."""
+    """Consecutive runs share one reading; later ones do not."""
     fresh = resources._FRESH_SECONDS
     first = read_cpu(100.0)
     assert read_cpu(100.0 + fresh / 2) is first
@@ -46,7 +46,7 @@ def test_a_fresh_reading_is_used_again(reads: list[float]) -> None:
 
 
 def test_a_thread_has_its_own(reads: list[float]) -> None:
-    """The processor time of another thread says nothing."""
+    """The processor time of another thread is not used."""
     mine = read_cpu(100.0)
     theirs = in_thread(lambda: read_cpu(100.0))
     assert theirs[0] != mine[0]
@@ -55,7 +55,7 @@ def test_a_thread_has_its_own(reads: list[float]) -> None:
 
 
 def test_what_was_before_the_begin_does_not_count(reads: list[float]) -> None:
-    """At most so much may have been used between the reading and the begin."""
+    """At most the time between the reading and the beginning is attributed to earlier work."""
     reading = read_cpu(100.0)
     assert reads == [0.0]
     assert cpu_seconds(reading, began=100.25) == 0.75

@@ -1,4 +1,4 @@
-"""Sets of weak references, which threads and the garbage collector change meanwhile."""
+"""Sets of weak references, which threads and the garbage collector change at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Thing:
 
 
 def test_a_pass_over_what_is_there_at_its_begin() -> None:
-    """Another thread may add to them meanwhile."""
+    """Another thread may add objects meanwhile."""
     things: WeakObjects[Thing] = WeakObjects()
     first, second = Thing(), Thing()
     things.add(first)
@@ -28,7 +28,7 @@ def test_a_pass_over_what_is_there_at_its_begin() -> None:
 
 
 def test_nothing_is_kept() -> None:
-    """What is freed during a pass, or at its begin, is left out."""
+    """Objects that are freed during a pass, or at its beginning, are left out."""
     before = gc.get_threshold()
     things: WeakObjects[Thing] = WeakObjects()
     kept = Thing()
