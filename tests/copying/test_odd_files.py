@@ -56,7 +56,7 @@ COMPUTED = {
 
 @pytest.mark.parametrize("name", COMPUTED)
 async def test_keys_that_the_server_computes(app: App, tmp_path: Path, name: str) -> None:
-    """A unique or referenced column that is missing or unreadable in the file is the server's."""
+    """The server checks unique or referenced columns that are missing or unreadable in the file."""
     models = MetaData()
     low = Column("low", String, Computed("lower(s)", persisted=True), unique=True)
     its: Column[str] = Column("computed", ForeignKey("t.low"))
@@ -198,7 +198,7 @@ async def test_a_schema(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_table_of_a_module(app: App, tmp_path: Path) -> None:
-    """SQLite's internal tables for FTS5 cause no warning, but other missing tables still do."""
+    """SQLite's internal tables for FTS5 cause no warning; other tables that the models lack do."""
     models = MetaData()
     table = Table("notes", models, Column("body", String))
     path = execute(

@@ -55,7 +55,7 @@ def file_of(tmp_path: Path, values: list[str], affinity: str = "") -> Path:
         connection.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, v {affinity} UNIQUE, s)")
         for number, value in enumerate(values, 1):
             connection.execute(f"INSERT INTO t VALUES ({number}, {value}, NULL)")
-        # No compared column is changed, so this prevents nothing.
+        # This column is not compared, so it prevents nothing.
         connection.execute("UPDATE t SET s = 'x'")
     return tmp_path / "app.db"
 

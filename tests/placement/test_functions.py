@@ -60,7 +60,7 @@ async def test_a_function_of_the_application(
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 async def test_it_is_not_forgotten(make_engine: MakeEngine, poolclass: type) -> None:
-    """sqlite3 keeps it compiled, whereas texts that are looked up but never compiled may go."""
+    """sqlite3 keeps it compiled; texts that are looked up but never compiled do not displace it."""
     called = Called()
     engine = make_engine(poolclass, on_connect=lambda c: c.create_function("mine", 1, called))
     await create_items(engine)

@@ -62,7 +62,7 @@ async def test_long_steps_have_a_thread_of_their_own(
 
 
 async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Trace) -> None:
-    """It is stopped after some thousand steps, and repeated in the thread, as is the next run."""
+    """It is stopped after some thousand steps and repeated in the thread; the next runs there."""
     places = []
     async with engine.connect() as connection:
         for most in (10, 10, 50_000, 10):

@@ -175,7 +175,7 @@ async def test_a_question_how_far_it_is(app: App) -> None:
 
 
 async def test_a_cancellation_ends_a_fresh_block(app: App) -> None:
-    """Its exit queries no server, which might wait in line: only the primary satisfies it."""
+    """Its exit queries no server, to avoid a wait in line: only the primary satisfies the token."""
     tokens: list[Any] = []
     async with app.open(replicas=app.replica_urls[:1], readers=1) as db, nothing_left(db):
 

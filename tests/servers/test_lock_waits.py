@@ -91,7 +91,7 @@ async def test_a_row_that_a_task_of_this_process_has(app: App) -> None:
 
 @MODES
 async def test_a_change_of_the_schema(app: App, writes: str) -> None:
-    """It waits for all transactions that have read the table, and its error names them."""
+    """Waits for all that read the table, and its error names who does."""
     async with app.open(writes=writes, write_timeout=0.2, replicas=[]) as db:
         await create_accounts(db)
         async with db.read() as reading:
@@ -102,7 +102,7 @@ async def test_a_change_of_the_schema(app: App, writes: str) -> None:
 
 
 async def test_a_statement_that_waits_for_no_lock(app: App) -> None:
-    """It may take longer than write_timeout."""
+    """It may take longer than write_timeout, as may one that had to wait for a moment."""
     db = app.open(writes="serializable", write_timeout=0.1, replicas=[])
     async with db, nothing_left(db), db.write() as session:
         await session.execute(text("SELECT pg_sleep(0.5)"))

@@ -1,4 +1,4 @@
-"""A checkout fails inside SQLAlchemy, before it has a proxy: its permit is released."""
+"""A checkout that fails inside SQLAlchemy, before it has a proxy: the turn comes back."""
 
 from __future__ import annotations
 

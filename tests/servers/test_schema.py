@@ -68,7 +68,7 @@ async def test_a_column_more(app: App, autocommit: bool) -> None:
 
 
 async def test_a_read_while_it_changes(app: App) -> None:
-    """A statement prepared between the change and its COMMIT has the previous schema."""
+    """What is prepared between the statement and its COMMIT is of the schema before."""
 
     async def read(engine: AsyncEngine) -> int:
         async with engine.connect() as connection:
