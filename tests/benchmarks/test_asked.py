@@ -1,4 +1,4 @@
-"""What was asked of the package is judged by the figures that it was asked of."""
+"""The requirements of the package are judged by the figures that they were stated for."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ ASKED = {
 
 @pytest.mark.parametrize("what", ASKED)
 def test_each_is_judged_by_its_own_figure(what: str) -> None:
-    """Just within its limit it is kept, just beyond it is not."""
+    """The requirement is met just within its limit, but not just beyond it."""
     load, contender, figure, other, limit = ASKED[what]
     good, bad = (0.99, 1.01) if figure != "throughput" else (1.01, 0.99)
     for factor, kept in ((good, True), (bad, False)):
@@ -102,12 +102,12 @@ def test_turns(many: float, kept: bool) -> None:
 
 
 def test_it_was_asked_of_all_cores() -> None:
-    """A run on one says nothing about it."""
+    """A run on one core is not judged by it."""
     assert asked_of_loads([result("point-reads", {"stock": {}, "SQLitePool": {}}, cores=1)]) == []
 
 
 def test_nothing_is_said_of_loads_that_did_not_run() -> None:
-    """Nor of contenders that were not there."""
+    """This includes contenders that did not take part."""
     assert asked_of_loads([]) == []
     assert asked_of_loads([result("point-reads", {"stock": {}})]) == []
     assert asked_of_loads([result("turns 50", {"WriterPool": {}})]) == []

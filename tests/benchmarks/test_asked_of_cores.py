@@ -1,4 +1,4 @@
-"""What was asked in processor time, and beside `asyncio.to_thread`, on one core and on all."""
+"""Requirements in processor time and against `asyncio.to_thread`, on one core and on all cores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = {1: "one core", None: "all cores"}
 
 @pytest.mark.parametrize(("load", "contender"), PROCESS_TIME)
 def test_process_time_on_one_core(load: str, contender: str) -> None:
-    """For one of synchronous SQLAlchemy's; nothing is asked on all cores."""
+    """It is compared with synchronous SQLAlchemy's; there is no requirement for all cores."""
     limit = PROCESS_TIME[load, contender]
     for factor, kept in ((0.99, True), (1.01, False)):
         contenders = {"synchronous": {}, contender: {"process_us": limit * factor}}
@@ -50,7 +50,7 @@ def test_process_time_on_one_core(load: str, contender: str) -> None:
 @pytest.mark.parametrize(("load", "contender"), BESIDE_THREADS)
 @pytest.mark.parametrize("cores", NAMES)
 def test_throughput_beside_threads(load: str, contender: str, cores: int | None) -> None:
-    """On one core and on all, each by runs of its own."""
+    """This applies on one core and on all, each with separate runs."""
     limit = BESIDE_THREADS[load, contender]
     for factor, kept in ((1.01, True), (0.99, False)):
         contenders = {THREADS: {}, contender: {"throughput": limit * factor}}
@@ -67,7 +67,7 @@ def test_throughput_beside_threads(load: str, contender: str, cores: int | None)
 def test_requests_at_random_moments(
     door: str, cores: int | None, what: str, figure: str, other: str, limit: float
 ) -> None:
-    """No later than with stock and with threads, for half of stock's work."""
+    """They are answered no later than by stock and by threads, with half of stock's work."""
     load = "open-loop: reads"
     for factor, kept in ((0.99, True), (1.01, False)):
         contenders = {"stock": {}, THREADS: {}, door: {figure: limit * factor}}

@@ -1,6 +1,6 @@
-"""The other commands of the benchmarks run, and what they write down is complete and true.
+"""The other commands of the benchmarks run, and their reports are complete and true.
 
-How fast anything is, is not asserted: that depends on who else uses the machine.
+Speed is not asserted, because it depends on what else runs on the machine.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ OURS = {"ReaderPool", "SQLitePool", "WriterPool"}
 
 @pytest.mark.parametrize("module", ["wal_growth", "checkpoint_latency", "wal_hour"])
 def test_the_long_ones_start(module: str) -> None:
-    """And say what they can be told; what they measure and write down is for `make test-long`."""
+    """They print their options; their measurements and reports are tested by `make test-long`."""
     done = call("--help", module=f"benchmarks.{module}")
     assert done.returncode == 0, done.stderr
     assert "--json" in done.stdout
 
 
 def test_after_a_cancellation() -> None:
-    """Every contender is measured, the stock engine too."""
+    """Every contender is measured, including the stock engine."""
     done = call("--rounds", "1", "--seconds", "0.3", module="benchmarks.after_cancellation")
     assert done.returncode == 0, done.stderr
     for contender in ("stock", *OURS):
@@ -34,7 +34,7 @@ def test_after_a_cancellation() -> None:
 
 @pytest.mark.long
 def test_growth_of_the_log(tmp_path: Path) -> None:
-    """Everybody writes, who has readers reads, the books balance, and what was asked is told."""
+    """All contenders write, those with readers read, books balance, requirements are shown."""
     file = tmp_path / "report.json"
     arguments = ("--rounds", "1", "--seconds", "0.2", "--json", str(file))
     done = call(*arguments, module="benchmarks.wal_growth")
@@ -52,7 +52,7 @@ def test_growth_of_the_log(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_latency_beside_checkpoints(tmp_path: Path) -> None:
-    """Both loads have all contenders, whose books balance, and who run as they are named."""
+    """Both loads have all contenders, whose books balance and whose settings match their names."""
     file = tmp_path / "report.json"
     arguments = ("--seconds", "0.2", "--json", str(file))
     done = call(*arguments, module="benchmarks.checkpoint_latency")
@@ -70,7 +70,7 @@ def test_latency_beside_checkpoints(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_an_hour_of_the_log(tmp_path: Path) -> None:
-    """Both engines live through it, and there is a picture."""
+    """Both engines complete it, and a picture is drawn."""
     file, picture = tmp_path / "report.json", tmp_path / "hour.png"
     arguments = ("--compress", "3000", "--json", str(file), "--picture", str(picture))
     done = call(*arguments, module="benchmarks.wal_hour")
@@ -85,7 +85,7 @@ def test_an_hour_of_the_log(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Json]:
-    """What a short call with three processes printed and wrote."""
+    """Return the output and the report of a short call with three processes."""
     file = tmp_path_factory.mktemp("benchmarks") / "report.json"
     asked = ("--processes", "3", "--tasks", "2", "--seconds", "0.5", "--rounds", "1")
     done = call(*asked, "--json", str(file), module="benchmarks.processes")
@@ -111,14 +111,14 @@ def test_processes_on_one_file(processes: tuple[str, Json]) -> None:
         assert run["evenness"] == min(counts) / max(counts)
         assert run["throughput"] == sum(counts) / 0.5
         assert run["p50_ms"] <= run["p99_ms"] <= run["max_ms"]
-        # The sleep inside a transaction is a part of its time.
+        # A transaction's time includes the sleep inside it.
         assert run["p50_ms"] > 2
     ours = [run for name, run in runs.items() if name != "stock"]
     assert [run["errors"] for run in ours] == [{}] * 3
 
 
 def test_processes_run_with_the_same_pragmas(processes: tuple[str, Json]) -> None:
-    """And with their own busy time-outs, which are told."""
+    """They also have their own busy time-outs, which are reported."""
     stdout, report = processes
     settings = {door: one for run in report["runs"] for door, one in run["settings"].items()}
     assert set(settings) == {"stock", "SQLiteDatabase", "SQLitePool"}
@@ -130,7 +130,7 @@ def test_processes_run_with_the_same_pragmas(processes: tuple[str, Json]) -> Non
 
 
 def test_what_was_asked_of_processes_is_told(processes: tuple[str, Json]) -> None:
-    """Each with its limit; the ratios are those of the runs."""
+    """Each is shown with its limit; the ratios are those of the runs."""
     stdout, report = processes
     asked = {one["what"]: one for one in report["asked"]}
     for one in asked.values():

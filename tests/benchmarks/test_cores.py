@@ -1,4 +1,4 @@
-"""A run on one core is on one core, with all that it starts."""
+"""A run on one core uses only that core, as does everything that it starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COUNT = "import os; print(len(os.sched_getaffinity(0)))"
 
 
 def there() -> int:
-    """How many the calling thread may use."""
+    """Return the number of cores that the calling thread may use."""
     assert sys.platform == "linux"
     return len(os.sched_getaffinity(0))
 
@@ -29,7 +29,7 @@ def in_a_process() -> int:
 
 
 class Waiting(threading.Thread):
-    """Looks how many cores it may use when it is told to."""
+    """Looks up, when told to, how many cores it may use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Waiting(threading.Thread):
 
 
 def test_one_core_for_all_that_runs() -> None:
-    """Threads from before and from within, and processes; afterwards all is as it was."""
+    """Existing and new threads are limited, and processes; afterwards, the limit is gone."""
     before, old, new, late = there(), Waiting(), Waiting(), Waiting()
     old.start()
     late.start()
@@ -71,7 +71,7 @@ def test_all_cores_is_no_limit() -> None:
 
 
 def test_what_the_command_takes() -> None:
-    """A number of cores that are there, or "all"; else it says what is wrong."""
+    """It takes a number of available cores, or "all"; otherwise, its error names the problem."""
     assert (parse("all"), parse("1")) == (None, 1)
     for wrong in ("0", "-1", "one", "1.5", ""):
         with pytest.raises(typer.BadParameter, match="neither a number of cores nor 'all'"):
@@ -81,7 +81,7 @@ def test_what_the_command_takes() -> None:
 
 
 def test_where_nothing_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All cores are fine, and everything else is refused with the way out."""
+    """All cores are accepted; anything else is refused with the way out."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert parse("all") is None
     with pytest.raises(typer.BadParameter, match=r"no os\.sched_setaffinity.*leave --cores out"):

@@ -26,7 +26,7 @@ def test_the_loop_that_was_asked_for() -> None:
 
 
 def test_uvloop_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command says how to install it, and asyncio's loop needs nothing."""
+    """The command says how to install it, whereas asyncio's loop needs nothing."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(typer.BadParameter, match="uvloop is not installed: `pip install uvloop`"):
         run_loop(uvloop=True)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.freshness`: no read with a token is stale, and what is told is so."""
+"""`python -m benchmarks.freshness`: no read with a token is stale, and the report is true."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAIRS = 240
 
 
 def test_freshness(tmp_path: Path) -> None:
-    """At each lag and with each driver no read with a token is stale, and without one some are."""
+    """At each lag and with each driver, reads with a token are never stale; some without are."""
     pytest.importorskip("asyncpg")
     pytest.importorskip("psycopg")
     file = tmp_path / "report.json"
@@ -33,7 +33,7 @@ def test_freshness(tmp_path: Path) -> None:
         fresh, without = run["with_tokens"], run["without"]
         assert (fresh["count"], fresh["stale"]) == (PAIRS // 2, 0)
         assert without["count"] == without["by_replicas"] == PAIRS // 20
-        if lag:  # the clients have had no time to wait for so long
+        if lag:  # too short a time for the clients to wait that long
             assert (fresh["by_replicas"], without["stale"]) == (0, without["count"])
         assert fresh["p50_ms"] <= fresh["p95_ms"]
         assert re.search(rf"{lag:,} ms, {driver} +│ +{fresh['count']} │ +0 │", done.stdout)

@@ -1,4 +1,4 @@
-"""Whose work a read and a write are, in figures that are the same on every machine."""
+"""The owners of the work of a read and a write, in figures that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def of_writes(contender: Contender, path: Path) -> Counter[str]:
 
 
 def test_a_read_is_less_work_than_stocks(tmp_path: Path) -> None:
-    """And of aiosqlite, which hops to a thread, there is nothing left."""
+    """No work of aiosqlite, which hops to a thread, remains."""
     stock = of_reads(catalogue.stock, tmp_path / "stock.db")
     ours = of_reads(catalogue.both_engines, tmp_path / "ours.db")
     assert ours.total() < 0.8 * stock.total()
@@ -42,7 +42,7 @@ def test_a_read_is_less_work_than_stocks(tmp_path: Path) -> None:
 
 
 def test_a_write_is_less_work_than_stocks(tmp_path: Path) -> None:
-    """Although it keeps order with other processes."""
+    """This holds although it keeps order with other processes."""
     stock = of_writes(catalogue.stock, tmp_path / "stock.db")
     ours = of_writes(catalogue.both_engines, tmp_path / "ours.db")
     assert ours.total() < 0.9 * stock.total()
@@ -69,14 +69,14 @@ def test_twice_as_many_are_twice_as_much(tmp_path: Path) -> None:
 
 
 def test_whoever_traced_before_goes_on(tmp_path: Path) -> None:
-    """A debugger, say, or what measures coverage."""
+    """This may be a debugger or a coverage tool."""
     before = sys.gettrace(), threading.gettrace()
     of_reads(catalogue.synchronous, tmp_path / "one.db")
     assert (sys.gettrace(), threading.gettrace()) == before
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row for each way."""
+    """It prints a row for each way."""
     monkeypatch.setattr(instructions, "READING", (catalogue.synchronous, catalogue.both_engines))
     monkeypatch.setattr(instructions, "WRITING", (catalogue.synchronous,))
     app = typer.Typer()

@@ -1,4 +1,4 @@
-"""The least that any package could do does what it is asked, and is shown beside ours."""
+"""The least work possible for any package produces correct results, and is shown beside ours."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ READERS, WRITERS = (
 
 
 def run(contender: Contender, database: Path, part: Part) -> Measurement:
-    """For a moment."""
+    """Run the contender for a moment."""
     few = replace(part, tasks=4, rows=100)
     work = Work((few,), seconds=0.01, warm_up_per_task=1, seed=0, pragmas=PRAGMAS)
     return contender.run(database, work)[part.name]
@@ -56,7 +56,7 @@ def to_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("load", "contender"), READERS)
 def test_a_read_has_its_rows(load: Load, contender: Contender, to_read: Path) -> None:
-    """And one that has not is noticed."""
+    """A read that returns other rows is noticed."""
     [part] = load.parts
     measurement = run(contender, to_read, part)
     assert measurement.warm_up.errors + measurement.measured.errors == {}
@@ -96,7 +96,7 @@ def test_a_write_is_stored_unless_it_failed(
 
 
 def test_a_call_has_one_snapshot(tmp_path: Path) -> None:
-    """In the thread, where another connection writes between its two reads."""
+    """In the thread, another connection writes between its two reads."""
     database = tmp_path / "counters.db"
     files.create(database, one_row_writes.fill)
     counters = one_row_writes.COUNTERS
@@ -117,14 +117,14 @@ def test_a_call_has_one_snapshot(tmp_path: Path) -> None:
 
 
 def test_what_was_asked_is_compared() -> None:
-    """All of it."""
+    """All requirements for process time are compared."""
     asked = {(kind.load, kind.ours) for kind in KINDS if kind.asked is not None}
     assert asked == set(PROCESS_TIME)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Json]:
-    """What a call for a moment printed and wrote."""
+    """Return the output and the report of a very short call."""
     file = tmp_path_factory.mktemp("benchmarks") / "report.json"
     arguments = ("--rounds", "1", "--seconds", "0.005", "--json", str(file))
     done = call(*arguments, module="benchmarks.least")
@@ -134,7 +134,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Json]:
 
 
 def test_each_kind_is_shown(written: tuple[str, Json]) -> None:
-    """With what was asked, the least and ours, for one of synchronous's in the same round."""
+    """The requirement, the least and ours are shown, relative to synchronous in the same round."""
     stdout, report = written
     assert [one["kind"] for one in report["figures"]] == [kind.name for kind in KINDS]
     runs = {

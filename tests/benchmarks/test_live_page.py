@@ -1,4 +1,4 @@
-"""What the live page costs is measured."""
+"""The cost of the live page is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .calling import call
 
 
 def test_a_short_run() -> None:
-    """Each figure is there."""
+    """Each figure is printed."""
     done = call("--rounds", "1", "--seconds", "0.5", "--rate", "50", module="benchmarks.live_page")
     assert done.returncode == 0, done.stderr
     for name in ("a sample a second", "with one", "the page answers", "first event"):

@@ -1,6 +1,6 @@
-"""All loads run with all contenders, and what is written down is complete and true.
+"""All loads run with all contenders, and the report is complete and true.
 
-How fast anything is, is not asserted: that depends on who else uses the machine.
+Speed is not asserted, because it depends on what else runs on the machine.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def report(written: Path) -> Json:
 
 
 def runs(report: Json) -> Iterator[tuple[str, Json]]:
-    """All, with the name of the load."""
+    """Return all runs, each with the name of its load."""
     return ((load["load"], run) for load in report["loads"] for run in load["runs"])
 
 
 def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
-    """Each load has all its contenders, and each of them work that was acknowledged; on all cores
+    """Each load has all its contenders, which all have acknowledged work; this holds on all cores
     and on one.
     """
     names = {
@@ -117,20 +117,20 @@ def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
 
 
 def test_process_time_is_measured_everywhere(report: Json) -> None:
-    """By operation, and as a share of cores: of one, where the process was pinned to it."""
+    """It is measured by operation, and as a share of cores, of one core if pinned to it."""
     for load in report["loads"]:
         for run in load["runs"]:
             assert min(run["process_us"], run["cores_used"]) > 0
             if load["cores"] == 1:
                 assert run["cores_used"] < 1.1, (load["load"], run)
         for one in load["summaries"]:
-            # Several parts at once are nothing that one thread could do.
+            # A single thread could not run several parts at once.
             apart = load["load"].startswith(("mixed", "open-loop", "turns"))
             assert (one["process_ratio"] is None) == apart, (load["load"], one)
 
 
 def test_ratios_refer_to_stock_and_to_synchronous(report: Json) -> None:
-    """The baseline's own are 1, and so is that of synchronous SQLAlchemy to itself."""
+    """The baseline's own ratios are 1, as is synchronous SQLAlchemy's to itself."""
     for load in report["loads"]:
         ratios = {one["contender"]: one for one in load["summaries"]}
         assert ratios[load["baseline"]]["p99_ratio"] == 1
@@ -141,7 +141,7 @@ def test_ratios_refer_to_stock_and_to_synchronous(report: Json) -> None:
 
 
 def test_all_have_the_same_settings(report: Json) -> None:
-    """In each load but for stock as it comes, and as their own connections tell them."""
+    """In each load, connections report the same settings, except for stock as it comes."""
     for name, run in runs(report):
         pragmas = run["settings"]["pragmas"]
         told = [pragmas[one] for one in ("journal_mode", "synchronous", "foreign_keys")]
@@ -153,7 +153,7 @@ def test_all_have_the_same_settings(report: Json) -> None:
 
 
 def test_versions_and_machine_are_recorded(report: Json) -> None:
-    """Figures without them mean nothing; apsw has a SQLite of its own, which is told."""
+    """Figures mean nothing without them; apsw has its own SQLite, whose version is recorded."""
     environment = report["environment"]
     for name in ("sqlite", "python", "sqlalchemy", "aiosqlite", "aiosqlitepool", "file_system"):
         assert environment[name], name
@@ -164,7 +164,7 @@ def test_versions_and_machine_are_recorded(report: Json) -> None:
 
 
 def test_the_books_balance(report: Json) -> None:
-    """Every acknowledged write is in the file, and no other, except where losing is the result."""
+    """The file has exactly the acknowledged writes, except where a loss is the result."""
     assert {name for name, run in runs(report) if run["books"] is not None} == WITH_BOOKS
     for name, run in runs(report):
         if run["books"] is not None and (name, run["contender"]) != ("read-modify-write", "stock"):
@@ -172,27 +172,27 @@ def test_the_books_balance(report: Json) -> None:
 
 
 def test_the_package_has_no_errors(report: Json) -> None:
-    """This package's engines do all the work asked for."""
+    """This package's engines complete all requested work."""
     ours = [run for _, run in runs(report) if not run["contender"].startswith(NOT_OURS)]
     assert len(ours) > 30
     assert [run for run in ours if run["errors"]] == []
 
 
 def test_loop_lag_is_measured_where_there_is_a_loop(report: Json) -> None:
-    """Each asyncio contender has one, the synchronous ones have none."""
+    """Each asyncio contender has a loop lag; the synchronous ones have none."""
     for _, run in runs(report):
         assert (run["loop_lag_p99_ms"] is None) == run["contender"].startswith("synchronous")
 
 
 def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
-    """A misspelt load is named, with those there are."""
+    """The error names the misspelt load and the existing ones."""
     with pytest.raises(typer.BadParameter, match="'point-read' is none of point-reads, orm-get"):
         known(["turns", "point-read"])
     assert known(None) == list(LOADS)
 
 
 def test_some_contenders(capsys: pytest.CaptureFixture[str]) -> None:
-    """The ones that were asked for, stock and synchronous; other names are refused."""
+    """The requested ones run, with stock and synchronous; other names are refused."""
     main(["orm-get"], contenders=["asyncio.to_thread"], quick=True)
     shown = re.findall(r"^│ (\S+) ", capsys.readouterr().out, re.MULTILINE)
     assert shown == ["stock", *THREADS]
@@ -201,7 +201,7 @@ def test_some_contenders(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_large_files_need_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk has none, the command says so before it writes anything."""
+    """If the disk has no room, the command says so before it writes anything."""
     full = shutil.disk_usage(".")._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
     with pytest.raises(typer.BadParameter, match=r"needs 6 GiB in .*, which has 1\.0; free some"):
@@ -210,7 +210,7 @@ def test_large_files_need_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_and_small_plans() -> None:
-    """A file of 2 GiB only where it was asked for."""
+    """A file of 2 GiB is used only on request."""
     by_size = LOADS["open-or-reuse-by-size"]
     sizes = {
         large: [load.point.x for load in by_size(Plan(large=large)) if load.point]
@@ -222,7 +222,7 @@ def test_large_and_small_plans() -> None:
 def test_books_that_do_not_balance_fail_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Except those of a contender that may lose updates: that they do not is a result."""
+    """A contender that may lose updates is exempt: its loss is a result."""
     [load] = LOADS["one-row-writes"](Plan())
     lying = replace(load, contenders=load.contenders[:1], effects=lambda _database: 0)
     monkeypatch.setitem(LOADS, "turns", lambda _plan: [lying])
@@ -238,12 +238,12 @@ def test_books_that_do_not_balance_fail_the_command(
 
 
 def test_a_quick_call_judges_nothing(report: Json) -> None:
-    """A handful of tasks and a moment say nothing about what was asked."""
+    """A few tasks and a short time prove nothing about the requirements."""
     assert (report["quick"], report["asked"]) == (True, [])
 
 
 def test_the_loads_of_a_series_take_turns(tmp_path: Path) -> None:
-    """They are compared with each other: a minute between them would be a part of the ratio."""
+    """They are compared with each other, and a minute between them would distort the ratio."""
     shrunk = (load.shrunk() for load in LOADS["turns"](Plan()))
     loads = [replace(load, contenders=load.contenders[:2]) for load in shrunk]
     asked: list[str] = []

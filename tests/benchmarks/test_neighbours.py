@@ -1,4 +1,4 @@
-"""Busy processes run beside what is measured, and end with it."""
+"""Busy processes run beside the measured one, and end with it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are fo
 
 
 def children() -> set[int]:
-    """Processes of this thread."""
+    """Return the child processes of this thread."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     return {int(one) for one in found.split()}
 
 
 def test_as_many_as_asked_for() -> None:
-    """Of the same priority, on the cores of the run; none is left, whatever the run does."""
+    """They have the same priority and cores as the run; none is left, whatever the run does."""
     assert sys.platform == "linux"
     before = children()
     with pytest.raises(ZeroDivisionError), limited(1), beside(2):

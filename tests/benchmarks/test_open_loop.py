@@ -1,4 +1,4 @@
-"""Requests come at the same moments for all contenders, and wait for no others."""
+"""Requests arrive at the same moments for all contenders, and do not wait for each other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def work(*parts: Part, seconds: float = 0.1, seed: int = 0) -> Work:
 
 
 class Slow:
-    """A way that answers nothing until ``others`` have asked after the warm-up, and counts."""
+    """A way that answers no request before ``others`` arrive after the warm-up; it counts them."""
 
     def __init__(self, others: int) -> None:
         self.asked: list[float] = []
@@ -64,13 +64,13 @@ def through(way: Slow) -> OpenLoop:
 
 
 def begun(tally: Tally) -> list[float]:
-    """When the time of each began that was acknowledged."""
+    """Return the starting times of the acknowledged requests."""
     pairs = zip(tally.acknowledged_at, tally.latencies_s, strict=True)
     return sorted(ended - latency for ended, latency in pairs)
 
 
 def test_no_request_waits_for_an_answer() -> None:
-    """All have asked before the first is answered, and each one's time begins when it came."""
+    """All requests are sent before the first answer, and each one's time begins on its arrival."""
     asked = work(part("reads", Pace(200)), seconds=0.2)
     arrivals = schedule(asked)
     way = Slow(others=len(arrivals))
@@ -82,7 +82,7 @@ def test_no_request_waits_for_an_answer() -> None:
 
 
 def test_a_request_comes_when_it_is_due() -> None:
-    """Not before: it would be served before its time had begun."""
+    """It is not sent early, because it would be served before its time had begun."""
     asked = work(part("reads", Pace(200)), seconds=0.2)
     way = Slow(others=1)
     began = begun(through(way).run(Path(), asked)["reads"].measured)
@@ -90,7 +90,7 @@ def test_a_request_comes_when_it_is_due() -> None:
 
 
 def test_moments_are_random_and_the_same_for_all() -> None:
-    """Each round has its own, but for an even pace; all are within the time."""
+    """Each round has its own, except with an even pace; all lie within the duration."""
     paced = (part("reads", Pace(500)), part("scans", Pace(2, evenly=True)))
 
     def moments(seed: int, name: str) -> list[float]:
@@ -106,7 +106,7 @@ def test_moments_are_random_and_the_same_for_all() -> None:
 
 
 def test_gaps_are_exponential() -> None:
-    """As often longer than their mean as gaps between independent requests."""
+    """They exceed their mean as often as gaps between independent requests do."""
     moments = list(Pace(100).moments(100.0, random.Random(7)))
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert mean(gaps) == pytest.approx(0.01, rel=0.05)
@@ -119,7 +119,7 @@ def test_one_of_each_in_the_shortest_run() -> None:
 
 
 def test_the_load() -> None:
-    """500 reads and 80 writes a second, a scan every 1.5 s, for five seconds at half a second."""
+    """500 reads and 80 writes a second, a scan every 1.5 s; it lasts ten times the usual time."""
     [load] = LOADS["open-loop"](Plan())
     paces = {one.name: one.pace for one in load.parts}
     assert paces == {"reads": Pace(500), "writes": Pace(80), "scans": Pace(1 / 1.5, evenly=True)}
@@ -129,7 +129,7 @@ def test_the_load() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
 def test_the_other_process_ends_with_a_run_that_fails(error: type[BaseException]) -> None:
-    """And does not keep it from failing."""
+    """It does not prevent the run from failing."""
 
     class Broken(Slow):
         async def settings(self, *, writes: bool) -> Settings:
@@ -145,7 +145,7 @@ def test_the_other_process_ends_with_a_run_that_fails(error: type[BaseException]
 def test_another_process_that_breaks_down_fails_the_run(
     program: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it has begun, or before it has told all moments: nothing waits for it for ever."""
+    """It breaks down before it starts, or before it has sent all moments: no wait is endless."""
     broken = tmp_path / "ticking.py"
     broken.write_text(program)
     monkeypatch.setattr(ticking, "__file__", str(broken))

@@ -1,4 +1,4 @@
-"""What opening costs is measured for stock and each door."""
+"""The cost of opening is measured for stock and each door."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .calling import call
 
 
 def test_every_door_is_measured() -> None:
-    """Each on an existing file, and each that can create one on a new file; beside stock."""
+    """Each door opens an existing file and, if it can create one, a new file, beside stock."""
     done = call("--rounds", "1", module="benchmarks.opening")
     assert done.returncode == 0, done.stderr
     for contender in CONTENDERS:

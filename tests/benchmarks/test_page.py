@@ -26,7 +26,7 @@ BLOCK = re.compile(r"<!-- from the report: (.+?) -->\n(.*?)<!-- end -->", re.DOT
 
 
 def write(report: Path, page: Path, pictures: Path) -> str:
-    """What the command wrote into a copy of the page."""
+    """Write a report into a copy of the page, and return the page."""
     done = call(
         *(str(report), "--page", str(page), "--pictures", str(pictures)), module="benchmarks.plots"
     )
@@ -36,7 +36,7 @@ def write(report: Path, page: Path, pictures: Path) -> str:
 
 @pytest.fixture(scope="module")
 def place(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the page and the pictures of the quick report."""
+    """Return a directory with the page and the pictures of the quick report."""
     directory = tmp_path_factory.mktemp("page")
     shutil.copy(PAGE, directory)
     write(written, directory / PAGE.name, directory / "benchmarks")
@@ -44,7 +44,7 @@ def place(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_load_is_on_the_page() -> None:
-    """By its name, or that of its series; the loads of several parts by that of each."""
+    """It is listed by its name, that of its series, or those of its parts."""
     on_page = {name for name, _ in BLOCK.findall(PAGE.read_text())}
     parts = {f"mixed: {part}" for part in ("reads", "writes", "scans")}
     others = {"answers", "asked", "cores", "environment", "settings"}
@@ -52,7 +52,7 @@ def test_every_load_is_on_the_page() -> None:
 
 
 def test_the_tables_are_those_of_the_report(place: Path, written: Path) -> None:
-    """Each load's contenders are there, with the throughput that the report has for them."""
+    """Each load's contenders are listed, with their throughput from the report."""
     report: Json = json.loads(written.read_text())
     tables = dict(BLOCK.findall((place / PAGE.name).read_text()))
     assert report["environment"]["sqlalchemy"] in tables["environment"]
@@ -69,32 +69,32 @@ def test_the_tables_are_those_of_the_report(place: Path, written: Path) -> None:
 
 
 def open_loop(load: Json) -> bool:
-    """Its parts share a table, without throughput: that is the same for all."""
+    """Return whether the load is an open loop, whose parts share a table without throughput."""
     found: bool = load["load"].startswith("open-loop")
     return found
 
 
 def series(load: Json) -> str:
-    """The name of the load, or that of its series."""
+    """Return the name of the load's series, or of the load itself."""
     name: str = load["load"] if load["point"] is None else load["point"]["series"]
     return name
 
 
 def lines_of(block: str, cores: int | None) -> dict[str, str]:
-    """The lines of the table for so many cores, by the contender."""
+    """Return the lines of the table for this number of cores, by contender."""
     tables = re.split(r"\n\n(?=[^|])", block.strip())
     [table] = [one for one in tables if named(cores) in one.splitlines()[0]]
     return {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()}
 
 
 def shown(summary: Json) -> str:
-    """Tables of one load say where the journal is not that of the others."""
+    """Return the contender's name as shown in tables, with its journal mode if that differs."""
     name: str = summary["contender"]
     return f"{name} (DELETE, FULL)" if name == "stock as it comes" else name
 
 
 def test_each_picture_of_the_page_is_drawn(place: Path) -> None:
-    """In both formats, and none that the page does not show."""
+    """Each is drawn in both formats, and there are no others."""
     shown = re.findall(r"\]\(benchmarks/(.+?)\.svg\)", (place / PAGE.name).read_text())
     names = {file.name for file in (place / "benchmarks").iterdir()}
     assert names == {f"{name}.{ending}" for name in shown for ending in ("svg", "png")}
@@ -104,13 +104,13 @@ def test_each_picture_of_the_page_is_drawn(place: Path) -> None:
 
 
 def test_the_page_of_the_project_has_its_pictures() -> None:
-    """Those that it shows are in the repository."""
+    """All pictures on the page are in the repository."""
     for name in re.findall(r"\]\((benchmarks/.+?)\)", PAGE.read_text()):
         assert (PAGE.parent / name).exists(), name
 
 
 def test_one_core_and_all_stand_side_by_side(place: Path, written: Path) -> None:
-    """Throughput and process time of each contender on both, and why they differ."""
+    """Each contender's throughput and process time on both are shown, and why they differ."""
     report = read(written)
     block = dict(BLOCK.findall((place / PAGE.name).read_text()))["cores"]
     assert "under the interpreter lock" in block.replace("\n", " ")
@@ -128,14 +128,14 @@ def test_one_core_and_all_stand_side_by_side(place: Path, written: Path) -> None
 
 
 def shown_of(one: Summary) -> str:
-    """Throughput, process time, and its ratio to synchronous SQLAlchemy's."""
+    """Return throughput, process time, and its ratio to synchronous SQLAlchemy's."""
     assert one.process_us
     process_us, ratio = one.process_us.median, one.process_ratio
     return f"{one.throughput.median:,.0f} | {process_us:,.0f} | {ratio:.2f}"
 
 
 def test_a_report_of_all_cores_alone_is_enough(written: Path, tmp_path: Path) -> None:
-    """Not every system can pin a process."""
+    """It must be, because not every system can pin a process."""
     report = read(written)
     free = replace(report, loads=[load for load in report.loads if load.cores is None])
     file = tmp_path / "free.json"
@@ -148,7 +148,7 @@ def test_a_report_of_all_cores_alone_is_enough(written: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("missing", ["point-reads", "turns"])
 def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path, missing: str) -> None:
-    """The page is left as it was: old and new figures on one page would mislead."""
+    """The page is unchanged, because old and new figures on one page would mislead."""
     report = json.loads(written.read_text())
     report["loads"] = [one for one in report["loads"] if not one["load"].startswith(missing)]
     file, page = tmp_path / "some.json", tmp_path / "page.md"
@@ -162,7 +162,7 @@ def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path, missin
 def test_a_report_without_a_contender_that_is_asked_for_is_refused(
     written: Path, tmp_path: Path
 ) -> None:
-    """It is named."""
+    """The error names the contender."""
     report = json.loads(written.read_text())
     for load in report["loads"]:
         load["summaries"] = [
@@ -176,7 +176,7 @@ def test_a_report_without_a_contender_that_is_asked_for_is_refused(
 
 
 def test_writing_the_page_again_changes_nothing(place: Path, written: Path) -> None:
-    """What stands between the markers is replaced."""
+    """Only the text between the markers is replaced."""
     page, report = (place / PAGE.name).read_text(), read(written)
     assert blocks.write(page, report) == page
     empty = BLOCK.sub(r"<!-- from the report: \1 -->\n<!-- end -->", page)
@@ -184,7 +184,7 @@ def test_writing_the_page_again_changes_nothing(place: Path, written: Path) -> N
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
-    """With the name of the file and what writes one."""
+    """The error names the file, and the command that writes a report."""
     file = tmp_path / "other.json"
     file.write_text("{}")
     with pytest.raises(typer.BadParameter, match=r"other\.json is no report of"):
@@ -192,7 +192,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
 
 
 def test_of_two_loads_of_a_name_the_later_counts(written: Path) -> None:
-    """And those of one report alone are kept; the environment is the first one's."""
+    """Loads that are in one report only are kept; the environment is the first report's."""
     first = read(written)
     later = replace(first.loads[0], seconds=99.0)
     extra = replace(first.loads[0], load="another")

@@ -1,4 +1,4 @@
-"""Settings are measured under all loads, and are set where they are measured."""
+"""Settings are measured under all loads, and are in effect when they are measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_setting_runs_each_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("setting", pragmas.SETTINGS)
 def test_a_setting_is_set(tmp_path: Path, setting: str) -> None:
-    """Where SQLite has it: its largest mapping is a compile-time option."""
+    """This holds if SQLite supports it: the largest mapping is a compile-time option."""
     path = tmp_path / "1.db"
     pragmas.fill(path, 1)
 

@@ -1,4 +1,4 @@
-"""Process time is that of all threads of the process, by operation."""
+"""Process time covers all threads of the process, and is given by operation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def busy(seconds: float) -> None:
 
 
 def test_threads_count() -> None:
-    """What another thread does, which the event loop waits for, is the process's, too."""
+    """Work of another thread that the event loop waits for counts for the process, too."""
     meter = Meter()
     meter.start()
     thread = threading.Thread(target=busy, args=(0.02,))
@@ -36,7 +36,7 @@ def test_threads_count() -> None:
 
 
 def test_only_what_came_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all operations do, failed ones as well."""
+    """All operations count, including failed ones."""
     elapsed, processed = iter([100.0, 102.0]), iter([7.0, 8.0])
     monkeypatch.setattr(clocks, "perf_counter", lambda: next(elapsed))
     monkeypatch.setattr(clocks, "process_time", lambda: next(processed))
@@ -54,7 +54,7 @@ def run(contender: str, round_: int, usage: Usage | None) -> Run:
 
 
 def test_by_operation_and_by_the_clock() -> None:
-    """A run knows both, and a round's ratio is that to synchronous SQLAlchemy in it."""
+    """A run has both, and a round's ratio refers to synchronous SQLAlchemy in the same round."""
     ours = [run("ours", number, Usage(0.5 * (number + 1), 2.0, 1_000)) for number in range(3)]
     theirs = [run("synchronous", number, Usage(0.1, 1.0, 1_000)) for number in range(3)]
     assert [one.process_us for one in ours] == pytest.approx([500, 1_000, 1_500])
@@ -66,7 +66,7 @@ def test_by_operation_and_by_the_clock() -> None:
 
 
 def test_where_it_was_not_measured() -> None:
-    """Nothing is made up."""
+    """The figures are missing, not made up."""
     runs = [run("ours", 0, None)]
     summary = Summary.of(runs, runs, runs)
     assert (summary.process_us, summary.process_ratio, summary.cores_used) == (None, None, None)

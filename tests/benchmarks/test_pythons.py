@@ -1,4 +1,4 @@
-"""The same loads on several Pythons stand in one table."""
+"""The same loads on several Pythons are shown in one table."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def on(report: Report, python: str, event_loop: str) -> Report:
-    """As if it were that one's, with two of its loads."""
+    """Return the report as if from this Python and loop, with two of its loads."""
     environment = replace(report.environment, python=python, event_loop=event_loop)
     loads = [load for load in report.loads if load.load in {"point-reads", "orm-get"}]
     return replace(report, environment=environment, loads=loads)
 
 
 def test_a_line_for_each_python_loop_and_number_of_cores(written: Path, tmp_path: Path) -> None:
-    """The command prints a table for each load, and writes them into the page if it is told to."""
+    """The command prints a table for each load, and writes them into the page on request."""
     reports = [
         on(read(written), "CPython 3.11.7", "asyncio"),
         on(read(written), "CPython 3.13.0", "uvloop 0.23.0"),
@@ -48,7 +48,7 @@ def test_a_line_for_each_python_loop_and_number_of_cores(written: Path, tmp_path
 
 
 def test_a_contender_that_did_not_run(written: Path) -> None:
-    """Has a dash."""
+    """It is shown as a dash."""
     both = [on(read(written), name, "asyncio") for name in ("CPython 3.11.7", "CPython 3.13.0")]
     few = [replace(load, summaries=load.summaries[:1]) for load in both[1].loads]
     lines = pythons.tables([both[0], replace(both[1], loads=few)]).splitlines()

@@ -1,4 +1,4 @@
-"""Every way does what it is asked, and notices when it was not done."""
+"""Every way performs the operations, and notices if one was not performed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def named(contender: Contender) -> str:
 
 
 def run(contender: Contender, database: Path, part: Part, seconds: float = 0.01) -> Measurement:
-    """For a moment."""
+    """Run the contender for a moment."""
     work = Work((part,), seconds=seconds, warm_up_per_task=1, seed=0, pragmas=PRAGMAS)
     return contender.run(database, work)[part.name]
 
@@ -60,7 +60,7 @@ def to_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("contender", READERS, ids=named)
 def test_a_wrong_row_is_an_error(contender: Contender, to_read: Path) -> None:
-    """Whoever returns another row than the one asked for, has done nothing."""
+    """An operation that returns another row than the requested one has failed."""
 
     numbers = itertools.count()
 
@@ -94,7 +94,7 @@ def test_what_failed_is_not_in_the_file(contender: Contender, tmp_path: Path) ->
 
 @pytest.mark.parametrize("contender", READERS, ids=named)
 def test_what_the_database_refuses_is_counted(contender: Contender, to_read: Path) -> None:
-    """With its reason, and the others go on."""
+    """It is counted with its reason, and other operations continue."""
     refused = Statement.of(text("SELECT price FROM nowhere"))
 
     def read(_key: int) -> Steps:
@@ -107,7 +107,7 @@ def test_what_the_database_refuses_is_counted(contender: Contender, to_read: Pat
 
 
 def test_waiting_in_vain_for_a_connection_is_counted() -> None:
-    """aiosqlitepool's error is of no family that others have."""
+    """aiosqlitepool's error belongs to no common error family."""
     tally = Tally()
     with tally.operation():
         raise PoolConnectionAcquireTimeoutError
@@ -116,7 +116,7 @@ def test_waiting_in_vain_for_a_connection_is_counted() -> None:
 
 @pytest.mark.parametrize("contender", CAREFUL, ids=named)
 def test_no_update_is_lost(contender: Contender, tmp_path: Path) -> None:
-    """Tasks that read the same row before they write it do so one after the other."""
+    """Tasks that read the same row before writing it do so one after the other."""
     database = tmp_path / "counters.db"
     files.create(database, one_row_writes.fill)
     [load] = read_modify_write.loads(Plan())
@@ -128,7 +128,7 @@ def test_no_update_is_lost(contender: Contender, tmp_path: Path) -> None:
 
 
 def test_only_what_was_done_in_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time begins when the last task is at work, and what ends after it does not count."""
+    """Time starts when the last task is working, and operations that end after it do not count."""
     clock = Clock()
     monkeypatch.setattr(contenders, "perf_counter", clock)
     window = contenders._Window(tasks=2, seconds=5.0)
@@ -145,9 +145,9 @@ def test_only_what_was_done_in_time_counts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Line:
-    """A way that is free for all but the first who asks: he is served after ``others`` of them.
+    """A way that is free except for the first task, which is served after ``others`` operations.
 
-    ``ended`` holds who was served, by their numbers, in order.
+    ``ended`` contains the numbers of the tasks that were served, in order.
     """
 
     def __init__(self, clock: Clock, others: int) -> None:
@@ -177,7 +177,7 @@ class Line:
 def test_all_have_had_a_turn_before_the_clock_starts(
     monkeypatch: pytest.MonkeyPatch, in_line: bool
 ) -> None:
-    """What has ended until then is not measured, what is under way is; nothing is lost."""
+    """Operations that have ended by then are not measured, running ones are; nothing is lost."""
     clock = Clock()
     for module in (contenders, clocks):
         monkeypatch.setattr(module, "perf_counter", clock)
@@ -216,7 +216,7 @@ def test_all_have_had_a_turn_before_the_clock_starts(
 
 
 def test_turns_are_measured_in_line() -> None:
-    """And nothing else is: who comes first is a part of the others."""
+    """Other loads are not: there, the first tasks' operations are among the others."""
     plan = Plan()
     loads = [load for make in LOADS.values() for load in make(plan)]
     in_line = {load.name for load in loads if rounds._work(load, Effort(1, 1.0), 0).in_line}
@@ -224,7 +224,7 @@ def test_turns_are_measured_in_line() -> None:
 
 
 class Clock:
-    """Replaces ``perf_counter``."""
+    """A replacement for ``perf_counter``."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -234,7 +234,7 @@ class Clock:
 
 
 def test_the_same_keys_for_all_contenders_of_a_round() -> None:
-    """They differ from round to round, and from part to part."""
+    """The keys differ between rounds, and between parts."""
     one = part(items.read)
 
     def keys(seed: int) -> list[int]:
@@ -246,20 +246,20 @@ def test_the_same_keys_for_all_contenders_of_a_round() -> None:
 
 
 def test_the_warm_up_is_bounded() -> None:
-    """Thousands of tasks need no thousands of operations to open a few connections."""
+    """Thousands of tasks do not need thousands of operations to open a few connections."""
     work = Work((), seconds=1, warm_up_per_task=3, seed=0, pragmas=PRAGMAS)
     counts = [work.warm_up(Part("", "", "", tasks, 1, items.read)) for tasks in (20, 5_000)]
     assert counts == [60, 250]
 
 
 def test_statements_have_no_values_of_their_own() -> None:
-    """A driver would be given none of them."""
+    """A driver would not receive these values."""
     with pytest.raises(AssertionError, match="no other values"):
         Statement.of(select(items.ITEMS).where(items.ITEMS.c.id == 1))
 
 
 def test_another_number_of_rows_is_an_error() -> None:
-    """Unless the driver does not tell it; the books do then."""
+    """If the driver does not report the number, the books reveal it."""
     check_count(1)
     check_count(None)
     with pytest.raises(WrongAnswerError, match="2 rows changed instead of 1"):

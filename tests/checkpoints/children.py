@@ -17,7 +17,7 @@ _LAST_WORDS_SECONDS = 20
 
 
 class Child:
-    """One process. It works as long as its standard input is open."""
+    """One process, which works as long as its standard input is open."""
 
     def __init__(self, database: Path, journal: Path, seed: str) -> None:
         self.journal = journal

@@ -27,7 +27,7 @@ from .window import Window, why_not
 from .work import READERS, Work
 
 _SECONDS = 20.0  # for turns and locks; far more than the turns of all tasks take
-_WINDOW_SECONDS = 0.003  # about a transaction
+_WINDOW_SECONDS = 0.003  # about the duration of a transaction
 
 _KIB = 1024
 # So small that the log restarts after some transactions; each process has its own limits.

@@ -116,7 +116,7 @@ class Window:
         return code
 
     def _unmap_file(self, address: int, size: int) -> int:
-        # Reads release mappings, too; only a checkpoint does so while it holds the checkpoint lock.
+        # Reads release mappings, too; only a checkpoint does so while holding the checkpoint lock.
         if self._checkpoint_runs():
             self._inside()
         code: int = self._real_unmap(address, size)

@@ -1,4 +1,4 @@
-"""A file with one of each fault, in tables that SQLite has allowed to be filled without types."""
+"""A file with one of each fault, in tables that SQLite allows to be filled regardless of types."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ dirty = Table(
 )
 keyless = Table("keyless", metadata, Column("name", String(3)))
 
-# The column, the SQL of a value, and the kind of fault that is reported.
+# The column, a value in SQL, and the kind of fault that is reported.
 FAULTS = (
     ("text", "'a' || char(0) || 'b'", "nul"),
     ("text", "CAST(x'61ff62' AS TEXT)", "utf-8"),
@@ -100,7 +100,7 @@ FAULTS = (
     ("parent_id", "77", "orphan"),
 )
 
-# Values that fit, however odd they look.
+# Values that fit, although they look odd.
 FITTING = (
     ("text", "''"),
     ("short", "'fivé€'"),

@@ -145,7 +145,7 @@ DOCUMENTS: list[Any] = [
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return rows with values of all kinds; the last has none."""
+    """Return rows with values of all kinds; the last row has only NULLs."""
     moment = datetime(2024, 2, 29, 23, 59, 59, 120_000)
     found = []
     for i, text in enumerate(TEXTS):

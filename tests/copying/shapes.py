@@ -72,5 +72,5 @@ ROWS: dict[Table, list[dict[str, Any]]] = {
     empty: [],
     kept: [{"id": 1}, {"id": 70}],
 }
-# The id 70 was used once, and is not used again.
+# The id 70 was used once, and must not be reused.
 LATER = ("DELETE FROM kept WHERE id = 70",)

@@ -15,14 +15,14 @@ from tests.postgresql import App
 
 
 def plain(value: Any) -> Any:
-    """Return a value as both drivers would: psycopg makes an object of an address."""
+    """Return a value as both drivers would; psycopg converts addresses to objects."""
     if isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv4Interface)):
         return str(value).removesuffix("/32")
     return value
 
 
 async def test_all_types(app: App, tmp_path: Path) -> None:
-    """What an application reads on the server is what it reads in the file."""
+    """An application reads the same values on the server as from the file."""
     path = make_file(tmp_path / "app.db", metadata, {everything: rows()})
     report = await copied(path, app, metadata)
     assert report.rows == len(TEXTS) + 1
@@ -38,7 +38,7 @@ async def test_all_types(app: App, tmp_path: Path) -> None:
 
 
 async def test_moments_with_zones(app: App, tmp_path: Path) -> None:
-    """What SQLAlchemy has stored, without a zone, is UTC; a zone that is there is kept."""
+    """Values that SQLAlchemy has stored without a zone are UTC; an explicit zone is kept."""
     models = MetaData()
     zoned = Table(
         "zoned",
@@ -59,7 +59,7 @@ async def test_moments_with_zones(app: App, tmp_path: Path) -> None:
 
 
 async def test_texts_that_are_filled_with_spaces(app: App, tmp_path: Path) -> None:
-    """They are other texts there, which is said; those of the full length are not."""
+    """PostgreSQL changes shorter texts, so a warning names them, but none of the full length."""
     models = MetaData()
     padded = Table(
         "padded",

@@ -1,4 +1,4 @@
-"""The command ``copy-to`` in a process of its own."""
+"""The command ``copy-to``, run in another process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODELS = "tests.copying.dirty:metadata"
 
 
 def test_a_copy(app: App, tmp_path: Path) -> None:
-    """Rows and seconds of each table, and what to do next."""
+    """The output shows the rows and seconds of each table, and the next step."""
     make_dirty(tmp_path / "app.db", faults=False)
     url = str(app.url())
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
@@ -41,7 +41,7 @@ def test_a_copy(app: App, tmp_path: Path) -> None:
 
 
 def test_json(app: App, tmp_path: Path) -> None:
-    """The same, for programs."""
+    """JSON contains the same data, for programs."""
     make_dirty(tmp_path / "app.db", faults=False)
     found = answer(tmp_path, "copy-to", "app.db", str(app.url()), "--metadata", MODELS)
     assert set(found["seconds"]) == {"snapshot", "check", "copy", "finish", "verify"}
@@ -71,7 +71,7 @@ def test_misfits(app: App, tmp_path: Path, option: tuple[str, ...]) -> None:
 
 
 def test_a_dry_run(app: App, tmp_path: Path) -> None:
-    """It says what would be copied, and copies nothing."""
+    """It reports what would be copied, but copies nothing."""
     make_dirty(tmp_path / "app.db", faults=False)
     url = str(app.url())
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS, "--dry-run")
@@ -97,7 +97,7 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> None:
-    """They are refused, with the reason, before the file is looked at."""
+    """They are refused, with the reason, before the file is opened."""
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", models)
     assert (done.returncode, done.stdout) == (4, "")
     assert reason in done.stderr
@@ -105,7 +105,7 @@ def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> 
 
 @pytest.mark.parametrize("url", ["u:se@cret@host/name", "postgresql://u:se@cret@host/name"])
 def test_a_password_is_not_shown(tmp_path: Path, url: str) -> None:
-    """Not even where it cannot be told from the rest."""
+    """It is hidden even if it cannot be told from the rest."""
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
     assert (done.returncode, done.stdout) == (4, "")
     assert "***@host/name' " in done.stderr
@@ -124,7 +124,7 @@ def test_a_password_is_not_shown(tmp_path: Path, url: str) -> None:
     ],
 )
 def test_models_that_raise(tmp_path: Path, program: str, reason: str) -> None:
-    """One line says what."""
+    """One line names the error."""
     (tmp_path / "models.py").write_text(program)
     done = run(tmp_path, "copy-to", "app.db", "postgresql://host/name", "--metadata", "models:Base")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
@@ -145,14 +145,14 @@ def test_models_that_raise(tmp_path: Path, program: str, reason: str) -> None:
     ],
 )
 def test_urls_as_they_are_handed_out(given: str, taken: str) -> None:
-    """They mean what their provider means."""
+    """URLs mean what their provider intends."""
     pytest.importorskip("asyncpg")
     found = server_url(given)
     assert found == make_url(taken)
 
 
 def test_keys_that_json_does_not_have(app: App, tmp_path: Path) -> None:
-    """They are texts: what is printed is JSON, also for programs that take no more than that."""
+    """They are printed as strings, so that the output is valid JSON for strict programs, too."""
     (tmp_path / "models.py").write_text(
         "from sqlalchemy import *\nmetadata = MetaData()\n"
         "Table('t', metadata, Column('id', String, primary_key=True), Column('s', String(1)))\n"
@@ -173,7 +173,7 @@ def test_keys_that_json_does_not_have(app: App, tmp_path: Path) -> None:
 
 
 def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:
-    """They are listed as values are, with the same exit code."""
+    """They are listed like values, with the same exit code."""
     (tmp_path / "models.py").write_text(
         "from sqlalchemy import *\nmetadata = MetaData()\nTable('t', metadata, Column('id', "
         "Integer, primary_key=True), Column('s', Boolean, server_default=text('1')))\n"
@@ -190,7 +190,7 @@ def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there(app: App, tmp_path: Path) -> None:
-    """One line, and 3; so is a database that is not there."""
+    """One line is printed, and the exit code is 3; this includes a missing database."""
     make_dirty(tmp_path / "app.db", faults=False)
     for url in (app.url().set(port=1), app.url().set(database="missing")):
         done = run(tmp_path, "copy-to", "app.db", str(url), "--metadata", MODELS)
@@ -215,7 +215,7 @@ run()
 
 
 def test_keys_that_json_has_no_word_for() -> None:
-    """SQLite's REAL may be infinite, and ``Infinity`` is no JSON."""
+    """SQLite's REAL may be infinite, and ``Infinity`` is not valid JSON."""
     key = {"a": float("inf"), "b": float("-inf"), "c": 1.5, "d": b"x", "e": None}
     misfits = Misfits("t", "x", "value", 1, [Misfit(key, "'x'", "it is no number")])
     report = CopyReport([], {}, misfits=[misfits])
@@ -225,7 +225,7 @@ def test_keys_that_json_has_no_word_for() -> None:
 
 
 def test_ctrl_c(app: App, tmp_path: Path) -> None:
-    """In the middle of a copy: one line, 130, and the server is as it was."""
+    """During a copy, it prints one line, exits with 130, and leaves the server unchanged."""
     make_dirty(tmp_path / "app.db", faults=False)
     arguments = ("copy-to", str(tmp_path / "app.db"), str(app.url()), "--metadata", MODELS)
     child = subprocess.Popen(

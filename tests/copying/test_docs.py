@@ -1,4 +1,4 @@
-"""The page on moving to PostgreSQL, done as it is written."""
+"""The page on moving to PostgreSQL, followed step by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ URL = "postgresql+asyncpg://shop@db1/shop"
 
 
 def commands() -> list[tuple[str, str]]:
-    """The commands of the page but for the installation, each with what it prints."""
+    """Return the page's commands, except for the installation, each with its output."""
     text = "\n".join(blocks(PAGE, "console"))
     parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)[1:]
     found = list(zip(parts[::2], parts[1::2], strict=True))
@@ -25,7 +25,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def same(output: str) -> list[object]:
-    """What counts of it: not the seconds, nor how wide they make a table."""
+    """Return the relevant part of an output, without seconds and the widths of tables."""
     output = re.sub(r"in \d+\.\d s, (.*) in all [\d,]+", r"in N s, \1 in all N", output.strip())
     lines = [line.rstrip() for line in output.splitlines() if not set(line) & set("┏┡└┃")]
     return [" ".join(line.split("│")[1:3]).split() if "│" in line else line for line in lines]
@@ -33,14 +33,14 @@ def same(output: str) -> list[object]:
 
 @pytest.fixture
 def url(app: App) -> str:
-    """The URL of the server in the place of that in the page, whose driver it has."""
+    """Return the server's URL, which replaces the one on the page if the driver is the same."""
     if app.driver != "asyncpg":
         pytest.skip("the page uses asyncpg")
     return str(app.url())
 
 
 def test_the_page(url: str, tmp_path: Path) -> None:
-    """Every command prints what the page says, and so does the application afterwards."""
+    """Every command prints the output on the page, and so does the application afterwards."""
     for command, output in commands():
         done = shell(command.replace(URL, url).replace("python ", f"{sys.executable} "), tmp_path)
         assert same(done.replace(url, URL)) == same(output), command
@@ -49,7 +49,7 @@ def test_the_page(url: str, tmp_path: Path) -> None:
 
 
 def test_all_kinds_are_listed() -> None:
-    """As the check names them, and no others are."""
+    """The page lists all kinds that the check reports, and no others."""
     from sa_sqlite_pool.copying.columns.base import Kind  # noqa: PLC0415
 
     table = (DOCS / PAGE).read_text().partition("| kind |")[2].partition("\n\n")[0]

@@ -1,4 +1,4 @@
-"""A copy that does not reach its end: the server is as it was, and another copy works."""
+"""A copy that does not complete leaves the server unchanged, and another copy works."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PHASES = ("snapshot", "check", "copy", "finish", "verify")
 
 
 def left_in(directory: Path) -> list[str]:
-    """Return what is there of the copy of the file."""
+    """Return the files that remain of the copy of the file."""
     return [path.name for path in directory.iterdir() if path.name.startswith("sa_sqlite_pool-")]
 
 
 async def test_the_server_refuses_a_row(app: App, tmp_path: Path) -> None:
-    """A CHECK that the file does not enforce: the error names table and constraint.
+    """The error of a CHECK that the file does not enforce names the table and the constraint.
 
-    Nothing is left, even of an engine that commits each statement.
+    Nothing is left, even with an engine that commits each statement.
     """
     path = make_file(
         *(tmp_path / "app.db", metadata, ROWS),
@@ -44,7 +44,7 @@ async def test_the_server_refuses_a_row(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_cancellation(app: App, tmp_path: Path, phase: str) -> None:
-    """At any time: nothing is left on the server nor beside the file, and the next copy works."""
+    """At any time, it leaves nothing on the server or beside the file, and the next copy works."""
     path = make_file(tmp_path / "app.db", metadata, ROWS)
     came: list[str] = []
 
@@ -67,7 +67,7 @@ async def test_a_cancellation(app: App, tmp_path: Path, phase: str) -> None:
 async def test_a_cancelled_commit(
     app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture, facade: bool
 ) -> None:
-    """What became of it is not known, which is logged, and once."""
+    """Its outcome is unknown, which is logged once."""
     models = MetaData()
     table = Table("notes", models, Column("id", Integer, primary_key=True))
     app.sql(SLOW_COMMIT.replace("id int", "id int PRIMARY KEY"))
@@ -114,7 +114,7 @@ CHANGES = {
 
 
 async def test_a_value_that_is_changed_is_found(app: App, tmp_path: Path) -> None:
-    """A trigger on the server changes one value of one row: what is read back is not equal."""
+    """A trigger on the server changes one value of one row: the data read back differs."""
     path = make_file(tmp_path / "app.db", everything_metadata, {everything: rows()})
     async with engine_of(app) as engine, engine.begin() as connection:
         await connection.run_sync(everything_metadata.create_all)
@@ -134,7 +134,7 @@ async def test_a_value_that_is_changed_is_found(app: App, tmp_path: Path) -> Non
 
 
 async def test_the_application_writes_on(app: App, tmp_path: Path) -> None:
-    """During a copy, which has the state of its beginning; and the log can be cut meanwhile."""
+    """A copy has the state at its start; the log can be truncated while the copy runs."""
     path = make_file(tmp_path / "app.db", metadata, ROWS)
     async with SQLiteDatabase(path) as db, engine_of(app) as engine, engine_of(app) as other:
         async with engine.begin() as connection:
@@ -148,7 +148,7 @@ async def test_the_application_writes_on(app: App, tmp_path: Path) -> None:
             async def waiting() -> bool:
                 return await asyncio.to_thread(app.sql, waits) == "1"
 
-            await until(waiting)  # the copy goes on meanwhile
+            await until(waiting)  # the copy proceeds meanwhile
             async with db.write() as session:
                 await session.execute(text("DELETE FROM kept"))
             assert (await db.checkpoint("truncate")).outcome.value == "truncated"

@@ -1,4 +1,4 @@
-"""Rows that are large: sent in parts, and refused where PostgreSQL takes none."""
+"""Large rows are sent in parts, and refused if they are too large for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LINES: list[tuple[str | None, bytes | None]] = [
 async def test_rows_beyond_a_gigabyte(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
-    """Are named before anything is sent, by their longest columns; here a gigabyte has 1,024."""
+    """They are listed before anything is sent, by longest column; the limit here is 1,024 bytes."""
     monkeypatch.setattr(long_rows, "LINE_BYTES", 1024)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
         connection.execute(f"PRAGMA encoding = '{encoding}'")
@@ -49,7 +49,7 @@ async def test_rows_beyond_a_gigabyte(
 
 
 async def test_large_rows_are_sent_in_parts(tmp_path: Path) -> None:
-    """No message to the server is larger than a megabyte; the parts are all of it."""
+    """No message to the server is larger than a megabyte; the parts contain all data."""
     path = file_of(tmp_path, 3, 3 * MEGABYTE)
     async with SQLiteDatabase(path) as db, snapshot(db, lambda done, total: None) as worker:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ async def test_large_rows_are_sent_in_parts(tmp_path: Path) -> None:
 
 
 async def test_large_rows(app: App, tmp_path: Path) -> None:
-    """Come over, parts and all."""
+    """They are copied, including all parts."""
     path = file_of(tmp_path, 3, 3 * MEGABYTE)
     await copied(path, app, metadata)
     assert await rows_of(app, blobs) == rows_in(path, blobs)

@@ -1,4 +1,4 @@
-"""Connections that end in the middle of a copy: what is said, and that it ends."""
+"""Connections that end during a copy: the error that is raised, and that the copy ends."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def file_of(tmp_path: Path, rows: int, size: int) -> Path:
 
 @pytest.mark.parametrize("phase", ["copy", "verify"])
 async def test_a_connection_that_ends(app: App, tmp_path: Path, phase: str) -> None:
-    """The first error is raised, not that of the ROLLBACK; and another copy works."""
-    path = file_of(tmp_path, 200, MEGABYTE // 10)  # more than the system buffers
+    """The first error is raised, not that of the ROLLBACK, and another copy works."""
+    path = file_of(tmp_path, 200, MEGABYTE // 10)  # more than the system's buffers hold
     ended: list[str] = []
 
     def progress(now: str, done: int, total: int) -> None:
@@ -57,7 +57,7 @@ async def test_a_connection_that_ends(app: App, tmp_path: Path, phase: str) -> N
 async def test_a_connection_that_ends_while_the_server_takes_nothing(
     app: App, tmp_path: Path
 ) -> None:
-    """The driver waits for room to write, and would wait for ever."""
+    """The driver waits for buffer space, and would wait for ever."""
     path = file_of(tmp_path, 60, MEGABYTE)
     stopped: list[int] = []
     sent: list[int] = []
@@ -73,7 +73,7 @@ async def test_a_connection_that_ends_while_the_server_takes_nothing(
     try:
         await until(lambda: bool(stopped))
         before = -1
-        while before != len(sent):  # until what the system buffers is full
+        while before != len(sent):  # until the system's buffers are full
             before = len(sent)
             await until(lambda: laps_of_the_worker(10))
         app.sql(f"SELECT pg_terminate_backend({stopped[0]})")

@@ -1,4 +1,4 @@
-"""A file with faults: every one is named, and nothing is copied."""
+"""A file with faults: every fault is listed, and nothing is copied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def refused(path: Path, app: App) -> MisfitsError:
 
 
 async def test_each_fault_is_named(app: App, tmp_path: Path) -> None:
-    """With its table, column, kind and key, and nothing else is; the server stays empty."""
+    """Exactly the faults are listed, with table, column, kind and key; the server stays empty."""
     wanted = make_dirty(tmp_path / "app.db")
     error = await refused(tmp_path / "app.db", app)
     found = {
@@ -37,7 +37,7 @@ async def test_each_fault_is_named(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_row_without_a_key_is_named_by_its_rowid(app: App, tmp_path: Path) -> None:
-    """As SQLite's own shell finds it."""
+    """SQLite's own shell finds the row by it."""
     make_dirty(tmp_path / "app.db")
     error = await refused(tmp_path / "app.db", app)
     (group,) = [group for group in error.report.misfits if group.table == "keyless"]
@@ -45,7 +45,7 @@ async def test_a_row_without_a_key_is_named_by_its_rowid(app: App, tmp_path: Pat
 
 
 async def test_what_only_looks_odd_is_copied(app: App, tmp_path: Path) -> None:
-    """Nothing that PostgreSQL can store as the application reads it is refused."""
+    """No value is refused that PostgreSQL can store as the application reads it."""
     make_dirty(tmp_path / "app.db", faults=False)
     report = await copied(tmp_path / "app.db", app, metadata)
     rows = await rows_of(app, dirty)
@@ -57,7 +57,7 @@ async def test_what_only_looks_odd_is_copied(app: App, tmp_path: Path) -> None:
 
 
 async def test_of_many_the_first_are_named(app: App, tmp_path: Path) -> None:
-    """All are counted, and few are kept: the memory is that of a file without faults."""
+    """All are counted, but few are kept, so memory use is that of a file without faults."""
     make_dirty(tmp_path / "app.db", faults=False)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
         rows = [(number, "x" * number) for number in range(100, 1100)]
@@ -68,7 +68,7 @@ async def test_of_many_the_first_are_named(app: App, tmp_path: Path) -> None:
 
 
 async def test_the_error_says_it_all(app: App, tmp_path: Path) -> None:
-    """One line for each kind and column; and it survives a way between processes."""
+    """It has one line for each kind and column, and can be passed between processes."""
     make_dirty(tmp_path / "app.db")
     error = await refused(tmp_path / "app.db", app)
     assert str(error).startswith("values that do not fit: 42; nothing was copied")

@@ -1,4 +1,4 @@
-"""Models that SQLAlchemy has no DDL for on PostgreSQL: named with the column or the index."""
+"""Models without DDL in SQLAlchemy for PostgreSQL are listed with the column or the index."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.postgresql import App
 LONG = "long" * 20
 TOO_LONG = f"Identifier '{LONG}' exceeds maximum length of 63 characters: give it a shorter name"
 
-# What the models add to a table "t" of an id, where it is named, and how what is said of it ends.
+# The additions of the models to a table "t" with an id, the place in the report, and its end.
 REFUSED: dict[str, tuple[Callable[[], list[Any]], str, str]] = {
     "enum": (
         lambda: [Column("s", Enum("a", "b"))],
@@ -60,7 +60,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_has_no_ddl(app: App, path: Path, name: str) -> None:
-    """Nothing else is said of it, also where the table is there."""
+    """No further errors are reported for it, not even if the table exists."""
     make, place, end = REFUSED[name]
     models = MetaData()
     Table("t", models, Column("id", Integer, primary_key=True), *make())
@@ -75,7 +75,7 @@ async def test_what_has_no_ddl(app: App, path: Path, name: str) -> None:
 
 
 async def test_the_name_of_a_table(app: App, path: Path) -> None:
-    """It is named, beside what is wrong elsewhere."""
+    """It is listed, as are errors elsewhere."""
     models = MetaData()
     Table(LONG, models, Column("id", Integer, primary_key=True))
     Table("t", models, Column("id", Integer, primary_key=True), Column("s"))
@@ -85,7 +85,7 @@ async def test_the_name_of_a_table(app: App, path: Path) -> None:
 
 
 async def test_names_that_are_as_long_as_they_may_be(app: App, path: Path) -> None:
-    """They are innocent, and so are those that SQLAlchemy shortens itself."""
+    """They are accepted, as are names that SQLAlchemy itself shortens."""
     models = MetaData(naming_convention={"ix": f"%(table_name)s_{LONG}_%(column_0_name)s"})
     column: Column[str] = Column("s", Enum("a", name="e" * 63), index=True)
     check = CheckConstraint("id > 0", name="c" * 63)
@@ -93,7 +93,7 @@ async def test_names_that_are_as_long_as_they_may_be(app: App, path: Path) -> No
     assert (await copied(path, app, models)).rows == 1
 
 
-# 46 characters, and 88 bytes, of which PostgreSQL keeps 63.
+# 46 characters in 88 bytes, of which PostgreSQL keeps 63.
 CYRILLIC = "идентификатор_записи_в_таблице_идентификаторов"
 
 
@@ -114,7 +114,7 @@ async def test_names_of_more_bytes_than_the_server_keeps(
 
 
 async def test_names_that_differ_by_case(app: App, tmp_path: Path) -> None:
-    """Of ASCII's letters SQLite makes one name, of others two: nothing is read in its place."""
+    """SQLite ignores case only for ASCII letters: no other column is read instead."""
     path = execute(
         tmp_path / "app.db",
         'CREATE TABLE T (id INTEGER PRIMARY KEY, "É" TEXT UNIQUE, Name TEXT);'

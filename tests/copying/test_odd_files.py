@@ -1,4 +1,4 @@
-"""Files that SQLite takes and few have: other keys, encodings, files beside, tables of modules."""
+"""Files that SQLite allows but are rare: other keys, encodings, schemas, tables of modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.postgresql import App
 
 
 async def misfits_of(path: Path, app: App, models: MetaData) -> list[tuple[str, str, list[Any]]]:
-    """The place, the kind and the keys of what does not fit."""
+    """Return the place, the kind and the keys of the values that do not fit."""
     return [
         (group.place, group.kind, [dict(misfit.key) for misfit in group.first])
         for group in await misfits_in(path, app, models)
@@ -36,7 +36,7 @@ async def misfits_of(path: Path, app: App, models: MetaData) -> list[tuple[str, 
 
 
 async def test_a_column_with_another_key(app: App, tmp_path: Path) -> None:
-    """Its name in the file is used, in quotes."""
+    """The column's name in the file is used, in quotes."""
     models = MetaData()
     order = Column("order", Integer, key="number", primary_key=True, autoincrement=False)
     table = Table("t", models, order, Column("group", String, key="kind", unique=True))
@@ -56,7 +56,7 @@ COMPUTED = {
 
 @pytest.mark.parametrize("name", COMPUTED)
 async def test_keys_that_the_server_computes(app: App, tmp_path: Path, name: str) -> None:
-    """What is unique, or referred to, and not in the file or not to be read there: its own."""
+    """The server checks unique or referenced columns that are missing or unreadable in the file."""
     models = MetaData()
     low = Column("low", String, Computed("lower(s)", persisted=True), unique=True)
     its: Column[str] = Column("computed", ForeignKey("t.low"))
@@ -77,7 +77,7 @@ async def test_keys_that_the_server_computes(app: App, tmp_path: Path, name: str
 
 
 async def test_a_computed_key_of_the_file(app: App, tmp_path: Path) -> None:
-    """It is looked at where it can be read."""
+    """It is checked if it can be read."""
     models = MetaData()
     low = Column("low", String, Computed("lower(s)", persisted=True), unique=True)
     Table("t", models, Column("id", Integer, primary_key=True), Column("s", String), low)
@@ -100,7 +100,7 @@ KEYLESS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", KEYLESS)
 async def test_models_without_a_key(app: App, tmp_path: Path, name: str) -> None:
-    """Rows are named by the key that the file has."""
+    """Rows are identified by the key that the file has."""
     columns, key = KEYLESS[name]
     models = MetaData()
     Table("t", models, Column("id", String), Column("s", String(3), unique=True))
@@ -114,7 +114,7 @@ async def test_models_without_a_key(app: App, tmp_path: Path, name: str) -> None
 
 
 async def test_a_key_that_is_not_copied(app: App, tmp_path: Path) -> None:
-    """It may have what no server takes: it names rows, and nothing else."""
+    """It may contain values that no server accepts, because it only identifies rows."""
     models = MetaData()
     Table("t", models, Column("s", String(3)))
     path = execute(
@@ -130,7 +130,7 @@ async def test_a_key_that_is_not_copied(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
 async def test_encodings(app: App, tmp_path: Path, encoding: str) -> None:
-    """What is the same on the server is known in each."""
+    """Values that are equal on the server are detected in each encoding."""
     models = MetaData()
     Table("u", models, Column("id", Uuid, primary_key=True))
     Table("t", models, Column("id", Integer, primary_key=True), Column("u", ForeignKey("u.id")))
@@ -162,7 +162,7 @@ def once(where: str) -> Callable[[], MetaData]:
 async def test_a_condition_in_the_language_of_postgresql(
     app: App, tmp_path: Path, where: str
 ) -> None:
-    """It is left to the server, which says what is there twice; SQLite's own is looked at."""
+    """The server checks it and names duplicates; a condition that SQLite knows is checked here."""
     script = "CREATE TABLE t (id INTEGER PRIMARY KEY, s); INSERT INTO t VALUES (1, 'a'), (2, 'b')"
     path = execute(tmp_path / "app.db", script)
     models = once(where)()
@@ -180,7 +180,7 @@ async def warned(path: Path, app: App, models: MetaData) -> CopyReport:
 
 
 async def test_a_schema(app: App, tmp_path: Path) -> None:
-    """It is said that the file's own table is copied: the application may read another."""
+    """A warning says that the file's own table is copied: the application may read another one."""
     app.sql("CREATE SCHEMA app")
     models = MetaData()
     Table("t", models, Column("id", Integer, primary_key=True), schema="app")
@@ -198,7 +198,7 @@ async def test_a_schema(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_table_of_a_module(app: App, tmp_path: Path) -> None:
-    """What SQLite adds to a table of FTS5 is not missed; what is missed is still named."""
+    """SQLite's internal tables for FTS5 cause no warning; other tables that the models lack do."""
     models = MetaData()
     table = Table("notes", models, Column("body", String))
     path = execute(

@@ -1,4 +1,4 @@
-"""Where the rows go, and as which characters: settings of the engine, and odd names."""
+"""The place of the rows and their encoding: settings of the engine, and odd names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def copy_with(engine: AsyncEngine, path: Path, models: MetaData = plain) -
 
 
 async def test_another_encoding_of_the_client(app: App, tmp_path: Path) -> None:
-    """Of the database: texts come over as they are, and the engine's connection keeps its own."""
+    """The database sets it: texts are copied unchanged, and the engine's connection keeps it."""
     app.sql(f"ALTER DATABASE {app.database} SET client_encoding TO 'LATIN1'")
     async with engine_of(app, pool_size=1, max_overflow=0) as engine:
         async with engine.connect() as connection:
@@ -43,7 +43,7 @@ async def test_another_encoding_of_the_client(app: App, tmp_path: Path) -> None:
 
 
 async def test_the_encoding_in_a_url(app: App, tmp_path: Path) -> None:
-    """Psycopg takes it there."""
+    """Psycopg accepts it there."""
     if app.driver != "psycopg":
         pytest.skip("asyncpg has UTF-8 alone")
     engine = create_async_engine(app.url(client_encoding="latin1"))
@@ -63,7 +63,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 
 
 async def test_limits_of_the_database(app: App, tmp_path: Path) -> None:
-    """Those that the server has are none of a copy's, and the engine's connections keep them."""
+    """The server's limits do not apply to a copy, and the engine's connections keep them."""
     known = app.sql(f"SELECT name FROM pg_settings WHERE name IN {LIMITS}").split()
     for name in known:
         app.sql(f"ALTER DATABASE {app.database} SET {name} = '1h'")
@@ -83,7 +83,7 @@ async def test_limits_of_the_database(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", [False, True])
 async def test_a_schema_of_the_engine(app: App, tmp_path: Path, there: bool) -> None:
-    """``schema_translate_map``: the rows are where the application looks for them."""
+    """With ``schema_translate_map``, the application finds the rows where it looks for them."""
     app.sql('CREATE SCHEMA "a%Tenant"; CREATE TABLE t (id BIGSERIAL PRIMARY KEY, s VARCHAR)')
     options: dict[str, Any] = {"execution_options": {"schema_translate_map": {None: "a%Tenant"}}}
     async with engine_of(app, **options) as engine:
@@ -111,7 +111,7 @@ percents = Table(
 
 @pytest.mark.parametrize("there", [False, True])
 async def test_names_with_percents(app: App, tmp_path: Path, there: bool) -> None:
-    """Of tables, columns, keys and indexes: whatever the driver makes of them."""
+    """Tables, columns, keys and indexes may have them, whatever the driver does with them."""
     rows = [{"id%": 1, "a%s": "5%", "%%": None}, {"id%": 2, "a%s": "%s", "%%": 1}]
     path = make_file(tmp_path / "app.db", odd, {percents: rows})
     if there:
@@ -125,7 +125,7 @@ async def test_names_with_percents(app: App, tmp_path: Path, there: bool) -> Non
 
 
 async def test_what_is_there_is_compared_where_it_is(app: App, tmp_path: Path) -> None:
-    """In the engine's schema, not in another; and by odd names."""
+    """The comparison uses the engine's schema, not another one, and supports odd names."""
     app.sql('CREATE SCHEMA "a%T"; CREATE TABLE "a%T".t (id INT PRIMARY KEY, s VARCHAR(1))')
     app.sql("CREATE TABLE t (id INT PRIMARY KEY, s VARCHAR)")
     options: dict[str, Any] = {"execution_options": {"schema_translate_map": {None: "a%T"}}}

@@ -1,4 +1,4 @@
-"""Servers that cannot be copied to, and wrong arguments: each error says what to do."""
+"""Servers that cannot be copied to, and wrong arguments: each error names the way out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def refused(path: Path, url: URL, *, dry_run: bool = True, **options: Any)
     return caught.value
 
 
-# What is changed in the URL, and the advice.
+# The change to the URL, and the advice.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "host": ({"host": "nohost.invalid"}, "there is no host nohost.invalid: correct the URL; in a"),
     "port": ({"port": 1}, "nothing listens there: is the server running"),
@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 async def test_no_connection(app: App, path: Path, name: str) -> None:
-    """The error of the system or the driver is behind it, and the URL in it, without a password."""
+    """The system's or driver's error is its cause; it shows the URL without a password."""
     change, advice = WRONG[name]
     error = await refused(path, app.url().set(password="secret", **change))
     assert f"connecting to postgresql+{app.driver}://" in str(error)
@@ -66,7 +66,7 @@ async def test_no_connection(app: App, path: Path, name: str) -> None:
 
 
 async def test_no_answer(path: Path) -> None:
-    """A server that is frozen, say: the system accepts for it, and asyncpg's time is up."""
+    """A frozen server is an example: the system accepts connections, and asyncpg times out."""
     pytest.importorskip("asyncpg")
     with socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -78,13 +78,13 @@ async def test_no_answer(path: Path) -> None:
 
 
 async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:
-    """A directory that has none."""
+    """The directory contains no socket."""
     url = URL.create(f"postgresql+{app.driver}", database="x", query={"host": str(tmp_path)})
     assert "there is no socket of a server" in str(await refused(path, url))
 
 
 async def test_a_replica(app: App, path: Path) -> None:
-    """It is known before the copy, and called so."""
+    """It is recognised before the copy, and the error calls it a replica."""
     url = app.url(app.cluster.replicas[0])
     assert "is a replica, which accepts no writes: use the primary's URL" in str(
         await refused(path, url)
@@ -92,7 +92,7 @@ async def test_a_replica(app: App, path: Path) -> None:
 
 
 async def test_an_encoding_with_few_characters(app: App, path: Path) -> None:
-    """It is known at once."""
+    """It is refused at once."""
     database = f"{app.database}_latin1"
     options = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
     app.sql(f"CREATE DATABASE {database} {options}")
@@ -105,7 +105,7 @@ async def test_an_encoding_with_few_characters(app: App, path: Path) -> None:
 
 
 async def test_another_copy(app: App, path: Path) -> None:
-    """Two at once into one database: the second is told, and works afterwards."""
+    """Of two concurrent copies into a database, the second is refused, and works afterwards."""
     async with engine_of(app) as engine, engine.begin() as connection:
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({COPY_KEY})"))
         assert "another copy into" in str(await refused(path, app.url(), dry_run=False))
@@ -113,13 +113,13 @@ async def test_another_copy(app: App, path: Path) -> None:
 
 
 async def test_a_server_database(app: App, path: Path) -> None:
-    """It will do for an engine: the copy is made by the one that writes."""
+    """It can replace an engine: the copy uses its writer engine."""
     async with SQLiteDatabase(path) as db, app.open(replicas=()) as server:
         assert (await copy_to(db, server, models)).rows == 1
 
 
 async def test_wrong_arguments(tmp_path: Path) -> None:
-    """They are named, without the password of a URL."""
+    """The error names them, without the password of a URL."""
     url: Any = "postgresql+asyncpg://u:secret@host/name"
     async with SQLiteDatabase(tmp_path / "app.db") as db:
         with pytest.raises(ConfigurationError, match=r"engine must be .*, not a str$"):
@@ -129,7 +129,7 @@ async def test_wrong_arguments(tmp_path: Path) -> None:
 
 
 async def test_a_progress_with_an_error_of_a_database(app: App, path: Path) -> None:
-    """It is the caller's own, and stays what it is."""
+    """It is the caller's own error, and is raised unchanged."""
     own = OperationalError("SELECT 1", None, Exception("of another database"))
 
     def progress(phase: str, done: int, total: int) -> None:
@@ -143,7 +143,7 @@ async def test_a_progress_with_an_error_of_a_database(app: App, path: Path) -> N
 
 
 async def test_a_commit_without_an_answer(app: App, path: Path) -> None:
-    """It is not said that nothing was copied: that is not known."""
+    """The error does not claim that nothing was copied, because that is unknown."""
     end = (
         "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -1,4 +1,4 @@
-"""What a role may not do, and what is in the place of a table: known before anything is copied."""
+"""Missing privileges, and other objects in the place of a table, are found before the copy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def role_of(app: App) -> AsyncIterator[Any]:
-    """Copy by a role that owns nothing, within the block."""
+    """Yield a function that copies as a role that owns nothing."""
     role = f"copies_{app.database}"
     app.sql(f"CREATE ROLE {role} LOGIN")
     engine = create_async_engine(app.url().set(username=role))
@@ -52,7 +52,7 @@ async def refused(app: App, path: Path, of: MetaData) -> list[tuple[str, str]]:
 
 
 async def test_tables_of_another_owner(app: App, path: Path) -> None:
-    """Those whose foreign keys are dropped and added are named, and what to do."""
+    """Tables whose foreign keys are dropped and added are listed, with the way out."""
     app.sql("CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE t (id INT PRIMARY KEY REFERENCES p)")
     async with role_of(app) as copy:
         app.sql(f"GRANT ALL ON p, t TO {copy.role}")
@@ -68,11 +68,11 @@ async def test_tables_of_another_owner(app: App, path: Path) -> None:
         (warning,) = (await copy(path, models, dry_run=True)).warnings
         assert warning.startswith("the role of the URL may not write to t: GRANT")
         app.sql(f"DROP TABLE t; DROP TABLE p; GRANT CREATE ON SCHEMA public TO {copy.role}")
-        assert (await copy(path, models)).rows == 0  # its own
+        assert (await copy(path, models)).rows == 0  # its own tables
 
 
 async def test_a_revision_that_cannot_be_written(app: App, tmp_path: Path) -> None:
-    """It is known from the file's; a file without one needs no right."""
+    """It is found by the file's revision; a file without one needs no privilege."""
     one = MetaData()
     Table("p", one, Column("id", Integer, primary_key=True, autoincrement=False))
     path = execute(tmp_path / "app.db", "CREATE TABLE p (id PRIMARY KEY)")
@@ -95,7 +95,7 @@ async def test_a_revision_that_cannot_be_written(app: App, tmp_path: Path) -> No
 
 
 async def test_an_enum_without_a_name(app: App, tmp_path: Path) -> None:
-    """The one on the server has fewer than the models; one with more will do."""
+    """The server's enum has fewer values than the models; one with more is accepted."""
     of = MetaData()
     colour = Enum("red", "blue", name="colour")
     Table("t", of, Column("id", Integer, primary_key=True), Column("c", colour))
@@ -112,7 +112,7 @@ async def test_an_enum_without_a_name(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
 async def test_a_view(app: App, tmp_path: Path, kind: str) -> None:
-    """It is no table, though it has its columns."""
+    """It is not a table, although it has the same columns."""
     one = MetaData()
     Table("t", one, Column("id", Integer, primary_key=True), Column("s", String))
     path = execute(tmp_path / "app.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, s)")

@@ -1,4 +1,4 @@
-"""Values that differ on SQLite, and are the same on PostgreSQL, in keys: found by the check."""
+"""Key values that differ on SQLite but are equal on PostgreSQL are found by the check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.postgresql import App
 JSONB = postgresql.JSONB()
 PLAIN, HYPHENS = "000000000000000000000000000000ab", "00000000-0000-0000-0000-0000000000AB"
 
-# Of a type, texts in SQL of values that are the same there, and of one that is another.
+# For each type, values in SQL that are equal there, and one that differs from them.
 SAME: dict[str, tuple[Any, list[str], str]] = {
     "uuid": (Uuid(), [f"'{PLAIN}'", f"'{HYPHENS}'", f"'{PLAIN.upper()}'"], f"'{'1' * 32}'"),
     "datetime": (
@@ -55,7 +55,7 @@ def file_of(tmp_path: Path, values: list[str], affinity: str = "") -> Path:
         connection.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, v {affinity} UNIQUE, s)")
         for number, value in enumerate(values, 1):
             connection.execute(f"INSERT INTO t VALUES ({number}, {value}, NULL)")
-        # Of no column that is compared: it stops nothing.
+        # This column is not compared, so it prevents nothing.
         connection.execute("UPDATE t SET s = 'x'")
     return tmp_path / "app.db"
 
@@ -69,7 +69,7 @@ def models_of(type_: Any) -> MetaData:
 
 @pytest.mark.parametrize("name", [name for name in SAME if name != "date"])
 async def test_duplicates(app: App, tmp_path: Path, name: str) -> None:
-    """All of them are named, whatever is unique in the file."""
+    """All of them are listed, although they are unique in the file."""
     type_, same, other = SAME[name]
     path = file_of(tmp_path, [*same, other, "NULL", "NULL"])
     (group,) = await misfits_in(path, app, models_of(type_))
@@ -79,14 +79,14 @@ async def test_duplicates(app: App, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", SAME)
 async def test_what_differs_there_too(app: App, tmp_path: Path, name: str) -> None:
-    """It is copied: in the form that SQLAlchemy writes, and in another."""
+    """Different values are copied, in the form that SQLAlchemy writes, or in another one."""
     type_, same, other = SAME[name]
     path = file_of(tmp_path, [same[-1], other, "NULL", "NULL"])
     assert (await copied(path, app, models_of(type_))).rows == 4
 
 
 async def test_beside_what_does_not_fit(app: App, tmp_path: Path) -> None:
-    """A value that cannot be sent is named for that, and stops no comparison of the others."""
+    """A value that cannot be sent is listed as such, and the others are still compared."""
     values = [f"'{PLAIN}'", f"'{HYPHENS}'", "CAST(x'ff41' AS TEXT)", "'xyz'", "5", "x'00'"]
     path = file_of(tmp_path, values)
     misfits = await misfits_in(path, app, models_of(Uuid()))
@@ -106,7 +106,7 @@ Table(
 
 @pytest.mark.parametrize(("parent", "child"), [(PLAIN, HYPHENS), (HYPHENS, PLAIN)])
 async def test_a_parent_in_another_form(app: App, tmp_path: Path, parent: str, child: str) -> None:
-    """It is the parent; one that is not there is missed all the same."""
+    """It counts as the parent; a missing parent is still reported."""
     path = tmp_path / "app.db"
     script = (
         "CREATE TABLE parents (id PRIMARY KEY);"

@@ -1,4 +1,4 @@
-"""Models that PostgreSQL does not take: all are named, with what the server says of them."""
+"""Models that PostgreSQL does not accept are all listed, with the server's errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sa_sqlite_pool import CopyError, MisfitsError, SQLiteDatabase, copy_to
 from tests.copying.files import copied, execute, misfits_in, tables_on
 from tests.postgresql import App
 
-# What the models add to a table "t" of an id, where it is named, and what is said of it.
+# The additions of the models to a table "t" with an id, the place in the report, and the error.
 REFUSED: dict[str, tuple[Callable[[], list[Any]], str, str]] = {
     "boolean-default": (
         lambda: [Column("s", Boolean, server_default=text("1"))],
@@ -78,7 +78,7 @@ def file_of(tmp_path: Path, *statements: str) -> Path:
 async def refused(
     path: Path, app: App, models: MetaData, *, dry_run: bool = True
 ) -> list[tuple[str, str, str]]:
-    """The place and the text of all that is refused of the models."""
+    """Return the place and the text of everything in the models that is refused."""
     before = tables_on(app)
     found = await misfits_in(path, app, models, dry_run=dry_run)
     assert tables_on(app) == before
@@ -89,7 +89,7 @@ async def refused(
 @pytest.mark.parametrize("dry_run", [True, False], ids=["dry", "copy"])
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_the_server_refuses(app: App, tmp_path: Path, name: str, dry_run: bool) -> None:
-    """With its table, the index, the line of the statement, and the server's own words."""
+    """The report names the table, index and line of the statement, in the server's own words."""
     make, place, reason = REFUSED[name]
     path, models = file_of(tmp_path), models_of(make())
     ((table, where, why),) = await refused(path, app, models, dry_run=dry_run)
@@ -98,7 +98,7 @@ async def test_what_the_server_refuses(app: App, tmp_path: Path, name: str, dry_
 
 
 async def test_a_schema_that_is_not_there(app: App, tmp_path: Path) -> None:
-    """It is said how to create it."""
+    """The report contains the statement that creates it."""
     models = models_of([Column("s", String)], schema="mine")
     ((table, _, why),) = await refused(file_of(tmp_path), app, models)
     assert table == "mine.t"
@@ -108,14 +108,14 @@ async def test_a_schema_that_is_not_there(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_parent_that_is_not_there(app: App, tmp_path: Path) -> None:
-    """Its models were not imported."""
+    """Its models were not imported, as the error says."""
     models = models_of([Column("s", ForeignKey("elsewhere.id"))])
     with pytest.raises(CopyError, match=r"could not find table 'elsewhere'.*: import the models"):
         await copied(file_of(tmp_path), app, models, dry_run=True)
 
 
 async def test_all_are_named_at_once(app: App, tmp_path: Path) -> None:
-    """Those of several tables, of types that they share, and values, too; and nothing twice."""
+    """This includes several tables, types that they share, and values; nothing is listed twice."""
     models = MetaData()
     colour = Enum("red", name="colour", metadata=models)
     added: dict[str, list[Any]] = {
@@ -140,7 +140,7 @@ async def test_all_are_named_at_once(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_type_of_two_tables_of_which_one_is_refused(app: App, tmp_path: Path) -> None:
-    """The type goes with the one, and is created for the other: that is innocent."""
+    """The type is rolled back with one table, and created for the other, which is accepted."""
     models = models_of([Column("s", Boolean, server_default=text("1")), Column("c", colour())])
     Table("u", models, Column("id", Integer, primary_key=True), Column("c", colour()))
     tables = ("CREATE TABLE t (id INTEGER PRIMARY KEY, s, c)", "CREATE TABLE u (id INTEGER, c)")
@@ -154,7 +154,7 @@ def colour() -> Enum:
 
 @pytest.mark.parametrize("wrong", ["t", "u"])
 async def test_a_circle_of_which_one_is_refused(app: App, tmp_path: Path, wrong: str) -> None:
-    """The keys of both are added at the end; those of and to what is not there are not tried."""
+    """The keys of both are added at the end; keys of or to a table that is refused are skipped."""
     models = MetaData()
     for name, other in (("t", "u"), ("u", "t")):
         key = ForeignKey(f"{other}.id", name=f"to_{other}", use_alter=True)
@@ -166,7 +166,7 @@ async def test_a_circle_of_which_one_is_refused(app: App, tmp_path: Path, wrong:
     assert (table, where) == (wrong, "")
 
 
-# The table on the server, and what is said of its column; the models have NAMES.
+# The table on the server, and the report on its column; the models have NAMES.
 NAMES = "id INTEGER PRIMARY KEY, small SMALLINT, clock TIME, name VARCHAR(20), price NUMERIC(10, 2)"
 DIFFERENT = {
     "small SMALLINT": {
@@ -206,7 +206,7 @@ names = Table(
 
 @pytest.mark.parametrize("dry_run", [True, False], ids=["dry", "copy"])
 async def test_a_table_that_is_another(app: App, tmp_path: Path, dry_run: bool) -> None:
-    """Names, types, and columns that the copy would leave empty, are told; nothing is changed."""
+    """Names, types, and columns that the copy would leave empty are listed; nothing changes."""
     path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")
     for column, others in DIFFERENT.items():
         for other, reason in others.items():
@@ -217,7 +217,7 @@ async def test_a_table_that_is_another(app: App, tmp_path: Path, dry_run: bool) 
 
 
 async def test_a_table_that_takes_more(app: App, tmp_path: Path) -> None:
-    """It is used: what PostgreSQL has in it is the same."""
+    """It is used, because PostgreSQL stores the same values in it."""
     path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")
     execute(path, "INSERT INTO t VALUES (1, 2, '03:04:05', 'x', 1.5)")
     app.sql("CREATE DOMAIN whole AS SMALLINT")
@@ -229,7 +229,7 @@ async def test_a_table_that_takes_more(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_column_that_takes_no_null_there(app: App, tmp_path: Path) -> None:
-    """The rows that have one are named, as if the models said so."""
+    """Rows with NULL are listed, as if the models had the constraint."""
     path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")
     execute(path, "INSERT INTO t (id, small) VALUES (1, 1), (2, NULL)")
     app.sql(f"CREATE TABLE t ({NAMES}); ALTER TABLE t ALTER small SET NOT NULL")
@@ -238,7 +238,7 @@ async def test_a_column_that_takes_no_null_there(app: App, tmp_path: Path) -> No
 
 
 async def test_without_the_right_to_compare(app: App, tmp_path: Path) -> None:
-    """A role that may only read the tables: a dry run is made, without the types, and says so."""
+    """A role that may only read the tables gets a dry run without their types, and a warning."""
     path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")
     role = f"reads_{app.database}"
     app.sql(f"CREATE TABLE t ({NAMES}); CREATE ROLE {role} LOGIN; GRANT SELECT ON t TO {role}")
@@ -257,7 +257,7 @@ async def test_without_the_right_to_compare(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_row_that_an_index_cannot_have(app: App, tmp_path: Path) -> None:
-    """It is known with the rows alone: the index is named, and its table."""
+    """Only the rows show it: the error names the index and its table."""
     path = file_of(
         tmp_path,
         "CREATE TABLE t (id INTEGER PRIMARY KEY, s)",
@@ -269,7 +269,7 @@ async def test_a_row_that_an_index_cannot_have(app: App, tmp_path: Path) -> None
 
 
 async def test_duplicates_by_an_expression(app: App, tmp_path: Path) -> None:
-    """PostgreSQL knows them: it is said which value, of which index and table."""
+    """PostgreSQL finds them: the error names the value, the index and the table."""
     path = file_of(
         tmp_path,
         "CREATE TABLE t (id INTEGER PRIMARY KEY, s)",

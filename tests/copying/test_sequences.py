@@ -1,4 +1,4 @@
-"""The numbers that the server goes on with, after the largest of the file."""
+"""The server's sequences continue after the largest number in the file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def next_of(app: App, sequence: str) -> int:
 
 
 async def test_the_mark_of_a_column_with_another_key(app: App, tmp_path: Path) -> None:
-    """AUTOINCREMENT has given 100; the attribute of the model is not named as the column."""
+    """AUTOINCREMENT has assigned 100; the attribute of the model and the column differ in name."""
     key = Column("ident", Integer, primary_key=True, key="k")
     models = models_of(key, sqlite_autoincrement=True)
     path = ids_of(tmp_path, models, 5, 100, name="ident")
@@ -43,7 +43,7 @@ async def test_the_mark_of_a_column_with_another_key(app: App, tmp_path: Path) -
 
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_sequence_that_no_column_owns(app: App, tmp_path: Path, owned: bool) -> None:
-    """The default of a table that was there depends on it; in another schema, with an odd name."""
+    """The default of an existing table depends on it; it is in another schema, with an odd name."""
     app.sql('CREATE SCHEMA "n%"; CREATE SEQUENCE "n%"."S""q:%"; CREATE SEQUENCE other')
     app.sql("""CREATE TABLE t (id INT PRIMARY KEY DEFAULT nextval('"n%"."S""q:%"'), s VARCHAR)""")
     if owned:
@@ -56,21 +56,21 @@ async def test_a_sequence_that_no_column_owns(app: App, tmp_path: Path, owned: b
 
 
 async def test_a_sequence_that_is_ahead(app: App, tmp_path: Path) -> None:
-    """Stays there: two tables may share it, and its numbers may be known elsewhere."""
+    """It is not set back: two tables may share it, and its numbers may be known elsewhere."""
     models = models_of(Column("id", Integer, Identity(start=1000), primary_key=True))
     await copied(ids_of(tmp_path, models, 1, 7), app, models)
     assert next_of(app, "t_id_seq") == 1000
 
 
 async def test_a_sequence_that_goes_down(app: App, tmp_path: Path) -> None:
-    """Goes on below the smallest."""
+    """It continues below the smallest number."""
     models = models_of(Column("id", Integer, Identity(start=-1, increment=-1), primary_key=True))
     await copied(ids_of(tmp_path, models, -1, -2, -3), app, models)
     assert next_of(app, "t_id_seq") == -4
 
 
 async def test_a_sequence_in_a_text(app: App, tmp_path: Path) -> None:
-    """Nobody knows its number, which is said."""
+    """Its current number is unknown, so a warning is given."""
     app.sql(
         "CREATE SEQUENCE s; CREATE TABLE t (id VARCHAR PRIMARY KEY DEFAULT 'A' || nextval('s'))"
     )
@@ -81,7 +81,7 @@ async def test_a_sequence_in_a_text(app: App, tmp_path: Path) -> None:
 
 
 async def test_the_last_number(app: App, tmp_path: Path) -> None:
-    """Is copied; that there is no further one is said, now and by the server."""
+    """It is copied; a warning and the server's state show that there is no further one."""
     models = models_of(Column("id", Integer, primary_key=True))
     (warning,) = (await copied(ids_of(tmp_path, models, LAST), app, models)).warnings
     assert warning.startswith(
@@ -103,7 +103,7 @@ def keys(name: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["composite", "none", "other"])
 async def test_the_mark_of_a_file_with_another_key(app: App, tmp_path: Path, name: str) -> None:
-    """It is that of the file's own key, whatever the models have."""
+    """The mark is that of the file's own key, whatever key the models have."""
     columns = keys(name)
     models = models_of(*columns)
     path = execute(
@@ -117,7 +117,7 @@ async def test_the_mark_of_a_file_with_another_key(app: App, tmp_path: Path, nam
 
 
 async def test_a_sequence_of_numeric(app: App, tmp_path: Path) -> None:
-    """Its column has decimals that are integers."""
+    """The column contains decimals that are integers."""
     models = models_of(Column("id", Numeric(20), DBSequence("ids"), primary_key=True))
     report = await copied(ids_of(tmp_path, models, 3, 7), app, models)
     assert (report.warnings, next_of(app, "ids")) == ([], 8)
@@ -125,7 +125,7 @@ async def test_a_sequence_of_numeric(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_a_mark_beyond_the_type(app: App, tmp_path: Path, dry_run: bool) -> None:
-    """Is named before rows are sent; a mark at the end, and one in a BIGINT, are not refused."""
+    """It is listed before rows are sent; a mark at the end, or one in a BIGINT, is not refused."""
     key = Column("id", Integer, primary_key=True)
     models = models_of(key, sqlite_autoincrement=True)
     path = ids_of(tmp_path, models, 1, LAST)
@@ -140,7 +140,7 @@ async def test_a_mark_beyond_the_type(app: App, tmp_path: Path, dry_run: bool) -
 
 
 async def test_a_sequence_after_a_copy_that_failed(app: App, tmp_path: Path) -> None:
-    """Is as it was, although setval() alone outlives a ROLLBACK."""
+    """It is unchanged, although setval() alone survives a ROLLBACK."""
     models = models_of(Column("id", Integer, primary_key=True), Column("s", String))
     app.sql("CREATE TABLE t (id SERIAL PRIMARY KEY, s VARCHAR)")
 
@@ -160,7 +160,7 @@ LONG = "20240101_the_name_of_a_long_revision"
 
 @pytest.mark.parametrize("there", ["other", LONG[:32]])
 async def test_a_dry_run_sees_another_revision(app: App, tmp_path: Path, there: str) -> None:
-    """Not only the copy: so does it see one that the server's table is too narrow for."""
+    """Like a copy, it refuses that, and also a revision that is too long for the server's table."""
     models = models_of(Column("id", Integer, primary_key=True))
     stamped = f"INSERT INTO alembic_version VALUES ('{LONG}')"
     path = make_file(tmp_path / "app.db", models, {}, ALEMBIC, stamped)
@@ -175,7 +175,7 @@ async def test_a_dry_run_sees_another_revision(app: App, tmp_path: Path, there: 
 
 
 async def test_a_long_revision(app: App, tmp_path: Path) -> None:
-    """Is stamped where Alembic's table is not there yet, or wide enough."""
+    """It is stamped if Alembic's table does not exist yet, or is wide enough."""
     models = models_of(Column("id", Integer, primary_key=True))
     stamped = f"INSERT INTO alembic_version VALUES ('{LONG}')"
     path = make_file(tmp_path / "app.db", models, {}, ALEMBIC, stamped)

@@ -1,4 +1,4 @@
-"""The rows of a file in blocks: memory does not grow with the file, nor with its rows."""
+"""The rows of a file in blocks: memory use does not grow with the file or its rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fill(path: Path, rows: int, size: int) -> None:
 
 @pytest.mark.parametrize(("rows", "size"), [(20_000, 0), (10_000, 1_000), (100, 200_000)])
 def test_a_block_has_a_size(tmp_path: Path, rows: int, size: int) -> None:
-    """Many rows that are small, or few that are large; all of them come, once."""
+    """It contains many small rows or few large ones; each row is read exactly once."""
     fill(tmp_path / "app.db", rows, size)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
         source = Rows(connection, "SELECT id, b FROM blobs")
@@ -45,7 +45,7 @@ def test_a_block_has_a_size(tmp_path: Path, rows: int, size: int) -> None:
 
 @pytest.mark.parametrize("every", [1, 8])
 def test_large_rows_after_small_ones(tmp_path: Path, every: int) -> None:
-    """A block that has them is no larger, whatever the blocks before it were like."""
+    """A block with such rows is not larger, whatever the previous blocks contained."""
     size = BLOCK_BYTES // 3
     fill(tmp_path / "app.db", 5_000, 0)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
@@ -62,7 +62,7 @@ def test_large_rows_after_small_ones(tmp_path: Path, every: int) -> None:
 
 
 def test_rows_larger_than_a_block(tmp_path: Path) -> None:
-    """Come one by one."""
+    """They are read one at a time."""
     fill(tmp_path / "app.db", 5, BLOCK_BYTES + 1)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
         source = Rows(connection, "SELECT id, b FROM blobs")
@@ -71,7 +71,7 @@ def test_rows_larger_than_a_block(tmp_path: Path) -> None:
 
 
 async def test_one_block_ahead(tmp_path: Path) -> None:
-    """While a block is sent the next is read, and not a third."""
+    """While a block is sent, the next one is read, but not a third one."""
     fill(tmp_path / "app.db", 30_000, 10)
     async with (
         SQLiteDatabase(tmp_path / "app.db") as db,
@@ -82,13 +82,13 @@ async def test_one_block_ahead(tmp_path: Path) -> None:
         outgoing, sent = Outgoing(worker, plan, lambda done: None), 0
         async for block in outgoing.blocks():
             sent += block.count(b"\n")
-            await worker.run(lambda _: None)  # the jobs before it have ended
+            await worker.run(lambda _: None)  # the previous jobs have ended
             assert sent <= outgoing.digest.rows <= sent + BLOCK_ROWS
     assert sent == 30_000
 
 
 async def test_the_copy_of_the_file_has_no_name(tmp_path: Path) -> None:
-    """From when it is read, so that nothing is left of it even if the process is killed."""
+    """It has none from the first read on, so nothing is left even if the process is killed."""
     fill(tmp_path / "app.db", 10, 10)
     async with (
         SQLiteDatabase(tmp_path / "app.db") as db,
@@ -117,7 +117,7 @@ asyncio.run(main())
 
 @on_linux
 def test_what_a_kill_leaves_is_known(tmp_path: Path) -> None:
-    """While the file is copied: one file, which the doctor finds, and says how to remove."""
+    """During the copy of the file, it leaves one file, which the doctor reports with a remedy."""
     path = tmp_path / "app.db"
     healthy(path)
     assert run_program(KILLED, path).returncode == -9

@@ -1,4 +1,4 @@
-"""Schemas with collations and functions that the application adds to its own connections."""
+"""Schemas with collations and functions that the application registers on its own connections."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 async def test_a_backup(path: Path, tmp_path: Path) -> None:
-    """It is made, and restored; and one that is damaged is still found out."""
+    """It is created and restored; a damaged one is still detected."""
     async with SQLiteDatabase(path) as db:
         await db.backup(tmp_path / "copy.db")
     await restore(tmp_path / "copy.db", tmp_path / "again.db")
@@ -65,7 +65,7 @@ async def test_a_backup(path: Path, tmp_path: Path) -> None:
 
 
 async def test_a_copy(app: App, path: Path) -> None:
-    """What is in the file is copied, and compared by its own bytes."""
+    """The data of the file is copied, and compared by its own bytes."""
     models = MetaData()
     computed = [Column("c", String, Computed("lower(s)", persisted=True))]
     with application(path) as connection:
@@ -81,7 +81,7 @@ async def test_a_copy(app: App, path: Path) -> None:
 
 
 async def test_a_column_that_only_the_application_computes(app: App, tmp_path: Path) -> None:
-    """It is said what to do: a copy does not know what it would be."""
+    """The error names the way out, because a copy cannot know the values."""
     with application(tmp_path / "app.db") as connection:
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, c AS (slug('A')))")
     models = MetaData()

@@ -1,4 +1,4 @@
-"""The tables on the server: as the application would have created them, and complete."""
+"""The tables on the server are those that the application would have created, and complete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def file_of(tmp_path: Path) -> Path:
 
 
 async def test_the_rows(app: App, tmp_path: Path) -> None:
-    """Circles, references to themselves, composite keys, odd names, tables without rows."""
+    """This includes circles, self-references, composite keys, odd names and empty tables."""
     path = file_of(tmp_path)
     await copied(path, app, metadata)
     for table in metadata.tables.values():
@@ -68,7 +68,7 @@ async def test_the_rows(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [False, True], ids=["missing", "there"])
 async def test_the_schema_is_that_of_create_all(app: App, tmp_path: Path, first: bool) -> None:
-    """Whether the copy creates the tables or finds them: constraints, indexes, defaults."""
+    """Constraints, indexes and defaults are equal, whether the copy creates the tables or not."""
     if first:
         await create_all(app)
     await copied(file_of(tmp_path), app, metadata)
@@ -82,7 +82,7 @@ async def test_the_schema_is_that_of_create_all(app: App, tmp_path: Path, first:
 
 
 async def test_new_rows_get_new_ids(app: App, tmp_path: Path) -> None:
-    """SERIAL, Identity and a Sequence go on where the file was, AUTOINCREMENT's mark included."""
+    """SERIAL, Identity and Sequence continue after the file's ids, even AUTOINCREMENT's mark."""
     await copied(file_of(tmp_path), app, metadata)
     async with engine_of(app) as engine, engine.begin() as connection:
 
@@ -100,7 +100,7 @@ async def test_new_rows_get_new_ids(app: App, tmp_path: Path) -> None:
 
 
 async def test_tables_with_rows_are_refused(app: App, tmp_path: Path) -> None:
-    """A copy adds to nothing: it is said which tables, and what to do."""
+    """A copy does not add to existing rows: the error names the tables and the way out."""
     await create_all(app)
     app.sql("INSERT INTO teams VALUES (1, 'here')")
     with pytest.raises(CopyError, match=r"already have rows on the server: teams; .* use a new"):
@@ -110,7 +110,7 @@ async def test_tables_with_rows_are_refused(app: App, tmp_path: Path) -> None:
 
 
 async def test_a_dry_run_copies_nothing(app: App, tmp_path: Path) -> None:
-    """It checks, and says what would be copied."""
+    """It checks the file, and reports what would be copied."""
     report = await copied(file_of(tmp_path), app, metadata, dry_run=True)
     assert report.dry_run
     assert {table.name: table.rows for table in report.tables} == {
@@ -120,7 +120,7 @@ async def test_a_dry_run_copies_nothing(app: App, tmp_path: Path) -> None:
 
 
 async def test_what_is_missing_in_the_file(app: App, tmp_path: Path) -> None:
-    """A table or a column of the models that is not there is an error, by name."""
+    """The error names a table or a column of the models that is missing."""
     path = make_file(tmp_path / "app.db", metadata, {}, "DROP TABLE kept")
     with pytest.raises(CopyError, match=r"tables of the models are missing in the file: kept"):
         await copied(path, app, metadata)
@@ -139,7 +139,7 @@ INSERT INTO b VALUES (2, 1);
 
 
 async def test_a_circle_without_names(app: App, tmp_path: Path) -> None:
-    """Foreign keys that nothing was said about; no order of the tables fits them."""
+    """Its foreign keys are not marked in any way; no order of the tables satisfies them."""
     models = MetaData()
     a = Table("a", models, *id_and("b_id", "b.id"))
     b = Table("b", models, *id_and("a_id", "a.id"))
@@ -153,7 +153,7 @@ def id_and(name: str, parent: str) -> list[Column[int]]:
 
 
 async def test_the_engine_of_a_server_database(app: App, tmp_path: Path) -> None:
-    """Its writer engine will do: the copy has the write turn meanwhile."""
+    """Its writer engine can be used: the copy holds the write turn meanwhile."""
     path = file_of(tmp_path)
     async with SQLiteDatabase(path) as db, app.open(replicas=()) as server:
         await copy_to(db, server.writer_engine, metadata)
@@ -162,7 +162,7 @@ async def test_the_engine_of_a_server_database(app: App, tmp_path: Path) -> None
 
 
 async def test_a_database_in_memory(app: App) -> None:
-    """It is copied as one in a file."""
+    """It is copied like one in a file."""
     async with SQLiteDatabase(":memory:") as db, engine_of(app) as engine:
         async with db.write() as session:
             await session.run_sync(lambda sync: metadata.create_all(sync.connection()))
@@ -172,7 +172,7 @@ async def test_a_database_in_memory(app: App) -> None:
 
 
 async def test_a_collation_of_sqlite(app: App, tmp_path: Path) -> None:
-    """Is named with the way out, before anything is copied."""
+    """The error names it with the way out, before anything is copied."""
     models = MetaData()
     Table(
         "t",
@@ -186,7 +186,7 @@ async def test_a_collation_of_sqlite(app: App, tmp_path: Path) -> None:
 
 
 async def test_what_the_models_do_not_name(app: App, tmp_path: Path) -> None:
-    """Is not copied, and named in a warning."""
+    """It is not copied, but named in a warning."""
     path = make_file(
         *(tmp_path / "app.db", metadata, ROWS),
         "CREATE TABLE cache (id)",
@@ -212,7 +212,7 @@ ALEMBIC = (
 
 
 async def test_the_revision_is_stamped(app: App, tmp_path: Path) -> None:
-    """Alembic goes on where the file was; its table is none that the models forgot."""
+    """Alembic continues at the file's revision; the models need not contain its table."""
     path = make_file(tmp_path / "app.db", metadata, ROWS, *ALEMBIC)
     report = await copied(path, app, metadata)
     assert (report.revisions, report.warnings) == (["abc"], [])
@@ -220,7 +220,7 @@ async def test_the_revision_is_stamped(app: App, tmp_path: Path) -> None:
 
 
 def test_models_without_tables() -> None:
-    """They were not imported, which is said; Alembic's own table is none of theirs."""
+    """The error says that they were not imported; Alembic's own table does not count."""
     models = MetaData()
     Table("alembic_version", models, Column("version_num", String(32)))
     with pytest.raises(CopyError, match=r"the metadata has no tables: import the models"):
@@ -252,7 +252,7 @@ SPACES = (
 
 @pytest.mark.parametrize("first", [False, True], ids=["missing", "there"])
 async def test_what_definitions_do_not_have(app: App, tmp_path: Path, first: bool) -> None:
-    """Comments on foreign keys and indexes, and tablespaces, are those of the models."""
+    """Comments on foreign keys and indexes, and tablespaces, are taken from the models."""
     models = MetaData()
     Table("p", models, Column("id", Integer, primary_key=True))
     key = ForeignKeyConstraint(["p"], ["p.id"], name="its p", comment="why: 'it' is 100%")
@@ -283,7 +283,7 @@ async def test_what_definitions_do_not_have(app: App, tmp_path: Path, first: boo
 
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_rows_of_the_models(app: App, tmp_path: Path, dry_run: bool) -> None:
-    """Tables that have rows when they are created are refused before any is sent."""
+    """Tables that have rows as soon as they are created are refused before any rows are sent."""
     models = MetaData()
     table = Table("t", models, Column("id", Integer, primary_key=True))
     path = make_file(tmp_path / "app.db", models, {table: [{"id": 1}]})

@@ -1,4 +1,4 @@
-"""Types of an application's own, and of libraries: what they bind is sent, and nothing else."""
+"""Types of applications and libraries: the value that they bind is sent, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.postgresql import App
 
 
 class Reversed(UserDefinedType[str]):
-    """A text that is stored otherwise, as one that is encrypted is."""
+    """A text that is stored in another form, as encrypted texts are."""
 
     cache_ok = True
 
@@ -44,7 +44,7 @@ class Reversed(UserDefinedType[str]):
 
 
 class Decorated(TypeDecorator[str]):
-    """Another type over it."""
+    """A decorator of that type."""
 
     impl = Reversed
     cache_ok = True
@@ -57,7 +57,7 @@ class Decorated(TypeDecorator[str]):
 async def test_a_type_without_another_beneath(
     app: App, tmp_path: Path, type_: TypeEngine[str]
 ) -> None:
-    """What it binds is stored, not what it reads: an encrypted text stays so."""
+    """The bound value is stored, not the one that is read: an encrypted text remains encrypted."""
     models, table = models_of(Column("v", type_))
     path = file_of(tmp_path / "app.db", table, ["secret:olleh", None])
     await copied(path, app, models)
@@ -66,7 +66,7 @@ async def test_a_type_without_another_beneath(
 
 
 class Point(UserDefinedType[Any]):
-    """A list of numbers here, and a type with another form there, as vectors are."""
+    """A list of numbers on SQLite, and a type with another form on the server, like vectors."""
 
     cache_ok = True
 
@@ -78,7 +78,7 @@ class Point(UserDefinedType[Any]):
 
 
 async def test_a_type_that_only_the_server_has(app: App, tmp_path: Path) -> None:
-    """A value is sent in the form that the type gives it."""
+    """A value is sent in the form that the type produces."""
     models, table = models_of(Column("v", JSON().with_variant(Point(), "postgresql")))
     await copied(file_of(tmp_path / "app.db", table, ["[1, 2.5]", None]), app, models)
     assert app.sql("SELECT v FROM t WHERE id = 1") == "(1,2.5)"
@@ -86,7 +86,7 @@ async def test_a_type_that_only_the_server_has(app: App, tmp_path: Path) -> None
 
 
 class Pair(UserDefinedType[Any]):
-    """A composite type of the server's."""
+    """A composite type of the server."""
 
     cache_ok = True
 
@@ -95,7 +95,7 @@ class Pair(UserDefinedType[Any]):
 
 
 async def test_a_type_of_fields(app: App, tmp_path: Path) -> None:
-    """One whose fields are NULL is none itself."""
+    """A value whose fields are all NULL is not itself NULL."""
     app.sql("CREATE TYPE pair AS (a INT, b INT)")
     models, table = models_of(Column("v", String().with_variant(Pair(), "postgresql")))
     path = file_of(tmp_path / "app.db", table, ["(1,2)", "(1,)", "(,)", None])
@@ -104,7 +104,7 @@ async def test_a_type_of_fields(app: App, tmp_path: Path) -> None:
 
 
 class Flag(TypeDecorator[bool]):
-    """A text here; whatever is no ``t`` is false."""
+    """A text on SQLite; any text other than ``t`` is false."""
 
     impl = Boolean
     cache_ok = True
@@ -118,7 +118,7 @@ class Flag(TypeDecorator[bool]):
 
 
 async def test_bytes_that_a_type_would_take(app: App, tmp_path: Path) -> None:
-    """They are no text for SQLAlchemy either: they are named, not left to fail in the copy."""
+    """SQLAlchemy cannot read them as text either: they are listed, so the copy does not fail."""
     models, table = models_of(Column("v", Flag()))
     path = execute(
         file_of(tmp_path / "app.db", table, ["t", "f", "é"]),
@@ -132,7 +132,7 @@ async def test_bytes_that_a_type_would_take(app: App, tmp_path: Path) -> None:
 
 
 async def test_identifiers_as_texts(app: App, tmp_path: Path) -> None:
-    """What is no UUID is named: the server would fill it with spaces."""
+    """A text that is no UUID is listed, because the server would pad it with spaces."""
     type_ = Uuid(native_uuid=False)
     values = ["0" * 32, "A" * 32, "abc", "", "0" * 31, "g" * 32, None]
     found = await misfits_of(app, tmp_path / "app.db", values, type_)
@@ -155,7 +155,7 @@ KEYS = [
 
 @pytest.mark.parametrize("binary", [True, False])
 async def test_keys_that_are_there_twice(app: App, tmp_path: Path, binary: bool) -> None:
-    """The server reads the value of the first, too."""
+    """The server reads the first key's value, too."""
     type_ = JSON().with_variant(postgresql.JSONB(), "postgresql") if binary else JSON()
     found = await misfits_of(app, tmp_path / "app.db", KEYS, type_)
     kinds = {key: kind for key, (kind, _) in found.items()}
@@ -165,7 +165,7 @@ async def test_keys_that_are_there_twice(app: App, tmp_path: Path, binary: bool)
     assert await rows_of(app, table) == [(1, json.loads(KEYS[3]))]
 
 
-# Settings of a database, and a value that it would print, or read, in another way.
+# Settings of a database, and a value that each would make it print or read differently.
 STYLES: dict[str, tuple[str, TypeEngine[Any], Any]] = {
     "intervalstyle": ("sql_standard", Interval(), "1969-12-31 23:59:59.500000"),
     "datestyle": ("SQL, DMY", DateTime(), "2024-02-01 23:59:59.500000"),
@@ -177,7 +177,7 @@ STYLES: dict[str, tuple[str, TypeEngine[Any], Any]] = {
 
 @pytest.mark.parametrize("name", STYLES)
 async def test_styles_of_the_database(app: App, tmp_path: Path, name: str) -> None:
-    """What is sent and read back is in those of the copy."""
+    """Values are sent and read back in the styles of the copy."""
     style, type_, value = STYLES[name]
     models, table = models_of(Column("v", type_))
     path = file_of(tmp_path / "app.db", table, [value, None])

@@ -1,4 +1,4 @@
-"""Values at the ends of what a type has: sent as they are read, or named by their keys."""
+"""Values at the limits of their types are sent as they are read, or listed by their keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def models_of(*columns: Column[Any]) -> tuple[MetaData, Table]:
 
 
 def file_of(path: Path, table: Table, values: Sequence[Any]) -> Path:
-    """A file with the values in the column after the id."""
+    """Create a file with the values in the column after the id."""
     names = ", ".join(column.name for column in table.columns if column.name != "id")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, {names})")
@@ -48,7 +48,7 @@ def file_of(path: Path, table: Table, values: Sequence[Any]) -> Path:
 async def misfits_of(
     app: App, path: Path, values: Sequence[Any], type_: TypeEngine[Any], *, nullable: bool = True
 ) -> dict[int, tuple[str, str]]:
-    """The ids of the values that do not fit, and why."""
+    """Return the ids of the values that do not fit, with the reasons."""
     models, table = models_of(Column("v", type_, nullable=nullable))
     return {
         misfit.key["id"]: (group.kind, misfit.why)
@@ -62,7 +62,7 @@ async def misfits_of(
 async def test_numbers_are_those_that_are_read(
     app: App, tmp_path: Path, numeric: Numeric[Decimal], others: list[int]
 ) -> None:
-    """Rounded as SQLAlchemy does it, whatever is beside them."""
+    """They are rounded as SQLAlchemy does, whatever the other values are."""
     models, table = models_of(Column("v", numeric))
     values = [0.5, 0.3, -0.3, -0.0, *others]
     if numeric.scale == 2:
@@ -73,7 +73,7 @@ async def test_numbers_are_those_that_are_read(
 
 
 class Digits(TypeDecorator[Decimal]):
-    """A number of many digits, as a text on SQLite."""
+    """A number with many digits, stored as text on SQLite."""
 
     impl = Numeric(30)
     cache_ok = True
@@ -86,7 +86,7 @@ class Digits(TypeDecorator[Decimal]):
 
 
 async def test_more_digits_than_python_computes_with(app: App, tmp_path: Path) -> None:
-    """None is rounded, up to the end of the type or elsewhere."""
+    """No number is rounded, whether or not it exceeds the type."""
     values = ["9" * 30, f"-{'9' * 30}", "1" + "0" * 30, "1e400", "NaN"]
     found = await misfits_of(app, tmp_path / "app.db", values, Digits())
     ends, finite = ("range", "out of range for NUMERIC(30, 0)"), ("range", "not a finite number")
@@ -97,7 +97,7 @@ async def test_more_digits_than_python_computes_with(app: App, tmp_path: Path) -
 
 
 async def test_an_integer_keeps_its_digits(app: App, tmp_path: Path) -> None:
-    """All of them, though SQLAlchemy reads it by way of a double."""
+    """It keeps all of them, although SQLAlchemy reads it by way of a double."""
     models, table = models_of(Column("v", Numeric(20, 2)))
     path = file_of(tmp_path / "app.db", table, [9_007_199_254_740_993, 0.5])
     await copied(path, app, models)
@@ -107,7 +107,7 @@ async def test_an_integer_keeps_its_digits(app: App, tmp_path: Path) -> None:
 
 
 async def test_the_ends_of_the_calendar(app: App, tmp_path: Path) -> None:
-    """What is beyond them in UTC is named; what is at them is copied."""
+    """Values that exceed them in UTC are listed; values at the limits are copied."""
     values = ["0001-01-01 00:00:00+05:00", "9999-12-31 23:59:59-05:00", "2024-01-01 00:00:00+05:00"]
     found = await misfits_of(app, tmp_path / "app.db", values, DateTime(timezone=True))
     beyond = ("range", "in UTC, it is outside the years 1 to 9999 of Python")
@@ -119,7 +119,7 @@ async def test_the_ends_of_the_calendar(app: App, tmp_path: Path) -> None:
 
 
 async def test_zones_of_a_time(app: App, tmp_path: Path) -> None:
-    """Python's go on to 24 hours."""
+    """Python's extend to 24 hours."""
     values = ["10:00:00+16:00", "10:00:00-23:00", "10:00:00+15:59:59"]
     found = await misfits_of(app, tmp_path / "app.db", values, Time(timezone=True))
     assert {key: kind for key, (kind, _) in found.items()} == {1: "range", 2: "range"}
@@ -158,7 +158,7 @@ PLACES: dict[str, tuple[TypeEngine[Any], list[Any], set[int]]] = {
 
 @pytest.mark.parametrize("name", PLACES)
 async def test_places_of_a_second(app: App, tmp_path: Path, name: str) -> None:
-    """Those that the server would round are named; all else comes back as it was sent."""
+    """Values that the server would round are listed; all others are read back as they were sent."""
     type_, values, wrong = PLACES[name]
     found = await misfits_of(app, tmp_path / "app.db", values, type_)
     assert {key: kind for key, (kind, _) in found.items()} == dict.fromkeys(wrong, "places")
@@ -169,7 +169,7 @@ async def test_places_of_a_second(app: App, tmp_path: Path, name: str) -> None:
 
 
 class Money(TypeDecorator[Decimal]):
-    """Texts on SQLite, of which an empty one is none."""
+    """A text on SQLite, where an empty text is NULL."""
 
     impl = String
     cache_ok = True
@@ -183,7 +183,7 @@ class Money(TypeDecorator[Decimal]):
 
 
 async def test_a_type_that_reads_null(app: App, tmp_path: Path) -> None:
-    """It is named where the column takes none, and copied where it does."""
+    """It is listed if the column is NOT NULL, and copied otherwise."""
     values = ["1.5", ""]
     found = await misfits_of(app, tmp_path / "app.db", values, Money(), nullable=False)
     assert found == {2: ("null", "its type reads it as NULL, and the column is NOT NULL")}
@@ -205,7 +205,7 @@ DOCUMENTS = [
 
 
 async def test_documents(app: App, tmp_path: Path) -> None:
-    """Numbers that NUMERIC does not have, and lists in lists that Python does not read."""
+    """Numbers outside of NUMERIC's range are listed, and lists nested too deeply for Python."""
     jsonb = JSON().with_variant(postgresql.JSONB(), "postgresql")
     found = await misfits_of(app, tmp_path / "app.db", DOCUMENTS, jsonb)
     deep = ("json", "nested more deeply than Python's json can read")
@@ -223,7 +223,7 @@ async def test_documents(app: App, tmp_path: Path) -> None:
 
 
 class Address(TypeDecorator[Any]):
-    """An object for PostgreSQL, and a text for SQLite."""
+    """An object on PostgreSQL, and a text on SQLite."""
 
     impl = String
     cache_ok = True
@@ -239,7 +239,7 @@ class Address(TypeDecorator[Any]):
 
 
 async def test_an_object_that_is_its_text(app: App, tmp_path: Path) -> None:
-    """It is sent as that; one without a text of its own is named."""
+    """It is sent as text; an object without a text of its own is listed."""
     models, table = models_of(Column("v", Address()))
     path = file_of(tmp_path / "app.db", table, ["10.0.0.1", "::1", None])
     await copied(path, app, models)
@@ -266,7 +266,7 @@ class Spans(TypeDecorator[Any]):
 
 
 async def test_objects_in_an_array(app: App, tmp_path: Path) -> None:
-    """Their commas are theirs."""
+    """Commas within their elements are not separators."""
     models, table = models_of(Column("v", Spans()))
     await copied(file_of(tmp_path / "app.db", table, ["5 6"]), app, models)
     assert app.sql("SELECT v FROM t") == '{"[0,5)","[0,6)"}'

@@ -1,7 +1,7 @@
 """A headless Chromium, driven over its DevTools protocol.
 
 https://chromedevtools.github.io/devtools-protocol/. A library for it would install a browser, or a
-program in Node, and a version of greenlet; these tests need only ten of its commands.
+Node program, and a version of greenlet; these tests need only ten of its commands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 60
-# It sends no requests of its own; no sandbox, since that needs privileges that containers lack.
+# It sends no requests on its own; no sandbox, because that needs privileges that containers lack.
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -42,7 +42,7 @@ OPTIONS = (
 
 
 def chromium() -> str | None:
-    """Return the program that ``$CHROMIUM`` names, or the one on the path."""
+    """Return the program that ``$CHROMIUM`` names, or one on the path."""
     found = (shutil.which(name) for name in (os.environ.get("CHROMIUM", ""), *NAMES) if name)
     return next((path for path in found if path is not None), None)
 

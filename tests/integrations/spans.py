@@ -40,7 +40,7 @@ class Spans:
         return list(self._exporter.get_finished_spans())
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """Return spans by the first word of their names: of a statement, the verb."""
+        """Return spans by the first word of their names, which for a statement is its verb."""
         return [span for span in self.all() if span.name.split()[0] == name]
 
     def ancestors(self, span: ReadableSpan) -> list[str]:
@@ -72,7 +72,7 @@ def statements_traced(spans: Spans) -> Iterator[None]:
 
 @pytest.fixture
 def traced(spans: Spans) -> Iterator[Callable[[Any], None]]:
-    """Provide ``traced(db)``, which makes waits spans; undone afterwards."""
+    """Provide ``traced(db)``, which records waits as spans; undone afterwards."""
     made = []
     yield lambda monitored: made.append(instrument(monitored, tracer_provider=spans.provider))
     for one in made:

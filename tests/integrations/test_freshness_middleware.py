@@ -19,7 +19,7 @@ HUGE = "FFFFFFFF/FFFFFFFF"
 
 
 async def test_a_client_with_cookies(app: App) -> None:
-    """It reads what it has written, from the primary while no replica shows it."""
+    """It reads what it has written, from the primary as long as no replica shows it."""
     async with opened(app) as db, client_of(bank(db)) as client, paused(*app.cluster.replicas):
         await client.post("/1/deposit")
         found = await asked(client)
@@ -27,7 +27,7 @@ async def test_a_client_with_cookies(app: App) -> None:
 
 
 async def test_two_clients_do_not_share(app: App) -> None:
-    """What one has written costs the other nothing: its reads go to a replica."""
+    """A write by one client does not affect the other, whose reads use a replica."""
     async with opened(app) as db, paused(*app.cluster.replicas):
         served = bank(db)
         async with client_of(served) as client, client_of(served) as other:
@@ -38,7 +38,7 @@ async def test_two_clients_do_not_share(app: App) -> None:
 
 
 async def test_a_client_without_cookies(app: App) -> None:
-    """The header does the same, for a client that sends back what it was given."""
+    """The header works the same way for a client that returns the header it received."""
     async with (
         opened(app) as db,
         client_of(bank(db, cookie=None)) as client,
@@ -52,7 +52,7 @@ async def test_a_client_without_cookies(app: App) -> None:
 
 
 async def test_names_are_the_applications(app: App) -> None:
-    """Both can be named, and either be left out."""
+    """Both names can be chosen, and either one can be disabled."""
     async with opened(app) as db:
         async with client_of(bank(db, cookie="position", header=None)) as client:
             answer = await client.post("/1/deposit")
@@ -63,7 +63,7 @@ async def test_names_are_the_applications(app: App) -> None:
 
 
 async def test_of_several_tokens_the_furthest_counts(app: App) -> None:
-    """Of header and cookie, of cookies by the same name, and beside damaged ones."""
+    """The sources are the header, the cookie and further cookies of that name; some are damaged."""
     async with opened(app) as db, client_of(bank(db)) as client:
         before = (await client.post("/1/deposit")).headers["x-seen"]
         await until(app.cluster.caught_up)
@@ -82,7 +82,7 @@ async def test_of_several_tokens_the_furthest_counts(app: App) -> None:
 
 
 async def test_cookies_of_others(app: App) -> None:
-    """Cookies beside it are whatever a browser sends; they do not hide the token."""
+    """Other cookies may contain anything that a browser sends; they do not hide the token."""
     async with opened(app) as db, client_of(bank(db)) as client, paused(*app.cluster.replicas):
         token = (await client.post("/1/deposit")).headers["x-seen"]
         client.cookies.clear()
@@ -93,7 +93,7 @@ async def test_cookies_of_others(app: App) -> None:
 
 
 async def test_a_damaged_token_is_none(app: App) -> None:
-    """The request is served as one without a token."""
+    """The request is served like one without a token."""
     damaged = ["", "0", "/", "0/", "0/0", "0/G", "-1/5", "+1/5", "0x1/5", "1_0/5", "½/1"]
     async with opened(app) as db, client_of(bank(db)) as client, paused(*app.cluster.replicas):
         await deposit(db, 1)
@@ -103,7 +103,7 @@ async def test_a_damaged_token_is_none(app: App) -> None:
 
 
 async def test_a_forged_token_is_lowered(app: App) -> None:
-    """Reads go to the primary, which says that there is nothing so far on; the next need not."""
+    """Reads use the primary, which reports a lower position; later reads may use replicas again."""
     async with opened(app) as db, client_of(bank(db)) as client:
         for forged in (HUGE, "FFFFFFF/0"):
             answer = await client.get("/1", headers={"x-seen": forged})
@@ -118,12 +118,12 @@ async def test_a_forged_token_is_lowered(app: App) -> None:
 
 
 async def test_reads_do_not_go_back_in_time(app: App) -> None:
-    """A client that has read from a replica reads nothing older from another."""
+    """A client that has read from a replica reads nothing older from another one."""
     ahead, behind = app.cluster.replicas
     async with opened(app) as db, client_of(bank(db)) as client, paused(behind):
         await deposit(db, 1)
         await until(lambda: app.sql("SELECT balance FROM accounts", ahead) == "1")
-        # Idle replicas are taken in their order, else the one with fewer connections in use.
+        # Idle replicas are used in order, otherwise the one with fewer connections in use.
         assert (await asked(client)).port == ahead.port
         async with db.read() as busy:
             assert (await balance(busy)).port == ahead.port
@@ -133,7 +133,7 @@ async def test_reads_do_not_go_back_in_time(app: App) -> None:
 
 
 async def test_many_clients_of_a_web_server(app: App) -> None:
-    """Each reads its own deposits, through uvicorn, while replicas show none of them."""
+    """Each client reads its own deposits, through uvicorn, while replicas show none of them."""
     async with opened(app, accounts=10) as db, serve(bank(db)) as (client, _):
 
         async def visit(account: int) -> None:
@@ -148,7 +148,7 @@ async def test_many_clients_of_a_web_server(app: App) -> None:
 
 
 async def test_on_sqlite(path: Path) -> None:
-    """Nothing is set, and a token from elsewhere does no harm."""
+    """No token is set, and one from elsewhere does no harm."""
     async with SQLiteDatabase(path) as db:
         served = FastAPI()
         served.add_middleware(FreshnessMiddleware, db=db)
@@ -168,7 +168,7 @@ async def test_on_sqlite(path: Path) -> None:
 
 
 async def test_the_cookie(app: App) -> None:
-    """It is for the whole site, out of reach for scripts, for a while; Secure where https is."""
+    """It is valid site-wide and for some time, hidden from scripts, and Secure with https."""
     async with opened(app) as db:
         for scheme, secure in (("http", ""), ("https", "; Secure")):
             async with client_of(bank(db, seconds=7), scheme) as client:
@@ -180,7 +180,7 @@ async def test_the_cookie(app: App) -> None:
 
 
 async def test_a_token_that_is_as_it_was_is_not_sent_again(app: App) -> None:
-    """A request that does nothing sets nothing, also with a token."""
+    """A request that does nothing sets nothing, even if it has a token."""
     async with opened(app) as db:
         served = bank(db)
 

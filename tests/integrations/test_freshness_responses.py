@@ -1,4 +1,4 @@
-"""FreshnessMiddleware: when a response starts, what runs after that, and what is no request."""
+"""FreshnessMiddleware: the start of a response, the work after it, and other kinds of scopes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.postgresql import App
 
 
 async def test_a_response_to_head_has_the_token(app: App) -> None:
-    """A response without a body sets what others set."""
+    """A response without a body sets the same header and cookie as others."""
     async with opened(app) as db:
         served = bank(db)
 
@@ -43,7 +43,7 @@ async def test_a_response_to_head_has_the_token(app: App) -> None:
 
 
 async def test_a_stream_is_in_the_block(app: App) -> None:
-    """What its body reads shows what the endpoint has written; the token is there at its start."""
+    """Its body sees the writes of the endpoint; the token is set when the response starts."""
     async with opened(app) as db:
         served = bank(db)
 
@@ -90,7 +90,7 @@ async def test_a_stream_that_holds_the_last_connection(app: App, replicas: str) 
 
 
 async def test_background_tasks_are_in_the_block(app: App) -> None:
-    """They see what the endpoint has written, and what they have written themselves."""
+    """They see the writes of the endpoint, and their own."""
     async with opened(app) as db:
         served, found = bank(db), list[int]()
 
@@ -111,7 +111,7 @@ async def test_background_tasks_are_in_the_block(app: App) -> None:
 
 
 async def test_an_exception(app: App) -> None:
-    """It goes its way; an error response that starts within the middleware has the token."""
+    """It propagates; an error response that starts within the middleware has the token."""
     async with opened(app) as db:
         inner = FastAPI()
 
@@ -132,7 +132,7 @@ async def test_an_exception(app: App) -> None:
 
 
 async def test_a_cancelled_request(app: App) -> None:
-    """A request that is cancelled leaves no connection checked out, and no block behind."""
+    """It leaves no connection checked out, and no block open."""
     async with opened(app) as db:
         reads = asyncio.Event()
 
@@ -153,7 +153,7 @@ async def test_a_cancelled_request(app: App) -> None:
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
 async def test_other_scopes(app: App, kind: str) -> None:
-    """A websocket and a lifespan are passed on as they are, and are no block."""
+    """A websocket and a lifespan are passed on unchanged, without a block."""
     db, passed = app.open(), list[tuple[Any, ...]]()
 
     async def inner(*arguments: Any) -> None:
@@ -165,7 +165,7 @@ async def test_other_scopes(app: App, kind: str) -> None:
 
 
 async def test_endpoints_in_other_tasks_and_threads(app: App) -> None:
-    """Starlette's own middleware runs the endpoint in another task: it is in the block, too."""
+    """Starlette's own middleware runs the endpoint in another task, which is in the block, too."""
     async with opened(app) as db:
         served = bank(db)
 
@@ -188,7 +188,7 @@ async def test_endpoints_in_other_tasks_and_threads(app: App) -> None:
 
 
 async def test_two_databases(app: App) -> None:
-    """Each has a middleware and a cookie of its own: a commit in one is nothing to the other."""
+    """Each has its own middleware and cookie: a commit in one does not affect the other."""
     async with opened(app) as db, app.open() as other:
         served = FreshnessMiddleware(bank(db), db=other, cookie="other", header=None)
         async with client_of(served) as client:

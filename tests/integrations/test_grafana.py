@@ -1,4 +1,4 @@
-"""The dashboard for Grafana: its shape, and that it asks for what the collector exports.
+"""The dashboard for Grafana: its structure, and that it queries metrics that the collector exports.
 
 https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
 """
@@ -54,7 +54,7 @@ def expressions(dashboard: dict[str, Any]) -> Iterator[str]:
 
 
 def test_its_shape(dashboard: dict[str, Any]) -> None:
-    """The fields of the model; the data source is a variable, as is the database."""
+    """It has the fields of the model; the data source is a variable, as is the database."""
     assert isinstance(dashboard["schemaVersion"], int)
     assert dashboard["title"]
     assert {"uid", "tags", "time", "refresh", "annotations", "version"} <= dashboard.keys()
@@ -66,7 +66,7 @@ def test_its_shape(dashboard: dict[str, Any]) -> None:
 
 
 def test_its_panels(dashboard: dict[str, Any]) -> None:
-    """Each is complete, and none covers another."""
+    """Each panel is complete, and none overlaps another."""
     panels: list[dict[str, Any]] = dashboard["panels"]
     taken: set[tuple[int, int]] = set()
     assert len({panel["id"] for panel in panels}) == len(panels)
@@ -90,7 +90,7 @@ def test_its_panels(dashboard: dict[str, Any]) -> None:
 
 
 def test_its_queries_ask_for_what_there_is(dashboard: dict[str, Any]) -> None:
-    """Every metric, and every label by which it is chosen, added up or named."""
+    """This includes every metric, and every label that selects, aggregates or names."""
     variables = [
         one["definition"] for one in dashboard["templating"]["list"] if "definition" in one
     ]
@@ -115,7 +115,7 @@ def test_its_queries_ask_for_what_there_is(dashboard: dict[str, Any]) -> None:
 async def test_a_database_exports_what_it_shows(
     db: SQLiteDatabase, dashboard: dict[str, Any]
 ) -> None:
-    """All of it, from the start: a panel is empty for no name."""
+    """It exports all of them from the start, so that no panel is empty for lack of a name."""
     registry = prometheus_client.CollectorRegistry()
     prometheus.register(db, registry)
     await create_items(db.writer_engine)
@@ -126,7 +126,7 @@ async def test_a_database_exports_what_it_shows(
 
 
 def test_its_counters_are_rates(dashboard: dict[str, Any]) -> None:
-    """A counter is shown as its growth, a histogram as its quantiles, a gauge as it is."""
+    """Counters are shown as rates, histograms as quantiles, and gauges as they are."""
     for query in expressions(dashboard):
         for name in re.findall(r"sa_sqlite_pool_\w+", query):
             grows = name.endswith(("_total", "_bucket"))
@@ -134,7 +134,7 @@ def test_its_counters_are_rates(dashboard: dict[str, Any]) -> None:
 
 
 def test_every_figure_is_shown(dashboard: dict[str, Any]) -> None:
-    """But for a few that are for a closer look."""
+    """A few are left out, which are meant for a closer look."""
     shown = set(re.findall(r"sa_sqlite_pool_\w+", "".join(expressions(dashboard))))
     left_out = {
         figure.name

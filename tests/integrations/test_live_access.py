@@ -1,4 +1,4 @@
-"""The live page: access to it, and what it does not do."""
+"""The live page: access to it, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATHS = [*FILES, "feed", "nothing", "../secret"]
 
 
 def client_of(page: LivePage) -> httpx.AsyncClient:
-    """A client of an application that mounts the page at /sqlite."""
+    """Return a client of an application that mounts the page at /sqlite."""
     app = Starlette(routes=[Mount("/sqlite", page)])
     return client_of_app(app)
 
@@ -50,14 +50,14 @@ async def client(db: SQLiteDatabase) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize("options", [{}, {"allow": None}, {"allow": True}])
 async def test_it_is_not_made_without_an_answer(db: SQLiteDatabase, options: Any) -> None:
-    """Which requests may see it is said; the error shows how."""
+    """``allow=`` must say which requests may see the page; the error shows how."""
     with pytest.raises(ConfigurationError, match=r"needs allow=.*allow=lambda request: "):
         live_page(db, **options)
 
 
 @pytest.mark.parametrize("file", PATHS)
 async def test_a_denied_request_learns_nothing(db: SQLiteDatabase, file: str) -> None:
-    """403 on each path, also on those that are not there, and the same few bytes."""
+    """Each path answers 403, even one that does not exist, with the same few bytes."""
     async with client_of(live_page(db, allow=lambda _request: False)) as client:
         answer = await client.get(f"/sqlite/{file}" if file != "../secret" else "/sqlite/%2e%2e/x")
     assert (answer.status_code, answer.text) == (403, "Forbidden")
@@ -66,13 +66,13 @@ async def test_a_denied_request_learns_nothing(db: SQLiteDatabase, file: str) ->
 
 
 async def test_other_methods_are_denied_as_well(db: SQLiteDatabase) -> None:
-    """It is asked before anything else."""
+    """``allow=`` is called before anything else."""
     async with client_of(live_page(db, allow=lambda _request: False)) as client:
         assert (await client.post("/sqlite/")).status_code == 403
 
 
 async def test_what_is_asked_is_the_request(db: SQLiteDatabase) -> None:
-    """A plain function sees headers, the session, the client."""
+    """A plain function sees headers, the session and the client."""
 
     def with_token(request: Request) -> bool:
         return request.headers.get("authorization") == "Bearer open"
@@ -84,7 +84,7 @@ async def test_what_is_asked_is_the_request(db: SQLiteDatabase) -> None:
 
 
 async def test_an_async_function_is_awaited(db: SQLiteDatabase) -> None:
-    """So that it may ask a database, this one say."""
+    """It may query a database, for example this one."""
 
     async def from_database(request: Request) -> bool:
         async with db.read() as session:
@@ -97,7 +97,7 @@ async def test_an_async_function_is_awaited(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("answer", [None, "no", 1, everybody])
 async def test_an_answer_that_is_no_bool_is_no_permission(db: SQLiteDatabase, answer: Any) -> None:
-    """``request.user.is_admin`` that is a method is true; it is named rather than believed."""
+    """``request.user.is_admin`` as a method is true; the error names it instead of trusting it."""
     async with client_of(live_page(db, allow=lambda _request: answer)) as client:
         with pytest.raises(ConfigurationError, match=r"allow= of live_page\(\) returned .*bool"):
             await client.get("/sqlite/")
@@ -108,7 +108,7 @@ def to_the_login(_request: Request) -> bool:
 
 
 async def test_its_http_exception_is_the_answer(db: SQLiteDatabase) -> None:
-    """Also where no application is around the page."""
+    """This holds even if no application surrounds the page."""
     page = live_page(db, allow=to_the_login)
     for client, path in [(client_of(page), "/sqlite/feed"), (client_of_app(page), "/feed")]:
         async with client:
@@ -122,7 +122,7 @@ class NotSignedInError(Exception):
 
 @pytest.mark.parametrize("error", [NotSignedInError(), HTTPException(403)])
 async def test_its_exceptions_go_to_the_application(db: SQLiteDatabase, error: Exception) -> None:
-    """Which may have handlers for them."""
+    """The application may have handlers for them."""
 
     def refuse(_request: Request) -> bool:
         raise error
@@ -143,13 +143,13 @@ async def test_its_exceptions_go_to_the_application(db: SQLiteDatabase, error: E
 @pytest.mark.parametrize("file", [*FILES, "feed"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_it_is_only_looked_at(client: httpx.AsyncClient, file: str, method: str) -> None:
-    """No method but GET, and HEAD, which is GET without a body."""
+    """Only GET is allowed, and HEAD, which is GET without a body."""
     assert (await client.request(method, f"/sqlite/{file}")).status_code == 405
 
 
 @pytest.mark.parametrize("file", FILES)
 async def test_it_asks_no_other_host(client: httpx.AsyncClient, file: str) -> None:
-    """Each file says so, and none names another host or has code in its markup."""
+    """Each file's headers say so; no file names another host or contains inline code."""
     answer = await client.get(f"/sqlite/{file}")
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"].split("; ")
@@ -163,7 +163,7 @@ async def test_it_asks_no_other_host(client: httpx.AsyncClient, file: str) -> No
 
 
 async def test_nothing_is_put_in_as_markup(client: httpx.AsyncClient) -> None:
-    """SQL and names of tasks are text."""
+    """SQL and names of tasks are inserted as text."""
     for path in FILES:
         content = (await client.get(f"/sqlite/{path}")).text
         for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
@@ -171,13 +171,13 @@ async def test_nothing_is_put_in_as_markup(client: httpx.AsyncClient) -> None:
 
 
 async def test_what_is_not_there(client: httpx.AsyncClient) -> None:
-    """404, and no file of the package."""
+    """A missing path is a 404, and no file of the package is served."""
     for path in ("nothing", "app.py", "../app.py", "%2e%2e/app.py"):
         assert (await client.get(f"/sqlite/{path}")).status_code == 404
 
 
 async def test_head_of_the_feed_ends(client: httpx.AsyncClient) -> None:
-    """It has no body, so no stream begins."""
+    """The response has no body, so no stream begins."""
     answer = await client.head("/sqlite/feed")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -185,7 +185,7 @@ async def test_head_of_the_feed_ends(client: httpx.AsyncClient) -> None:
 
 
 async def test_there_is_no_websocket(db: SQLiteDatabase) -> None:
-    """Closed at once, without a word."""
+    """It is closed at once, without a message."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, str]:
@@ -213,7 +213,7 @@ async def test_there_is_no_websocket(db: SQLiteDatabase) -> None:
     ],
 )
 def test_what_has_no_statistics_is_refused(make: Callable[[], Any], message: str) -> None:
-    """At once, not when the page is looked at."""
+    """It is refused at once, not only when the page is opened."""
     with pytest.raises(ConfigurationError, match=message):
         live_page(make(), allow=everybody)
 
@@ -222,7 +222,7 @@ def test_what_has_no_statistics_is_refused(make: Callable[[], Any], message: str
 
 
 async def test_the_example_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shown: an admin's cookie opens it, and no other."""
+    """As on the page, an admin's cookie opens it, and no other."""
     monkeypatch.chdir(tmp_path)
     example: dict[str, Any] = {}
     exec(blocks("live_page.md", "python")[0], example)

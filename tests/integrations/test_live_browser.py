@@ -1,4 +1,4 @@
-"""The live page in a browser: what is seen, clicked and typed, and what is not asked for."""
+"""The live page in a browser: display, clicks, keys, and the requests that it does not send."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PICTURES = Path(__file__).parents[2] / "build" / "live"
-# A task's name, and SQL, that would run as a program if it was put in as markup.
+# A task's name, and SQL, that would run as a program if inserted as markup.
 MARKUP = "<img src=x onerror='window.run = 1'>"
 SCRIPT = "SELECT '<script>window.run = 1</script>',\n       'in a second line' -- " + MARKUP
 ROW = "#slowest tbody tr"
@@ -35,7 +35,7 @@ ROW = "#slowest tbody tr"
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """One browser for all tests of the module."""
+    """Provide one browser for all tests of the module."""
     with browser(tmp_path_factory.mktemp("chromium")) as tab:
         yield tab
 
@@ -51,7 +51,7 @@ def application(watched: Any, allow: Callable[[Request], bool] = lambda _request
 
 @asynccontextmanager
 async def busy(db: SQLiteDatabase) -> AsyncIterator[Server]:
-    """A server, beside a task that has the turn and another in line."""
+    """Run a server, beside a task that holds the turn and another one in line."""
     await create_items(db.writer_engine)
     async with db.read() as session:
         await session.execute(text(SCRIPT))
@@ -78,14 +78,14 @@ async def busy(db: SQLiteDatabase) -> AsyncIterator[Server]:
 
 
 def opened(tab: Tab, server: Server) -> None:
-    """The page, with its first two samples."""
+    """Open the page, and wait for its first two samples."""
     tab.show(width=1280, height=900)
     tab.open(f"{server.url}/sqlite/")
     tab.until("document.querySelector('#charts .value')?.textContent.endsWith('/s')")
 
 
 async def test_what_is_seen(tab: Tab, db: SQLiteDatabase) -> None:
-    """The turn with its line, the log, statements; in three sizes and themes, without complaint."""
+    """The page shows turn, line, log and statements, in three sizes and themes, without errors."""
 
     def look(server: Server) -> None:
         opened(tab, server)
@@ -115,7 +115,7 @@ async def test_what_is_seen(tab: Tab, db: SQLiteDatabase) -> None:
 
 
 async def test_texts_of_others_are_text(tab: Tab, db: SQLiteDatabase) -> None:
-    """SQL and the name of a task with markup in it are shown as they are, and do nothing."""
+    """SQL and task names that contain markup are shown as they are, and are not executed."""
 
     def look(server: Server) -> None:
         opened(tab, server)
@@ -132,7 +132,7 @@ async def test_texts_of_others_are_text(tab: Tab, db: SQLiteDatabase) -> None:
 
 
 async def test_a_click_shows_all_of_a_statement(tab: Tab, db: SQLiteDatabase) -> None:
-    """It stays open while samples come in, and the next click closes it."""
+    """It stays open while samples arrive, and the next click closes it."""
 
     def look(server: Server) -> None:
         opened(tab, server)
@@ -157,7 +157,7 @@ async def test_a_click_shows_all_of_a_statement(tab: Tab, db: SQLiteDatabase) ->
 
 
 async def test_the_keyboard_does_what_the_mouse_does(tab: Tab, db: SQLiteDatabase) -> None:
-    """Enter opens a statement and sorts the table; arrows go back in time in a chart."""
+    """Enter opens a statement and sorts the table; arrow keys move back in time in a chart."""
 
     def look(server: Server) -> None:
         opened(tab, server)
@@ -190,7 +190,7 @@ async def test_the_keyboard_does_what_the_mouse_does(tab: Tab, db: SQLiteDatabas
 
 
 async def test_several_databases(tab: Tab, db: SQLiteDatabase, tmp_path: Path) -> None:
-    """A button for each; one that is closed says so; a reload shows the chosen one again."""
+    """Each has a button; a closed one says so; a reload shows the chosen one again."""
     jobs = SQLiteDatabase(tmp_path / "jobs.db")
 
     def look(server: Server) -> None:
@@ -212,7 +212,7 @@ async def test_several_databases(tab: Tab, db: SQLiteDatabase, tmp_path: Path) -
 
 
 async def test_a_lost_connection(tab: Tab, db: SQLiteDatabase) -> None:
-    """It is said, what is shown grows pale, and the page comes back with the server."""
+    """A message says so, the data is dimmed, and the page recovers when the server is back."""
     async with serve(application(db)) as (_, server):
         await asyncio.to_thread(opened, tab, server)
     lost = "document.querySelector('#status').innerText.startsWith('connection lost')"
@@ -227,7 +227,7 @@ async def test_a_lost_connection(tab: Tab, db: SQLiteDatabase) -> None:
 async def test_access_that_ends(
     tab: Tab, db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stream ends after its time, and no other is given: nothing new is shown."""
+    """The stream ends after its time, and a new one is refused: no new data is shown."""
     monkeypatch.setattr(feed, "STREAM_SECONDS", 0.3)
     allowed = [True]
     async with serve(application(db, lambda _request: allowed[0])) as (_, server):
@@ -238,7 +238,7 @@ async def test_access_that_ends(
 
 
 async def test_a_page_in_the_background_asks_for_nothing(tab: Tab, db: SQLiteDatabase) -> None:
-    """So nothing runs for it; seen again, it goes on."""
+    """No sampler runs for it; when it is visible again, it continues."""
 
     def look(server: Server) -> None:
         opened(tab, server)

@@ -1,4 +1,4 @@
-"""The feed of the live page, over real HTTP: what is told, and when nothing runs."""
+"""The feed of the live page, over real HTTP: its content, and when no sampler runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def everybody(_request: Request) -> bool:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample every 50 ms."""
+    """Take a sample every 50 ms."""
     monkeypatch.setattr(feed, "INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(feed, "IDLE_SECONDS", 0.1)
 
@@ -46,7 +46,7 @@ def mounted(watched: Any) -> Starlette:
 async def watching(
     client: httpx.AsyncClient, after: str = "", **headers: str
 ) -> AsyncIterator[AsyncIterator[Event]]:
-    """The events of one viewer."""
+    """Yield the events of one viewer."""
     query = {"after": after} if after else {}
     async with client.stream("GET", "/sqlite/feed", params=query, headers=headers) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -55,7 +55,7 @@ async def watching(
 
 
 async def first(viewer: AsyncIterator[Event], holds: Callable[[Event], object]) -> Event:
-    """The first event of which it holds."""
+    """Return the first event for which ``holds`` is true."""
     async for event in viewer:
         if holds(event):
             return event
@@ -63,7 +63,7 @@ async def first(viewer: AsyncIterator[Event], holds: Callable[[Event], object]) 
 
 
 async def test_the_holder_of_the_turn_and_its_line(db: SQLiteDatabase) -> None:
-    """Task, line of the application and SQL; and how many wait."""
+    """The task, the application's line and SQL are shown, with the number of waiting tasks."""
     await create_items(db.writer_engine)
     async with serve(mounted(db)) as (client, _), db.write() as session:
         await session.execute(UPDATE_FIRST)
@@ -79,7 +79,7 @@ async def test_the_holder_of_the_turn_and_its_line(db: SQLiteDatabase) -> None:
 
 
 async def test_rates_are_those_of_the_interval(db: SQLiteDatabase) -> None:
-    """Commits a second, statements a second; from the second sample on."""
+    """Commits and statements per second are shown from the second sample on."""
     await create_items(db.writer_engine)
     async with serve(mounted(db)) as (client, _), watching(client) as viewer:
         begun = await anext(viewer)
@@ -93,7 +93,7 @@ async def test_rates_are_those_of_the_interval(db: SQLiteDatabase) -> None:
 
 
 async def test_the_log(db: SQLiteDatabase) -> None:
-    """Size, limits, and the last checkpoint."""
+    """Its size, its limits and the last checkpoint are shown."""
     await create_items(db.writer_engine)
     await db.checkpoint()
     async with serve(mounted(db)) as (client, _), watching(client) as viewer:
@@ -104,7 +104,7 @@ async def test_the_log(db: SQLiteDatabase) -> None:
 
 
 async def test_statements_of_all_engines_in_one_list(db: SQLiteDatabase) -> None:
-    """With the engine of each; and none of them in the engines, for size."""
+    """Each has its engine; the engines themselves list none, to limit the size."""
     await create_items(db.writer_engine)
     async with db.read() as session:
         await session.execute(text("SELECT count(*) FROM items"))
@@ -119,7 +119,7 @@ async def test_statements_of_all_engines_in_one_list(db: SQLiteDatabase) -> None
 async def test_several_databases_and_engines(
     db: SQLiteDatabase, make_engine: Callable[..., AsyncEngine], tmp_path: Path
 ) -> None:
-    """Each by its name, in the order given."""
+    """Each is shown by its name, in the given order."""
     engine = make_engine(SQLitePool, f"sqlite+aiosqlite:///{tmp_path / 'jobs.db'}")
     watched = {"shop": db, "jobs": engine, "sync": engine.sync_engine}
     async with serve(mounted(watched)) as (client, _), watching(client) as viewer:
@@ -129,7 +129,7 @@ async def test_several_databases_and_engines(
 
 
 async def test_a_database_that_is_not_open(path: Path) -> None:
-    """It says so before open() and after close(); in between it is shown."""
+    """Its problem is shown before open() and after close(), and its state in between."""
     db = SQLiteDatabase(path)
     async with serve(mounted(db)) as (client, _), watching(client) as viewer:
         before = await anext(viewer)
@@ -144,7 +144,7 @@ async def test_a_database_that_is_not_open(path: Path) -> None:
 async def test_a_failure_is_shown_and_logged_once(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Viewers go on, and the other databases are shown."""
+    """Viewers continue, and the other databases are shown."""
 
     def fail() -> None:
         raise OSError("no such disk")
@@ -165,7 +165,7 @@ async def test_a_failure_is_shown_and_logged_once(
 
 @pytest.fixture
 def taken(db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by one with each sample."""
+    """Return a list that grows by one with each sample."""
     taken: list[int] = []
     statistics = db.statistics
 
@@ -178,7 +178,7 @@ def taken(db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_viewers_share_the_samples(db: SQLiteDatabase, taken: list[int]) -> None:
-    """However many look, it is one sample an interval, with the same id for all."""
+    """There is one sample per interval for any number of viewers, with the same id for all."""
     app = mounted(db)
     async with serve(app) as (client, _), watching(client) as one, watching(client) as other:
         await anext(one)
@@ -190,7 +190,7 @@ async def test_viewers_share_the_samples(db: SQLiteDatabase, taken: list[int]) -
 async def test_nothing_runs_without_a_viewer(
     db: SQLiteDatabase, taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No sample before the first viewer; and none, and no task, soon after the last."""
+    """No sample is taken before the first viewer; soon after the last, no task is left either."""
     samplers: list[Sampler] = []
     monkeypatch.setattr(Feed, "sampler", noting(Feed.sampler, samplers))
     async with serve(mounted(db)) as (client, _):
@@ -220,7 +220,7 @@ def noting(method: Callable[[Feed], Sampler], samplers: list[Sampler]) -> Callab
 
 
 async def test_a_viewer_that_comes_later_sees_the_history(db: SQLiteDatabase) -> None:
-    """All points so far at once; then one at a time."""
+    """It receives all previous points at once, and then one at a time."""
     async with serve(mounted(db)) as (client, _), watching(client) as viewer:
         for _ in range(4):
             await anext(viewer)
@@ -237,7 +237,7 @@ async def test_a_viewer_that_comes_later_sees_the_history(db: SQLiteDatabase) ->
 async def test_a_stream_ends_and_goes_on_where_it_was(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """So access is asked for again; no sample is missed, and none comes twice."""
+    """Access is checked again for the next; no sample is missed, and none is sent twice."""
     monkeypatch.setattr(feed, "STREAM_SECONDS", 0.2)
     async with serve(mounted(db)) as (client, _):
         async with watching(client) as viewer:
@@ -254,7 +254,7 @@ async def test_a_stream_ends_and_goes_on_where_it_was(
 
 @pytest.mark.parametrize("last", ["", "x", "other-1", "{}-99", "{}-x", "{}-" + "9" * 9999])
 async def test_an_id_that_is_not_known(db: SQLiteDatabase, last: str) -> None:
-    """All that is known comes, at once."""
+    """All known points are sent at once."""
     async with serve(mounted(db)) as (client, _), watching(client) as viewer:
         series = (await anext(viewer)).data["series"]
         async with watching(client, **{"Last-Event-ID": last.format(series)}) as other:
@@ -262,7 +262,7 @@ async def test_an_id_that_is_not_known(db: SQLiteDatabase, last: str) -> None:
 
 
 async def test_a_viewer_that_is_cancelled_has_left(db: SQLiteDatabase) -> None:
-    """At any of its awaits, also while it waits for the next sample."""
+    """It may be cancelled at any await, even while it waits for the next sample."""
     sampler = Feed({"": db.statistics}).sampler()
 
     async def look() -> None:
@@ -281,7 +281,7 @@ async def test_a_viewer_that_is_cancelled_has_left(db: SQLiteDatabase) -> None:
 
 
 async def test_a_client_that_has_gone_has_left(db: SQLiteDatabase) -> None:
-    """As soon as the server says so, whatever still refers to the response."""
+    """It has left as soon as the server says so, whatever still refers to the response."""
     shared = Feed({"": db.statistics})
     page = LivePage(shared, everybody)
 
@@ -302,7 +302,7 @@ async def test_a_client_that_has_gone_has_left(db: SQLiteDatabase) -> None:
 
 
 def test_each_loop_has_a_sampler_of_its_own() -> None:
-    """An application that is served by one loop after the other, as tests do it; none is kept."""
+    """One loop after another serves the application, as in tests; no sampler is kept."""
     found: list[bytes] = []
     shared = Feed({"": lambda: DatabaseStatistics(name="app.db")})
 
@@ -311,7 +311,7 @@ def test_each_loop_has_a_sampler_of_its_own() -> None:
             async for event in stream:
                 found.append(event)
 
-    async def look() -> None:  # and leave while the viewer waits for the next sample
+    async def look() -> None:  # ends while the viewer waits for the next sample
         found.clear()
         viewer = asyncio.create_task(watch())
         await until(lambda: len(found) == 4)

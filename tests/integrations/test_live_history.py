@@ -1,4 +1,4 @@
-"""The numbers of the live page, of snapshots that are made by hand."""
+"""The figures of the live page, from hand-made snapshots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sa_sqlite_pool.stats.lines import TurnStatistics, Waits
 
 
 def snapshot(seconds: float, count: int = 0, texts: int = 0) -> DatabaseStatistics:
-    """``count`` of everything, of two engines."""
+    """Return a snapshot with ``count`` of everything, for two engines."""
     slowest = tuple(
         TextStatistics(sql=f"SELECT {n}", runs=n, seconds=1.0 * n, longest_seconds=1 / (n + 1))
         for n in range(texts)
@@ -40,7 +40,7 @@ def snapshot(seconds: float, count: int = 0, texts: int = 0) -> DatabaseStatisti
 
 
 def of(*snapshots: Any, name: str = "app") -> History:
-    """A history of so many samples; an exception is raised in its place."""
+    """Return a history of these samples; an exception in the place of a sample is raised."""
     coming: Iterator[Any] = iter(snapshots)
 
     def source() -> DatabaseStatistics:
@@ -61,9 +61,9 @@ def points(made: History, *, whole: bool = True) -> list[dict[str, Any]]:
 
 
 def test_a_point_has_rates_of_all_engines_and_means() -> None:
-    """In a second and a half: so many a second, and milliseconds of the waits that ended.
+    """For an interval of 1.5 s: rates per second, and milliseconds of the waits that ended.
 
-    A writer's line is the turn's, and does not count twice.
+    A writer's line is that of the turn, and is not counted twice.
     """
     (point,) = points(of(snapshot(10.0), snapshot(11.5, 30)))
     assert point == {
@@ -83,13 +83,13 @@ def test_a_point_has_rates_of_all_engines_and_means() -> None:
 
 
 def test_no_waits_have_no_mean() -> None:
-    """It is nothing, not a division by zero."""
+    """It is zero, and no division by zero occurs."""
     (point,) = points(of(snapshot(10.0), snapshot(11.0)))
     assert (point["turn_wait_ms"], point["connection_wait_ms"]) == (0.0, 0.0)
 
 
 def test_the_first_sample_has_no_rate() -> None:
-    """There is nothing to compare it with; its state is shown all the same."""
+    """There is no earlier sample to compare it with, but its state is shown."""
     made = of(snapshot(10.0, 5))
     assert points(made) == []
     assert made.as_dict(whole=True)["now"]["name"] == "app.db"
@@ -97,13 +97,13 @@ def test_the_first_sample_has_no_rate() -> None:
 
 @pytest.mark.parametrize("seconds", [10.0, 0.5])
 def test_counters_that_began_anew_have_no_rate(seconds: float) -> None:
-    """An engine that was replaced, or two samples in the same instant."""
+    """An engine was replaced, or two samples were taken at the same instant."""
     assert points(of(snapshot(10.0, 50), snapshot(seconds, 3))) == []
     assert len(points(of(snapshot(10.0, 50), snapshot(seconds, 3), snapshot(seconds + 1, 4)))) == 1
 
 
 def test_a_gap_has_no_rate() -> None:
-    """While it is closed no point is told; the first afterwards is compared with none before."""
+    """While it is closed, there are no points; the first sample afterwards has no predecessor."""
     made = of(snapshot(10.0), snapshot(11.0), DatabaseClosedError("app.db was closed"))
     assert made.as_dict(whole=False) == {
         "name": "app",
@@ -118,7 +118,7 @@ def test_a_gap_has_no_rate() -> None:
 
 
 def test_it_is_bounded() -> None:
-    """Five minutes of it, and a step has the latest point alone."""
+    """It covers five minutes, and a step contains only the latest point."""
     made = of(*(snapshot(1.0 + number) for number in range(POINTS + 50)))
     assert len(points(made)) == POINTS
     assert points(made, whole=False) == points(made)[-1:]
@@ -127,7 +127,7 @@ def test_it_is_bounded() -> None:
 
 
 def test_the_slowest_by_either_measure() -> None:
-    """By the longest run and by all runs together: no more, each once, and with its engine."""
+    """The measures are the longest run and the total; each entry occurs once, with its engine."""
     made = of(snapshot(1.0, 1, texts=50))
     slowest = made.as_dict(whole=True)["now"]["slowest"]
     assert len(slowest) == 2 * SLOWEST
@@ -137,13 +137,13 @@ def test_the_slowest_by_either_measure() -> None:
 
 
 def test_it_is_json() -> None:
-    """All of it, in one line."""
+    """The whole history is one line."""
     made = of(snapshot(1.0), snapshot(2.0, 1, texts=3))
     assert "\n" not in json.dumps(made.as_dict(whole=True), allow_nan=False)
 
 
 def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not once a second; and again when it has worked in between."""
+    """It is not logged each second, but again if a sample has succeeded in between."""
     broken = OSError("no such disk")
     of(broken, broken, snapshot(1.0), broken)
     assert [record.message for record in caplog.records] == ["no statistics of app"] * 2
@@ -151,7 +151,7 @@ def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_only_database_of_a_page_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """By its file, as soon as that was seen: the page has no name for it."""
+    """The file names it, as soon as that is known, because the page has no name for it."""
     broken = OSError("no such disk")
     of(broken, snapshot(1.0), broken, name="")
     found = [(vars(record)["database"], record.message) for record in caplog.records]

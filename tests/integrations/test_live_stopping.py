@@ -1,4 +1,4 @@
-"""Open streams of the live page when the server stops: they do not keep it waiting."""
+"""Open streams of the live page do not delay the server when it stops."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from sa_sqlite_pool.integrations.live.feed import server_is_stopping
 from .serving import events, serve
 
 ROOT = Path(__file__).parents[2]
-PROMPT_SECONDS = 5  # a second, and what a busy machine takes
+PROMPT_SECONDS = 5  # one second, and a margin for a busy machine
 
 
 @pytest.fixture
 def served(path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """``uvicorn tests.integrations.live_program:app``, as the shell runs it."""
+    """Run ``uvicorn tests.integrations.live_program:app`` as a shell does."""
     command = [sys.executable, "-m", "uvicorn", "tests.integrations.live_program:app", "--port=0"]
     server = subprocess.Popen(
         command,
@@ -64,7 +64,7 @@ def served(path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_a_signal_ends_uvicorn(
     served: tuple[str, subprocess.Popen[str]], number: signal.Signals
 ) -> None:
-    """With two streams open and no time limit for its shutdown; the database is closed, too."""
+    """It has two open streams, and no time limit for the shutdown; the database is closed, too."""
     url, server = served
     with (
         httpx.Client(base_url=url, trust_env=False, timeout=30) as client,
@@ -83,7 +83,7 @@ def test_a_signal_ends_uvicorn(
 
 
 async def test_should_exit_ends_the_streams(db: SQLiteDatabase) -> None:
-    """As a server that is run by the application is stopped; each stream ends in good order."""
+    """The application stops its own server this way; each stream ends normally."""
     app = Starlette(routes=[Mount("/sqlite", live_page(db, allow=lambda _request: True))])
     async with serve(app) as (client, server), client.stream("GET", "/sqlite/feed") as response:
         stream = events(response)
@@ -93,7 +93,7 @@ async def test_should_exit_ends_the_streams(db: SQLiteDatabase) -> None:
 
 
 async def test_middleware_around_it(db: SQLiteDatabase) -> None:
-    """What compresses answers, or looks at each, lets events through at once, and the end."""
+    """Middleware that compresses or inspects responses passes events, and the end, at once."""
 
     async def dispatch(request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await call_next(request)
@@ -113,7 +113,7 @@ async def test_middleware_around_it(db: SQLiteDatabase) -> None:
 async def test_a_server_whose_stop_is_not_noticed(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One in a thread, say, has no signal handler: it waits as long as a stream may take."""
+    """A server in a thread, for example, has no signal handler: it waits until streams end."""
     monkeypatch.setattr(feed, "server_is_stopping", lambda: False)
     monkeypatch.setattr(feed, "STREAM_SECONDS", 1.5)
     app = Starlette(routes=[Mount("/sqlite", live_page(db, allow=lambda _request: True))])
@@ -127,7 +127,7 @@ async def test_a_server_whose_stop_is_not_noticed(
 async def test_a_stream_that_the_server_cancels(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After uvicorn's ``timeout_graceful_shutdown``: nothing is left of it, and nothing hangs."""
+    """After uvicorn's ``timeout_graceful_shutdown``, no task of it remains, and nothing hangs."""
     monkeypatch.setattr(feed, "server_is_stopping", lambda: False)
     monkeypatch.setattr(feed, "IDLE_SECONDS", 0.1)
     app = Starlette(routes=[Mount("/sqlite", live_page(db, allow=lambda _request: True))])
@@ -143,7 +143,7 @@ async def test_a_stream_that_the_server_cancels(
 
 
 async def test_other_handlers_of_signals_are_no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function, a method of something else, and none at all; also in a thread."""
+    """They are a function, another object's method, or none; the same holds in a thread."""
     for handler in (signal.SIG_DFL, signal.default_int_handler, threading.Event().set):
         monkeypatch.setattr(signal, "getsignal", lambda _number, found=handler: found)
         assert not server_is_stopping()

@@ -1,4 +1,4 @@
-"""docs/metrics.md: its tables are those of the code."""
+"""docs/metrics.md has the same tables as the code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def row(figure: Figure) -> str:
 
 
 def test_every_figure_has_its_row() -> None:
-    """In the order of the code, with its type, unit, labels and meaning."""
+    """The rows are in the order of the code, with type, unit, labels and meaning."""
     head = "|---|---|---|---|---|\n"
     table = PAGE.read_text().partition(head)[2].partition("\n\n")[0].splitlines()
     assert table == [row(figure) for figure in FIGURES]
 
 
 def test_every_name_of_the_conventions_is_explained() -> None:
-    """Those that are recorded, and those that are not, and why."""
+    """The page explains the ones that are recorded, and why others are not."""
     opentelemetry = pytest.importorskip("opentelemetry.semconv._incubating.metrics.db_metrics")
     names = {
         name

@@ -1,4 +1,4 @@
-"""OpenTelemetry: statements as its SDK collects them; how databases come and go."""
+"""OpenTelemetry: statements as its SDK collects them, and databases that are opened and closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["metrics", "record"]
 async def test_statements_by_operation(
     db: SQLiteDatabase, metrics: Metrics, record: Record
 ) -> None:
-    """Of the ORM, of Core and as text, in sessions and in functions; a batch is one operation."""
+    """ORM, Core and text are counted, in sessions and functions; a batch is one operation."""
     await create_items(db.writer_engine)
     record(db)
     async with db.write() as session:
@@ -83,7 +83,7 @@ async def test_statements_by_operation(
 async def test_comments_before_a_statement(
     db: SQLiteDatabase, metrics: Metrics, record: Record, sql: str
 ) -> None:
-    """The first word is the one that comes after them."""
+    """The operation is the first word after them."""
     record(db)
     async with db.read() as session:
         await session.execute(text(sql))
@@ -93,7 +93,7 @@ async def test_comments_before_a_statement(
 async def test_failed_statements_have_the_class_of_their_error(
     db: SQLiteDatabase, metrics: Metrics, record: Record
 ) -> None:
-    """SQLite's result code where Python tells it, and the name of the exception otherwise."""
+    """It is SQLite's result code if Python reports it, and the exception's name otherwise."""
     await create_items(db.writer_engine)
     record(db)
     with pytest.raises(IntegrityError):
@@ -116,7 +116,7 @@ async def test_failed_statements_have_the_class_of_their_error(
 async def test_a_cancelled_statement_counts(
     db: SQLiteDatabase, metrics: Metrics, record: Record
 ) -> None:
-    """With the cancellation as its error."""
+    """Its error is the cancellation."""
     record(db)
 
     async def endless() -> None:
@@ -134,7 +134,7 @@ async def test_a_cancelled_statement_counts(
 async def test_a_database_before_and_after_it_is_open(
     path: Path, metrics: Metrics, record: Record
 ) -> None:
-    """Nothing is collected then, and nothing is opened."""
+    """Nothing is collected at those times, and nothing is opened."""
     db = SQLiteDatabase(path)
     record(db)
     assert metrics.names() == set()
@@ -148,7 +148,7 @@ async def test_a_database_before_and_after_it_is_open(
 async def test_several_databases(
     db: SQLiteDatabase, tmp_path: Path, metrics: Metrics, record: Record
 ) -> None:
-    """One set of instruments, told apart by the namespace; each is instrumented once."""
+    """They share instruments and differ in the namespace; each is instrumented once."""
     async with SQLiteDatabase(tmp_path / "other.db", readers=7) as other:
         first, _ = record(db), record(other)
         assert metrics.value(f"{CONNECTION}max", name="app.db/reader") == 4
@@ -160,7 +160,7 @@ async def test_several_databases(
 
 
 def test_global_providers_that_are_set_later(tmp_path: Path) -> None:
-    """A module instruments its database when it is imported, and the program decides afterwards."""
+    """A module instruments its database on import, and the program sets the providers later."""
     program = """
 import asyncio
 from opentelemetry import metrics
@@ -199,7 +199,7 @@ asyncio.run(main())
 async def test_uninstrument(
     db: SQLiteDatabase, metrics: Metrics, path: Path, record: Record
 ) -> None:
-    """Nothing is left: no listener, no observer, no sample; also after ``dispose()``."""
+    """No listener, observer or sample remains, not even after ``dispose()``."""
     await create_items(db.writer_engine)
     instrumentation = record(db)
     await add_one(db)
@@ -222,7 +222,7 @@ async def test_uninstrument(
 
 
 async def test_a_closed_database_is_not_kept(path: Path, metrics: Metrics, record: Record) -> None:
-    """The next one that is instrumented takes its place."""
+    """The next database that is instrumented replaces it."""
     async with SQLiteDatabase(path) as db:
         instrument(db, metrics.provider)
     gone = weakref.ref(db)
@@ -237,7 +237,7 @@ async def test_a_closed_database_is_not_kept(path: Path, metrics: Metrics, recor
 async def test_opened_again_it_is_recorded_again(
     path: Path, metrics: Metrics, record: Record
 ) -> None:
-    """Also where another database was instrumented meanwhile."""
+    """This holds even if another database was instrumented meanwhile."""
     db = SQLiteDatabase(path)
     record(db)
     async with db:
@@ -253,7 +253,7 @@ async def test_opened_again_it_is_recorded_again(
 async def test_other_pools_are_refused(
     make_engine: MakeEngine, metrics: Metrics, record: Record
 ) -> None:
-    """Before anything is recorded."""
+    """They are refused before anything is recorded."""
     with pytest.raises(ConfigurationError, match="poolclass=SQLitePool"):
         record(make_engine())
 
@@ -261,7 +261,7 @@ async def test_other_pools_are_refused(
 async def test_a_collection_reads_the_statistics_once(
     db: SQLiteDatabase, metrics: Metrics, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All instruments of a collection have the same snapshot; the next has its own."""
+    """All instruments of a collection use the same snapshot; the next collection has a new one."""
     taken = []
     original = SQLiteDatabase.statistics
 
@@ -279,7 +279,7 @@ async def test_a_collection_reads_the_statistics_once(
 async def test_every_figure_has_an_instrument(
     db: SQLiteDatabase, metrics: Metrics, record: Record
 ) -> None:
-    """By its own name and unit, or by the conventions'."""
+    """It has its own name and unit, or those of the conventions."""
     await create_items(db.writer_engine)
     record(db)
     await read(db)

@@ -22,7 +22,7 @@ __all__ = ["metrics", "record"]
 
 
 async def test_connections_by_the_conventions(path: Path, metrics: Metrics, record: Record) -> None:
-    """Those that there are, may be, are waited for; and how long each thing took."""
+    """Counts, maxima and pending requests are recorded, and the duration of each operation."""
     async with SQLiteDatabase(path, readers=2) as db:
         await create_items(db.writer_engine)
         record(db)
@@ -53,7 +53,7 @@ async def test_connections_by_the_conventions(path: Path, metrics: Metrics, reco
 
 
 async def test_time_outs(path: Path, metrics: Metrics, record: Record) -> None:
-    """In every way to wait for a connection: sessions and functions."""
+    """Time-outs are counted for each way to wait for a connection, in sessions and functions."""
     async with SQLiteDatabase(path, readers=1, write_timeout=0.01, read_timeout=0.01) as db:
         await create_items(db.writer_engine)
         record(db)
@@ -73,7 +73,7 @@ async def test_time_outs(path: Path, metrics: Metrics, record: Record) -> None:
 async def test_waits_for_the_turn(
     swap_in: AsyncEngine, path: Path, metrics: Metrics, record: Record
 ) -> None:
-    """A histogram of how long they were; none for a turn that was free."""
+    """A histogram records their durations; a free turn is not recorded."""
     await create_items(swap_in)
     record(swap_in)
 
@@ -95,7 +95,7 @@ async def test_waits_for_the_turn(
 async def test_waits_of_functions_that_share_a_commit(
     db: SQLiteDatabase, metrics: Metrics, path: Path, record: Record
 ) -> None:
-    """Each call has waited, although they stand in line together."""
+    """Each call counts as a wait, although they stand in line together."""
     await create_items(db.writer_engine)
     record(db)
 

@@ -1,4 +1,4 @@
-"""Prometheus: what a scrape says, over HTTP and read by Prometheus' own parser."""
+"""Prometheus: the content of a scrape, over HTTP and parsed by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Scraped(dict[str, list[tuple[Labels, float]]]):
 
 
 class Server:
-    """prometheus_client's own HTTP server, in its thread."""
+    """prometheus_client's own HTTP server, in a separate thread."""
 
     def __init__(self) -> None:
         self.registry = prometheus_client.CollectorRegistry()
@@ -92,7 +92,7 @@ async def update(db: SQLiteDatabase) -> None:
 async def test_a_scrape_tells_who_holds_the_turn_and_who_waits(
     db: SQLiteDatabase, server: Server, path: Path
 ) -> None:
-    """Two tasks wait for a third: gauges while they do, a histogram and counters afterwards."""
+    """Two tasks wait for a third: gauges show it, and later a histogram and counters do."""
     prometheus.register(db, server.registry)
     await create_items(db.writer_engine)
     before = await server.scrape()
@@ -111,7 +111,7 @@ async def test_a_scrape_tells_who_holds_the_turn_and_who_waits(
     for name in (
         "connections_waiting",
         "connections_wait_seconds_sum",
-    ):  # the turn's is the writer's
+    ):  # the turn counts for the writer
         assert [labels["role"] for labels, _ in during[f"sa_sqlite_pool_{name}"]] == ["reader"]
     assert after.value("turn_wait_seconds_count") == 2
     assert after.value("turn_wait_seconds_bucket", le="+Inf") == 2
@@ -123,7 +123,7 @@ async def test_a_scrape_tells_who_holds_the_turn_and_who_waits(
 async def test_statements_connections_and_functions_are_counted(
     db: SQLiteDatabase, server: Server
 ) -> None:
-    """Reads on a reader, an error, a function of each kind."""
+    """The test reads on a reader, causes an error, and calls one function of each kind."""
     prometheus.register(db, server.registry)
     await create_items(db.writer_engine)
     before = await server.scrape()
@@ -155,7 +155,7 @@ async def test_statements_connections_and_functions_are_counted(
 
 
 async def test_a_wait_in_vain_is_told_apart(path: Path, server: Server) -> None:
-    """A time-out is no wait that was served."""
+    """A time-out does not count as a wait that was served."""
     async with SQLiteDatabase(path, write_timeout=0.01) as db:
         prometheus.register(db, server.registry)
         await create_items(db.writer_engine)
@@ -187,7 +187,7 @@ async def test_several_databases_are_told_apart(
 
 
 async def test_a_database_is_registered_once(db: SQLiteDatabase, server: Server) -> None:
-    """Its metrics would be counted twice, under whatever name; so would those of its engines."""
+    """Its metrics would be counted twice, under any name, as would those of its engines."""
     prometheus.register(db, server.registry)
     for again in (db, db.writer_engine):
         with pytest.raises(
@@ -207,7 +207,7 @@ def test_what_is_no_database_is_refused(server: Server, other: Any) -> None:
 
 
 async def test_a_database_that_is_not_open_exports_nothing(path: Path, server: Server) -> None:
-    """Neither before nor afterwards; the scrape goes on, and the name is free again."""
+    """It exports nothing before and afterwards; the scrape succeeds, and the name is free again."""
     db = SQLiteDatabase(path)
     prometheus.register(db, server.registry)
     assert "sa_sqlite_pool_turn_waiting" not in await server.scrape()
@@ -221,7 +221,7 @@ async def test_a_database_that_is_not_open_exports_nothing(path: Path, server: S
 
 
 async def test_opened_again_it_is_exported_again(path: Path, server: Server) -> None:
-    """Also where another database was registered meanwhile; one that is garbage is forgotten."""
+    """Another database may be registered meanwhile; one that was garbage collected is forgotten."""
     db = SQLiteDatabase(path)
     prometheus.register(db, server.registry)
     prometheus.register(SQLiteDatabase(path.with_name("lost.db")), server.registry)
@@ -240,7 +240,7 @@ async def test_opened_again_it_is_exported_again(path: Path, server: Server) -> 
 
 
 async def test_engines_of_ones_own(swap_in: AsyncEngine, server: Server, path: Path) -> None:
-    """From the first connection on; a scrape before it does not open one."""
+    """They are exported from the first connection on; an earlier scrape does not open one."""
     prometheus.register(swap_in, server.registry)
     assert "sa_sqlite_pool_turn_waiting" not in await server.scrape()
     assert not path.exists()
@@ -255,14 +255,14 @@ async def test_engines_of_ones_own(swap_in: AsyncEngine, server: Server, path: P
 
 
 async def test_other_pools_are_refused(make_engine: MakeEngine, server: Server) -> None:
-    """Before anything is registered."""
+    """They are refused before anything is registered."""
     with pytest.raises(ConfigurationError, match="poolclass=SQLitePool"):
         prometheus.register(make_engine(), server.registry)
     assert await server.text() == ""
 
 
 async def test_unregister(db: SQLiteDatabase, swap_in: AsyncEngine, server: Server) -> None:
-    """What is unregistered is gone from the next scrape, and may be registered again."""
+    """An unregistered database is missing in the next scrape, and may be registered again."""
     prometheus.register(db, server.registry)
     prometheus.register(swap_in, server.registry, name="swap-in")
     await create_items(swap_in)
@@ -279,7 +279,7 @@ async def test_unregister(db: SQLiteDatabase, swap_in: AsyncEngine, server: Serv
 
 
 async def test_a_scrape_opens_nothing_but_the_log(db: SQLiteDatabase, server: Server) -> None:
-    """No connection, no statement; of files, the log's size and header."""
+    """It opens no connection and runs no statement; it reads only the log's size and header."""
     prometheus.register(db, server.registry)
     await create_items(db.writer_engine)
     prometheus_client.generate_latest(server.registry)
@@ -304,7 +304,7 @@ async def test_a_scrape_opens_nothing_but_the_log(db: SQLiteDatabase, server: Se
 async def test_the_format_that_prometheus_asks_for(
     db: SQLiteDatabase, server: Server, swap_in: AsyncEngine
 ) -> None:
-    """OpenMetrics, whose parser is strict: of names, buckets, and the order of samples."""
+    """It is OpenMetrics, whose parser is strict about names, buckets and the order of samples."""
     prometheus.register(db, server.registry)
     prometheus.register(swap_in, server.registry, name="swap-in")
     await create_items(swap_in)
@@ -317,7 +317,7 @@ async def test_the_format_that_prometheus_asks_for(
 
 
 async def test_a_scrape_while_the_loop_is_blocked(db: SQLiteDatabase, server: Server) -> None:
-    """It waits for nothing, and sees the tasks that the loop holds up."""
+    """The scrape does not wait, and sees the tasks that the loop delays."""
     prometheus.register(db, server.registry)
     await create_items(db.writer_engine)
     async with db.write() as session:
@@ -329,7 +329,7 @@ async def test_a_scrape_while_the_loop_is_blocked(db: SQLiteDatabase, server: Se
 
 
 async def test_no_label_has_unbounded_values(db: SQLiteDatabase, server: Server) -> None:
-    """However many texts and tasks there are, the samples are as many."""
+    """The number of samples does not depend on the number of texts and tasks."""
     prometheus.register(db, server.registry)
     await create_items(db.writer_engine)
     names = []
@@ -345,7 +345,7 @@ async def test_no_label_has_unbounded_values(db: SQLiteDatabase, server: Server)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes")
 async def test_a_name_that_is_not_utf_8(tmp_path: Path, server: Server) -> None:
-    """It is written with its bytes, and all that others export is there, too."""
+    """Its bytes are escaped, and all metrics of other collectors are exported, too."""
     prometheus_client.Gauge("others", "of the application", registry=server.registry)
     db = SQLiteDatabase(Path(os.fsdecode(bytes(tmp_path) + b'/b\xff"\n.db')))
     prometheus.register(db, server.registry)
@@ -356,7 +356,7 @@ async def test_a_name_that_is_not_utf_8(tmp_path: Path, server: Server) -> None:
 
 
 def test_every_name_and_help_is_well_formed() -> None:
-    """Base units, `_total` for counters only: https://prometheus.io/docs/practices/naming/"""
+    """Base units, and `_total` for counters only: https://prometheus.io/docs/practices/naming/"""
     names = [prometheus.metric_name(figure) for figure in FIGURES]
     assert len(set(names)) == len(names)
     for figure, name in zip(FIGURES, names, strict=True):
@@ -369,7 +369,7 @@ def test_every_name_and_help_is_well_formed() -> None:
 
 
 def test_buckets_add_up() -> None:
-    """Prometheus' buckets hold all waits up to their bound; the last is the count."""
+    """Prometheus' buckets count all waits up to their bound; the last one is the total."""
     figure = next(one for one in FIGURES if one.name == "turn.wait")
     waits = Waits(waited=6, seconds=20.5, histogram=(1, 0, 2, 0, 0, 0, 0, 0, 0, 3))
     family = prometheus._family(figure)

@@ -32,7 +32,7 @@ __all__ = ["spans", "statements_traced"]
 @pytest.mark.usefixtures("statements_traced")
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 async def test_statements_of_every_door(path: Path, spans: Spans, placement: str) -> None:
-    """The span of the task that executes a statement is around the statement's."""
+    """A statement's span is a child of the span of the task that executes it."""
 
     def change(session: Session) -> None:
         session.execute(UPDATE_FIRST)
@@ -77,7 +77,7 @@ async def test_statements_of_every_door(path: Path, spans: Spans, placement: str
 @pytest.mark.usefixtures("statements_traced")
 @pytest.mark.parametrize("ours", [False, True])
 async def test_statements_of_engines_of_ones_own(path: Path, spans: Spans, ours: bool) -> None:
-    """Made by SQLAlchemy's function, or by this package's of the same name; streams, too."""
+    """They are created by SQLAlchemy's function or this package's; streams are traced, too."""
     module: Any = sa_sqlite_pool if ours else sqlalchemy.ext.asyncio
     options = {} if ours else {"poolclass": SQLitePool}
     engine: AsyncEngine = module.create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
@@ -101,7 +101,7 @@ async def test_statements_of_engines_of_ones_own(path: Path, spans: Spans, ours:
 
 @pytest.mark.usefixtures("statements_traced")
 async def test_a_span_within_a_function(path: Path, spans: Spans) -> None:
-    """In the thread of ``run_read()`` and ``run_write()``, a span is around its statements."""
+    """In the thread of ``run_read()`` and ``run_write()``, statements are children of that span."""
 
     def work(session: Session) -> None:
         with spans.tracer.start_as_current_span("inner"):
@@ -116,7 +116,7 @@ async def test_a_span_within_a_function(path: Path, spans: Spans) -> None:
 
 
 async def test_engines_that_are_instrumented_later(db: SQLiteDatabase, spans: Spans) -> None:
-    """Given to the instrumentation, as its documentation says."""
+    """They are passed to the instrumentation, as its documentation says."""
     engines = [db.writer_engine.sync_engine, db.reader_engine.sync_engine]
     instrumentor = SQLAlchemyInstrumentor()
     instrumentor.instrument(engines=engines, tracer_provider=spans.provider, skip_dep_check=True)

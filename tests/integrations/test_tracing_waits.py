@@ -50,7 +50,7 @@ def run_update(db: SQLiteDatabase) -> Awaitable[None]:
 async def test_a_wait_for_the_turn(
     db: SQLiteDatabase, path: Path, spans: Spans, traced: Traced, wait: Callable[..., Any]
 ) -> None:
-    """In the span of the task that has waited, as long as the wait; it tells who had the turn."""
+    """Its span is in that of the waiting task, lasts as long as the wait, and names the holder."""
     await create_items(db.writer_engine)
     traced(db)
 
@@ -85,7 +85,7 @@ async def test_a_wait_for_the_turn(
 async def test_a_wait_for_a_reader(
     path: Path, spans: Spans, traced: Traced, wait: Callable[..., Any]
 ) -> None:
-    """Where all of them are in use."""
+    """All readers are in use."""
     async with SQLiteDatabase(path, readers=1) as db:
         traced(db)
         async with db.read() as session:
@@ -105,7 +105,7 @@ async def test_a_wait_for_a_reader(
 async def test_a_wait_of_a_swap_in_connection(
     swap_in: AsyncEngine, path: Path, spans: Spans, traced: Traced
 ) -> None:
-    """For the turn, in the middle of a statement."""
+    """It waits for the turn in the middle of a statement."""
     await create_items(swap_in)
     traced(swap_in)
 
@@ -126,7 +126,7 @@ async def test_a_wait_of_a_swap_in_connection(
 async def test_a_wait_for_another_process(
     db: SQLiteDatabase, path: Path, spans: Spans, traced: Traced, wait: Callable[..., Any]
 ) -> None:
-    """It has the turn, and is named as far as the system tells."""
+    """That process holds the turn, and is named as far as the system allows."""
     await create_items(db.writer_engine)
     traced(db)
     with other_process(path) as request:
@@ -143,7 +143,7 @@ async def test_a_wait_for_another_process(
 
 
 async def test_a_wait_in_vain(path: Path, spans: Spans, traced: Traced) -> None:
-    """Its span has the error; a cancellation is none of the wait's."""
+    """The span of a wait that times out has the error."""
     async with SQLiteDatabase(path, readers=1, write_timeout=0.01, read_timeout=0.01) as db:
         await create_items(db.writer_engine)
         traced(db)
@@ -166,7 +166,7 @@ async def test_a_wait_in_vain(path: Path, spans: Spans, traced: Traced) -> None:
 async def test_a_wait_that_is_cancelled(
     db: SQLiteDatabase, path: Path, spans: Spans, traced: Traced
 ) -> None:
-    """It has a span, too, which is no error."""
+    """It has a span, too, without an error status."""
     await create_items(db.writer_engine)
     traced(db)
     async with db.write() as session:
@@ -183,7 +183,7 @@ async def test_a_wait_that_is_cancelled(
 
 
 async def test_no_span_without_a_wait(db: SQLiteDatabase, spans: Spans, traced: Traced) -> None:
-    """Through every door of the facade; nor of the keeper of the log."""
+    """There is none through any door of the facade, nor for the keeper of the log."""
     await create_items(db.writer_engine)
     traced(db)
     await update(db)
@@ -196,7 +196,7 @@ async def test_no_span_without_a_wait(db: SQLiteDatabase, spans: Spans, traced: 
 
 @pytest.mark.usefixtures("statements_traced")
 async def test_both_together(path: Path, spans: Spans, traced: Traced) -> None:
-    """A checkout waits within the instrumentation's span ``connect``; statements are beside it."""
+    """A checkout waits within the instrumentation's ``connect`` span, but statements do not."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         traced(db)

@@ -1,4 +1,4 @@
-"""What opening costs, counted in hops, threads and statements: it must not grow unnoticed."""
+"""The cost of opening, counted in hops, threads and statements, must not grow unnoticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POOLS = [SQLitePool, WriterPool, ReaderPool]
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the threads that are started."""
+    """Return a list of the names of all threads that are started."""
     started: list[str] = []
     start = threading.Thread.start
 
@@ -39,7 +39,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What SQLite is told from the set-up of a connection on."""
+    """Return a list of the statements that SQLite receives from a connection's set-up on."""
     told: list[str] = []
     configure: Callable[..., bool] = configuring.configure
 
@@ -54,7 +54,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def existing(path: Path) -> Path:
-    """A database in WAL mode."""
+    """Create a database in WAL mode."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE items (id)")
@@ -66,7 +66,7 @@ async def hops_of_first_read(make_engine: MakeEngine, poolclass: type) -> int:
     async with engine.connect() as connection:
         worker = (await driver(connection)).worker
         assert isinstance(worker, ConnectionThread)
-        opening = worker.hops  # besides the one that opens the file
+        opening = worker.hops  # in addition to the one that opens the file
         await connection.execute(text("SELECT * FROM items"))
     return opening
 
@@ -76,7 +76,7 @@ async def hops_of_first_read(make_engine: MakeEngine, poolclass: type) -> int:
 async def test_a_first_connection_takes_one_hop_and_one_thread(
     make_engine: MakeEngine, poolclass: type, threads: list[str]
 ) -> None:
-    """It is opened and set up in one, on a file that is as it should be; a reader, too."""
+    """If the file needs no changes, opening and set-up share one hop, for a reader as well."""
     assert await hops_of_first_read(make_engine, poolclass) == 0
     assert len(threads) == 1
 
@@ -92,7 +92,7 @@ async def test_a_new_file_takes_no_more(
 
 
 async def test_the_facade_opens_two(existing: Path, threads: list[str]) -> None:
-    """One thread for the writer, one for the first reader, beside the one that answers `status`."""
+    """One is for the writer and one for the first reader, beside the one that serves `status`."""
     async with SQLiteDatabase(existing) as db, db.read() as session:
         await session.execute(text("SELECT * FROM items"))
     assert len([name for name in threads if name != "sa_sqlite_pool-status"]) == 2
@@ -105,7 +105,7 @@ async def test_the_facade_opens_two(existing: Path, threads: list[str]) -> None:
 async def test_sqlite_is_told_what_is_needed(
     make_engine: MakeEngine, poolclass: type, most: int, statements: list[str]
 ) -> None:
-    """The settings, whether it is a database, and SQLAlchemy's question; not its functions."""
+    """It gets settings, a check of the file, and SQLAlchemy's query, but no query for functions."""
     async with make_engine(poolclass).connect() as connection:
         await connection.execute(text("SELECT * FROM items"))
     pragmas = [sql for sql in statements if sql.startswith("PRAGMA")]
@@ -117,7 +117,7 @@ async def test_sqlite_is_told_what_is_needed(
 async def test_a_reader_that_comes_first_prepares_the_file(
     make_engine: MakeEngine, path: Path
 ) -> None:
-    """A file in another mode is switched to WAL, and an empty or missing one is created so."""
+    """A file in another mode is switched to WAL; an empty or missing one is created in WAL."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE items (id)")
     async with make_engine(ReaderPool).connect() as reader:
@@ -126,7 +126,7 @@ async def test_a_reader_that_comes_first_prepares_the_file(
 
 
 async def test_functions_of_the_application_are_known(make_engine: MakeEngine, path: Path) -> None:
-    """Those of ``on_connect`` are asked for, and those registered later are noted."""
+    """Those registered in ``on_connect`` are queried, and later ones are recorded."""
     engine = make_engine(
         SQLitePool, on_connect=lambda raw: raw.create_function("early", 0, lambda: 1)
     )
@@ -147,7 +147,7 @@ async def test_functions_of_the_application_are_known(make_engine: MakeEngine, p
 
 @pytest.mark.parametrize(("database", "level"), [("", 0), (":memory:", 0), ("app.db", 1)])
 async def test_a_database_in_memory_syncs_nothing(path: Path, database: str, level: int) -> None:
-    """No disk is waited for; for a file it is as the default says, NORMAL."""
+    """There is no disk to wait for; a file is synced as by default, NORMAL."""
     url = "sqlite+aiosqlite:///" + (str(path.with_name(database)) if level else database)
     engine = create_async_engine(url, poolclass=SQLitePool)
     async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""PRAGMAs that the application has set while it opened a connection: they stay, unless given."""
+"""PRAGMAs that the application sets while opening a connection persist, unless passed in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def set_all(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 class Factory(sqlite3.Connection):
-    """A class of the application, which sets each of its connections up."""
+    """A connection class of the application, which sets up each of its connections."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -48,7 +48,7 @@ async def found(engine: AsyncEngine) -> dict[str, int]:
 @pytest.mark.parametrize("pool", [SQLitePool, WriterPool])
 @pytest.mark.parametrize("way", ["creator", "factory"])
 async def test_they_stay(pool: type, way: str, path: Path, make_engine: MakeEngine) -> None:
-    """As on a stock engine: the application has chosen how much is synced, and kept in memory."""
+    """As on a stock engine, the application chooses how much is synced and kept in memory."""
     engine = make_engine(pool, **ways_to_set(path)[way])
     assert await found(engine) == SET
 
@@ -63,14 +63,14 @@ async def test_a_readers_stay(way: str, path: Path, make_engine: MakeEngine) -> 
 async def test_those_that_are_given_come_first(
     way: str, path: Path, make_engine: MakeEngine
 ) -> None:
-    """Also if they are what the pool sets anyway."""
+    """They do so even if they equal the pool's own defaults."""
     given = {"synchronous": "NORMAL", "cache_size": -16 * 1024}
     engine = make_engine(SQLitePool, pragmas=given, **ways_to_set(path)[way])
     assert await found(engine) == {**SET, "synchronous": 1, "cache_size": -16 * 1024}
 
 
 async def test_what_is_as_sqlite_has_it_is_set(path: Path, make_engine: MakeEngine) -> None:
-    """A creator that sets nothing has the pool's defaults."""
+    """Connections of a creator that sets nothing get the pool's defaults."""
     creator = creator_of(lambda: sqlite3.connect(path))
     engine = make_engine(SQLitePool, async_creator=creator)
     assert (await found(engine)).items() >= DEFAULTS.items()

@@ -1,4 +1,4 @@
-"""Litestream copies a database that SQLiteDatabase writes, and moves its log, meanwhile."""
+"""Litestream copies a database while SQLiteDatabase writes to it and moves its log."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Litestream:
             self.process = None
 
     def has(self, expected: list[tuple[int, bytes]]) -> bool:
-        """Restore the copy, and return whether it has these rows and is whole."""
+        """Restore the copy; return whether it has exactly these rows and is intact."""
         self.restored += 1
         target = self.path.with_suffix(f".restored{self.restored}")
         arguments = ("restore", "-config", self.configuration, "-o", target, self.path)
@@ -99,7 +99,7 @@ async def write(db: SQLiteDatabase, number: int) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 async def test_the_copy_has_all_commits(litestream: Litestream) -> None:
-    """While both move the log, and after Litestream was killed and has started again."""
+    """Both move the log, and Litestream is killed and started again."""
     url = f"sqlite+aiosqlite:///{litestream.path}"
     async with SQLiteDatabase(url) as db:
         async with db.writer_engine.begin() as connection:

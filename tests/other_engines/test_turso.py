@@ -1,4 +1,4 @@
-"""Turso's SQLite by ``sqlite+aioturso``: routed sessions work, the other doors refuse."""
+"""Turso's SQLite through ``sqlite+aioturso``: routed sessions work, the other doors refuse it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Item(Base):
 
 @pytest.fixture(autouse=True)
 def has_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add what SQLAlchemy's dialect of aiosqlite asks for after 2.0.45, and pyturso's has not."""
+    """Add an attribute that SQLAlchemy needs for aiosqlite after 2.0.45, and pyturso lacks."""
     monkeypatch.setattr(dialect.AsyncAdapt_turso_dbapi, "has_stop", False, raising=False)
 
 
@@ -43,7 +43,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def routed(url: str) -> AsyncIterator[tuple[Sessionmaker, list[str]]]:
-    """A session maker over one writer and readers, and where its statements have gone."""
+    """Provide a session maker over a writer and readers, and its statements' destinations."""
     writer = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
     reader = create_async_engine(url)
     async with writer.begin() as connection:
@@ -59,7 +59,7 @@ async def routed(url: str) -> AsyncIterator[tuple[Sessionmaker, list[str]]]:
 
 
 async def test_sessions_are_routed(routed: tuple[Sessionmaker, list[str]]) -> None:
-    """Reads go to the reader until the first write, and the next session reads what was written."""
+    """Reads use the reader until the first write, and the next session reads the written data."""
     make_session, went_to = routed
     async with make_session.begin() as session:
         assert await session.scalar(select(func.count(Item.id))) == 0
@@ -73,7 +73,7 @@ async def test_sessions_are_routed(routed: tuple[Sessionmaker, list[str]]) -> No
 
 
 async def test_no_update_is_lost(routed: tuple[Sessionmaker, list[str]]) -> None:
-    """With one connection that writes, role="writer" is a turn."""
+    """With a single writing connection, role="writer" acts as a turn."""
     make_session, _ = routed
     async with make_session.begin() as session:
         session.add(Item(id=1))
@@ -88,7 +88,7 @@ async def test_no_update_is_lost(routed: tuple[Sessionmaker, list[str]]) -> None
 
 
 async def test_the_other_doors_refuse(url: str) -> None:
-    """They are for aiosqlite's own connections, and say so."""
+    """They require aiosqlite's own connections, and say so."""
     with pytest.raises(ConfigurationError, match="needs a sqlite\\+aiosqlite URL"):
         SQLiteDatabase(url)
     with pytest.raises(ConfigurationError, match="works only with sqlite\\+aiosqlite"):

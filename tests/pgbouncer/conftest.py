@@ -51,7 +51,7 @@ class Pooled:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of an engine that goes through PgBouncer."""
+        """Return the options of an engine that connects through PgBouncer."""
         return OPTIONS[self.app.driver]
 
     def url(self, bouncer: PgBouncer | None = None) -> URL:

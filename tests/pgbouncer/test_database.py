@@ -1,4 +1,4 @@
-"""ServerDatabase through PgBouncer: the turn, fresh reads, and what happens when it restarts."""
+"""ServerDatabase through PgBouncer: the turn, fresh reads, and restarts of PgBouncer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def read_port(db: ServerDatabase) -> int:
 
 
 async def test_reads_and_writes_go_through(pooled: Pooled) -> None:
-    """Writes to the primary, and reads, one read-only snapshot each, to the replica."""
+    """Writes use the primary; reads use the replica, with one read-only snapshot each."""
     cluster = pooled.app.cluster
     async with pooled.open() as db:
         await create_accounts(db)
@@ -51,7 +51,7 @@ async def test_reads_and_writes_go_through(pooled: Pooled) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_no_update_is_lost(pooled: Pooled, writes: str) -> None:
-    """The turn is a lock of the transaction: it holds on whichever connection that runs."""
+    """The turn is a transaction-level lock: it holds on any connection of the transaction."""
     async with (
         pooled.open(writes=writes, attempts=1000) as db,
         pooled.open(writes=writes, attempts=1000) as other,
@@ -78,7 +78,7 @@ async def test_a_turn_that_does_not_come(pooled: Pooled) -> None:
 
 @pytest.fixture(params=[0, 20])
 def lag(pooled: Pooled, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The replica shows a commit so many milliseconds later."""
+    """Delay commits on the replica by this number of milliseconds."""
     replica = pooled.app.cluster.replicas[0]
     replica.set(recovery_min_apply_delay=f"{request.param}ms")
     yield
@@ -87,10 +87,10 @@ def lag(pooled: Pooled, request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("lag")
 async def test_each_read_shows_the_write_before(pooled: Pooled) -> None:
-    """A position that another connection to the same server is asked for is as good.
+    """A position queried on another connection to the same server is equally valid.
 
-    Twelve tasks write and read, each an account of its own, and with more clients than PgBouncer
-    has connections. Some reads go to the replica.
+    Twelve tasks write and read, each with its own account, and with more clients than PgBouncer
+    has connections. Some reads use the replica.
     """
     options = {"writes": "serializable", "attempts": 1000, "freshness_wait": 0.5}
     async with pooled.open(**options) as db:
@@ -98,7 +98,7 @@ async def test_each_read_shows_the_write_before(pooled: Pooled) -> None:
 
 
 async def test_prepared_statements_are_followed(followed: Pooled) -> None:
-    """The same without the settings, where PgBouncer knows them."""
+    """The same works without the settings if PgBouncer tracks prepared statements."""
     replicas = [followed.url(followed.replica)]
     async with ServerDatabase(
         followed.url(), replicas=replicas, writes="serializable", attempts=1000, freshness_wait=0.5
@@ -124,7 +124,7 @@ async def write_and_read(db: ServerDatabase, pooled: Pooled) -> None:
 
 
 async def test_tokens_between_databases(pooled: Pooled) -> None:
-    """A token of a block is right in another process, here another ServerDatabase."""
+    """A block's token is valid in another process, which is another ServerDatabase here."""
     async with pooled.open() as db, pooled.open() as other:
         await create_accounts(db)
         for _ in range(40):
@@ -135,7 +135,7 @@ async def test_tokens_between_databases(pooled: Pooled) -> None:
 
 
 async def test_pgbouncer_restarts(pooled: Pooled) -> None:
-    """What runs fails with SQLAlchemy's error; the next transaction works, reads and writes."""
+    """Running work fails with SQLAlchemy's error; the next transaction works, read or write."""
     async with pooled.open() as db:
         await create_accounts(db)
         async with db.fresh():
@@ -155,7 +155,7 @@ async def test_pgbouncer_restarts(pooled: Pooled) -> None:
 
 
 async def test_the_replicas_pgbouncer_is_down(pooled: Pooled) -> None:
-    """Reads go to the primary, as they do where the replica itself is down, and back."""
+    """Reads use the primary, as if the replica itself were down, and later the replica again."""
     cluster = pooled.app.cluster
     async with pooled.open() as db:
         assert await read_port(db) == cluster.replicas[0].port
@@ -169,7 +169,7 @@ async def test_the_replicas_pgbouncer_is_down(pooled: Pooled) -> None:
 
 
 async def test_a_frozen_pgbouncer_before_a_replica(pooled: Pooled) -> None:
-    """A fresh read that has to ask the replica gives it up after a second; the primary reads."""
+    """A fresh read that must query the replica gives up after a second; the primary serves it."""
     async with pooled.open() as db:
         await create_accounts(db)
         await read_port(db)

@@ -1,4 +1,4 @@
-"""Plain engines through PgBouncer in transaction mode: the settings, and what fails without."""
+"""Plain engines through PgBouncer in transaction mode: the settings, and failures without them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = needs_pgbouncer
 
 
 class WrongAnswerError(Exception):
-    """A task got what another's statement found."""
+    """A task has received the result of another task's statement."""
 
 
 async def count_on(engine: AsyncEngine, rounds: int = 25, tasks: int = 8) -> None:
-    """More clients than PgBouncer has connections: each statement may be on another."""
+    """Run more clients than PgBouncer has connections, so statements move between connections."""
 
     async def count(task: int) -> None:
         statement = text(f"SELECT CAST(:number AS integer) * {tasks} + {task}")
@@ -45,24 +45,24 @@ async def count_through(pooled: Pooled, **options: Any) -> None:
 
 
 async def test_with_the_settings(pooled: Pooled) -> None:
-    """Transactions of any number of clients do not meet each other's prepared statements."""
+    """Transactions of any number of clients do not conflict through their prepared statements."""
     await count_through(pooled, **pooled.options)
     if pooled.app.driver == "asyncpg":
         await count_through(pooled, connect_args=UNIQUE_NAMES)
 
 
 async def test_without_the_settings(pooled: Pooled) -> None:
-    """A prepared statement is one server connection's, and the next transaction has another.
+    """A prepared statement belongs to one server connection; the next transaction has another one.
 
-    There may be one of the same name, another client's. psycopg counts its names for each
-    connection: it returns what that statement finds.
+    That connection may have another client's statement of the same name. psycopg numbers names
+    for each connection: it returns the result of the other statement.
     """
     engine, other, third = (create_async_engine(pooled.url(), pool_size=1) for _ in range(3))
     try:
         assert await add_often(engine, 1) == 1  # on the first server connection
-        async with third.begin() as connection:  # takes that
+        async with third.begin() as connection:  # takes the first one
             await connection.execute(text("SELECT 1"))
-            assert await add_often(other, 100) == 100  # so this is on a second one
+            assert await add_often(other, 100) == 100  # therefore on a second one
             if pooled.app.driver == "psycopg":
                 assert await add_often(engine, 1, times=1) == 100
             else:
@@ -74,11 +74,11 @@ async def test_without_the_settings(pooled: Pooled) -> None:
 
 
 async def test_followed(followed: Pooled) -> None:
-    """Without the settings, where PgBouncer knows prepared statements; more than it keeps, too."""
+    """No settings are needed if PgBouncer tracks prepared statements, even more than it keeps."""
     await count_through(followed)
     engine, other = (create_async_engine(followed.url(), pool_size=1) for _ in range(2))
     try:
-        for number in range(150):  # psycopg keeps 100 prepared, and asyncpg too
+        for number in range(150):  # psycopg keeps 100 of them, as does asyncpg
             for one in (engine, other):
                 assert await add_often(one, number, times=6) == number
         for number in range(150):
@@ -89,7 +89,7 @@ async def test_followed(followed: Pooled) -> None:
 
 
 async def add_often(engine: AsyncEngine, number: int, times: int = 10) -> int | None:
-    """Add ``number`` to 0 in a transaction of its own, often enough to be prepared."""
+    """Add ``number`` to 0 in separate transactions, often enough for a prepared statement."""
     found = None
     for _ in range(times):
         async with engine.begin() as connection:
@@ -99,7 +99,7 @@ async def add_often(engine: AsyncEngine, number: int, times: int = 10) -> int | 
 
 
 async def test_autocommit(pooled: Pooled) -> None:
-    """All messages of a statement go to one connection, in no transaction, too."""
+    """All messages of a statement use one connection, even without a transaction."""
     engine = create_async_engine(
         pooled.url(), pool_size=8, isolation_level="AUTOCOMMIT", **pooled.options
     )
@@ -110,7 +110,7 @@ async def test_autocommit(pooled: Pooled) -> None:
 
 
 async def test_a_setting_of_the_session_is_for_others_too(pooled: Pooled) -> None:
-    """SET goes on on the server's connection, SET LOCAL ends with its transaction."""
+    """SET remains in effect on the server's connection; SET LOCAL ends with its transaction."""
     engine = create_async_engine(pooled.url(), pool_size=1, **pooled.options)
     other = create_async_engine(pooled.url(), pool_size=1, **pooled.options)
     show = text("SELECT current_setting('lock_timeout')")
@@ -126,14 +126,14 @@ async def test_a_setting_of_the_session_is_for_others_too(pooled: Pooled) -> Non
 
 
 async def test_a_startup_parameter_is_refused(pooled: Pooled) -> None:
-    """A setting that is given when a connection is opened: an error that names it."""
+    """A setting passed in when a connection is opened causes an error that names it."""
     arguments: dict[str, Any] = (
         {"server_settings": {"statement_timeout": "1000"}}
         if pooled.app.driver == "asyncpg"
         else {"options": "-c statement_timeout=1000"}
     )
     engine = create_async_engine(pooled.url(), connect_args=arguments)
-    # Of the driver: SQLAlchemy 2.0 does not translate what asyncpg raises while it connects.
+    # The driver's error: SQLAlchemy 2.0 does not translate what asyncpg raises while connecting.
     with pytest.raises(Exception, match="unsupported startup parameter"):
         async with engine.connect():
             pass

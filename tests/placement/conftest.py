@@ -39,7 +39,7 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def reader(make_engine: MakeEngine, trace: Trace) -> AsyncEngine:
-    """Provide a reader engine that knows ``READ``."""
+    """Provide a reader engine that has learnt ``READ``."""
     await create_items(make_engine(WriterPool))
     made = make_engine(ReaderPool, on_connect=trace.on_connect)
     await learn(made, READ)

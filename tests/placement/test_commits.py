@@ -1,4 +1,4 @@
-"""COMMIT runs on the event loop where it only appends to the log."""
+"""COMMIT runs on the event loop if it only appends to the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.wal.others import OtherProcess
 async def test_a_commit_that_may_wait_for_the_disk(
     make_engine: MakeEngine, trace: Trace, options: dict[str, Any]
 ) -> None:
-    """It syncs, or runs a checkpoint, or there is something to do about the log."""
+    """It syncs, or runs a checkpoint, or some work on the log is due."""
     engine = make_engine(WriterPool, on_connect=trace.on_connect, **options)
     await create_items(engine)
     with trace.recorded() as runs:
@@ -50,7 +50,7 @@ async def test_a_commit_that_may_wait_for_the_disk(
 async def test_a_setting_of_the_application(
     engine: AsyncEngine, trace: Trace, setting: str
 ) -> None:
-    """Whoever changes it later."""
+    """It applies whenever the application changes it."""
     await learn(engine, WRITE)
     async with engine.connect() as connection:
         await connection.execute(text(setting))
@@ -63,12 +63,12 @@ async def test_a_setting_of_the_application(
 
 
 async def test_autocommit(engine: AsyncEngine, trace: Trace) -> None:
-    """Each write is its own commit, and runs where that does."""
+    """Each write is its own commit, and runs where the COMMIT would."""
     async with engine.connect() as plain:
         connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
         for _ in range(LEARNING):
             await connection.execute(text(WRITE))
-        assert Run(WRITE, True) not in trace.runs  # no COMMIT is known
+        assert Run(WRITE, True) not in trace.runs  # no COMMIT has been learnt yet
     await learn(engine, WRITE)
     with trace.recorded() as runs:
         async with engine.connect() as plain:
@@ -78,7 +78,7 @@ async def test_autocommit(engine: AsyncEngine, trace: Trace) -> None:
 
 
 async def test_the_first_commit_after_a_checkpoint(path: Path, trace: Trace) -> None:
-    """It begins the log anew, and syncs it; whoever ran the checkpoint."""
+    """It starts the log again, and syncs it, whichever process ran the checkpoint."""
     async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)
         await learn(db.writer_engine, WRITE)
@@ -98,7 +98,7 @@ async def test_the_first_commit_after_a_checkpoint(path: Path, trace: Trace) -> 
 
 
 async def test_a_log_above_the_soft_limit(path: Path, trace: Trace) -> None:
-    """The keeper moves it in a quiet moment, so a commit needs to do no more than append."""
+    """The keeper moves it when idle, so a commit only needs to append."""
     async with SQLiteDatabase(
         path, wal=WalSettings(soft_limit=1), on_connect=trace.on_connect
     ) as db:
@@ -115,7 +115,7 @@ async def test_a_log_above_the_soft_limit(path: Path, trace: Trace) -> None:
 async def test_a_commit_that_makes_the_log_too_large(
     path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has to be moved at once is moved after the next, in the thread."""
+    """The part that must be moved at once is moved in the thread, after the next commit."""
     async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)
         await learn(db.writer_engine, WRITE)
@@ -142,7 +142,7 @@ async def test_a_commit_that_makes_the_log_too_large(
 async def test_a_checkpoint_of_a_moment_ago(
     path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one would leave the same time on the file: nobody could tell them apart."""
+    """Another one would set the same time on the file, so the two could not be told apart."""
     monkeypatch.setattr("sa_sqlite_pool.wal.monitor._RECENT_NS", 3_600 * 10**9)
     async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)

@@ -19,7 +19,7 @@ from tests.placement.work import COUNT, LEARNING, READ, WRITE, Run, Trace, learn
 
 
 class Called:
-    """A function of SQL that counts its calls, each in a thread."""
+    """An SQL function that records for each call whether it runs on the loop."""
 
     def __init__(self) -> None:
         self.inline: list[bool] = []
@@ -43,7 +43,7 @@ class Called:
 async def test_a_function_of_the_application(
     make_engine: MakeEngine, poolclass: type, sql: str, trace: Trace
 ) -> None:
-    """It is called in the thread, as often as the statement is run, wherever it stands."""
+    """It runs in the thread, once per statement, wherever the statement uses it."""
     called = Called()
     engine = make_engine(poolclass, on_connect=lambda c: c.create_function("mine", 1, called))
     await create_items(engine)
@@ -60,7 +60,7 @@ async def test_a_function_of_the_application(
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 async def test_it_is_not_forgotten(make_engine: MakeEngine, poolclass: type) -> None:
-    """Not by texts that are looked up and never compiled: sqlite3 keeps this one compiled."""
+    """sqlite3 keeps it compiled; texts that are looked up but never compiled do not displace it."""
     called = Called()
     engine = make_engine(poolclass, on_connect=lambda c: c.create_function("mine", 1, called))
     await create_items(engine)
@@ -78,7 +78,7 @@ async def test_it_is_not_forgotten(make_engine: MakeEngine, poolclass: type) -> 
 async def test_a_function_that_replaces_one_of_sqlites(
     make_engine: MakeEngine, trace: Trace
 ) -> None:
-    """Also where the statement is known, and short."""
+    """This also holds if the statement is known to be short."""
     engine, called = make_engine(SQLitePool, pool_size=1, max_overflow=0), Called()
     await create_items(engine)
     sql = "SELECT abs(amount) FROM items WHERE id = 2"
@@ -93,7 +93,7 @@ async def test_a_function_that_replaces_one_of_sqlites(
 async def test_a_function_registered_on_the_raw_connection(
     make_engine: MakeEngine, trace: Trace
 ) -> None:
-    """And run there, so that SQLite has compiled the statement before."""
+    """It is also executed there, so SQLite has already compiled the statement."""
     engine, called = make_engine(SQLitePool, pool_size=1, max_overflow=0), Called()
     await create_items(engine)
     await learn(engine, READ)
@@ -108,7 +108,7 @@ async def test_a_function_registered_on_the_raw_connection(
 
 
 async def test_a_view_that_begins_to_call_one(make_engine: MakeEngine, trace: Trace) -> None:
-    """A statement that is known to be short is compiled anew: the authorizer sees it in time."""
+    """A statement known to be short is compiled again, so that the authorizer sees it in time."""
     called = Called()
     engine = make_engine(
         SQLitePool,
@@ -126,7 +126,7 @@ async def test_a_view_that_begins_to_call_one(make_engine: MakeEngine, trace: Tr
 
 
 async def test_a_collation_of_the_application(make_engine: MakeEngine, trace: Trace) -> None:
-    """SQLite does not tell where one is used: nothing runs inline."""
+    """SQLite does not report its use, so nothing runs inline."""
 
     def on_connect(connection: sqlite3.Connection) -> None:
         connection.create_collation("mine", lambda a, b: (a > b) - (a < b))
@@ -139,7 +139,7 @@ async def test_a_collation_of_the_application(make_engine: MakeEngine, trace: Tr
 
 
 async def test_a_converter_of_the_application(make_engine: MakeEngine, trace: Trace) -> None:
-    """It is Python code, and may do what it likes."""
+    """It is Python code and may do anything, so nothing runs inline."""
     engine = make_engine(SQLitePool, connect_args={"detect_types": 1}, on_connect=trace.on_connect)
     await create_items(engine)
     await learn(engine, READ)
@@ -148,7 +148,7 @@ async def test_a_converter_of_the_application(make_engine: MakeEngine, trace: Tr
 
 @pytest.fixture
 async def db(path: Path, trace: Trace) -> AsyncIterator[SQLiteDatabase]:
-    """A facade with one reader, the table ``items``, and ``called`` as the function ``mine``."""
+    """Provide a facade with one reader and the table ``items``."""
     async with SQLiteDatabase(path, readers=1, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)
         await learn(db.writer_engine, WRITE)
@@ -156,7 +156,7 @@ async def db(path: Path, trace: Trace) -> AsyncIterator[SQLiteDatabase]:
 
 
 async def test_a_statement_of_a_function_of_run_write(path: Path, trace: Trace) -> None:
-    """It was compiled there, and calls a function of the application."""
+    """The statement was compiled there, and calls a function of the application."""
     called = Called()
     async with SQLiteDatabase(
         path, on_connect=lambda connection: connection.create_function("mine", 0, called)
@@ -170,7 +170,7 @@ async def test_a_statement_of_a_function_of_run_write(path: Path, trace: Trace) 
 
 @pytest.mark.parametrize("raw", [False, True])
 async def test_a_function_registered_in_one(db: SQLiteDatabase, raw: bool) -> None:
-    """In the place of one of SQLite's, on SQLAlchemy's connection or on that beneath."""
+    """It replaces one of SQLite's, on SQLAlchemy's connection or on the one beneath."""
     called, sql = Called(), "SELECT abs(amount) FROM items WHERE id = 1"
     await learn(db.writer_engine, sql)
 
@@ -185,7 +185,7 @@ async def test_a_function_registered_in_one(db: SQLiteDatabase, raw: bool) -> No
 
 
 async def test_a_setting_changed_in_one(db: SQLiteDatabase, trace: Trace) -> None:
-    """COMMIT may run a checkpoint from then on."""
+    """From then on, COMMIT may run a checkpoint."""
     with trace.recorded() as runs:
         await run(db.writer_engine, WRITE)
     assert runs[-1] == Run("COMMIT", True)
@@ -198,7 +198,7 @@ async def test_a_setting_changed_in_one(db: SQLiteDatabase, trace: Trace) -> Non
 
 
 async def test_the_budget_after_one(db: SQLiteDatabase, trace: Trace) -> None:
-    """It has used the connection, and its progress handler."""
+    """The function has used the connection, and its progress handler."""
     count = text(COUNT.format(":most"))
     places = []
     async with db.reader_engine.connect() as connection:

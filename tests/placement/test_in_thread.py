@@ -1,4 +1,4 @@
-"""What is long, unknown or may have to wait runs in a thread."""
+"""Statements that are long, unknown or may have to wait run in a thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.wal.others import OtherProcess
 async def test_a_long_read(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What took long in the thread stays there."""
+    """A read that took long in the thread stays there."""
     monkeypatch.setattr(placement, "SHORT_SECONDS", facts.SHORT_SECONDS)
     await learn(engine, LONG)
     with trace.recorded() as runs:
@@ -36,9 +36,9 @@ async def test_a_long_read(
 async def test_long_steps_have_a_thread_of_their_own(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, rows: int, shared: bool
 ) -> None:
-    """What computes for long from one row to the next does not hold up the other connections.
+    """A statement with long computations between rows does not delay other connections.
 
-    Many short steps do better in the thread of all, one after the other.
+    Statements with many short steps perform better in the shared thread, one after the other.
     """
     await create_items(make_engine(WriterPool), 200)
     engine = make_engine(SQLitePool)
@@ -47,7 +47,7 @@ async def test_long_steps_have_a_thread_of_their_own(
             await connection.execute(text("SELECT 1"))
     monkeypatch.setattr(placement, "SHORT_SECONDS", 0.5)
     monkeypatch.setattr(placement, "LONG_STEP_SECONDS", 0.2)
-    monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # a second each
+    monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # one second each
     threads: list[str] = []
     original = placement.PlacementPolicy.run_in_thread
 
@@ -62,7 +62,7 @@ async def test_long_steps_have_a_thread_of_their_own(
 
 
 async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Trace) -> None:
-    """It is stopped after some thousand steps, and runs again in the thread; so does the next."""
+    """It is stopped after some thousand steps and repeated in the thread; the next runs there."""
     places = []
     async with engine.connect() as connection:
         for most in (10, 10, 50_000, 10):
@@ -75,7 +75,7 @@ async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Tra
 async def test_only_long_reads_are_stopped(
     make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite counts steps over many runs: neither a short read nor the end of its transaction."""
+    """SQLite counts steps across runs: no short read is stopped, nor the end of its transaction."""
     monkeypatch.setattr(placement, "_STEPS", 40)  # instead of thousands
     await create_items(make_engine(WriterPool))
     reader = make_engine(ReaderPool, on_connect=trace.on_connect)
@@ -88,7 +88,7 @@ async def test_only_long_reads_are_stopped(
 async def test_the_end_of_a_read_is_not_stopped(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does what was asked about the read count for what comes after it."""
+    """Nor do checks made during the read count for the following statements."""
     monkeypatch.setattr(placement, "_STEPS", 40)
     monkeypatch.setattr(placement, "_ANSWERS", (1, 0))
     await create_items(make_engine(WriterPool))
@@ -98,7 +98,7 @@ async def test_the_end_of_a_read_is_not_stopped(
 
 
 async def test_a_stopped_read_leaves_its_transaction(engine: AsyncEngine, path: Path) -> None:
-    """What was written before is still there, and is committed with the rest."""
+    """Earlier writes are still there, and are committed with the rest."""
     count = text(COUNT.format(":most"))
     await learn(engine, WRITE)
     async with engine.begin() as connection:
@@ -111,7 +111,7 @@ async def test_a_stopped_read_leaves_its_transaction(engine: AsyncEngine, path: 
 
 
 async def test_a_stopped_read_keeps_its_snapshot(make_engine: MakeEngine, trace: Trace) -> None:
-    """Also where it was the first of its transaction: what comes after sees the same."""
+    """This holds even for a transaction's first statement: later ones see the same state."""
     writer, reader = make_engine(WriterPool), make_engine(ReaderPool)
     await create_items(writer)
     count = text(COUNT.format(":most"))
@@ -127,7 +127,7 @@ async def test_a_stopped_read_keeps_its_snapshot(make_engine: MakeEngine, trace:
 async def test_a_write_is_never_stopped(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs once, however long it takes, and then goes to the thread."""
+    """It runs once, however long it takes; the next runs are in the thread."""
     sql = f"INSERT INTO items (amount) SELECT ({COUNT.format(':most')})"
     for most in (10, 10, 10, 10, 50_000, 10):
         monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0 if most == 10 else 0.001)
@@ -139,7 +139,7 @@ async def test_a_write_is_never_stopped(
 
 
 async def test_a_write_of_many_rows(engine: AsyncEngine, trace: Trace) -> None:
-    """However fast it is: its COMMIT has much to do."""
+    """It runs in the thread even if it is fast, because its COMMIT has much to write."""
     many = "UPDATE items SET amount = 1"
     await learn(engine, many)
     with trace.recorded() as runs:
@@ -158,7 +158,7 @@ async def test_the_commit_of_many_writes(engine: AsyncEngine, trace: Trace) -> N
 
 
 async def test_many_parameters_and_streams(engine: AsyncEngine, trace: Trace) -> None:
-    """Their length is known to nobody."""
+    """Their duration is unknown."""
     update, select = "UPDATE items SET amount = 5 WHERE id = :id", "SELECT id FROM items"
     for _ in range(2 * LEARNING):
         async with engine.begin() as connection:
@@ -171,7 +171,7 @@ async def test_many_parameters_and_streams(engine: AsyncEngine, trace: Trace) ->
 
 
 async def test_a_limit_that_is_too_short(engine: AsyncEngine, trace: Trace) -> None:
-    """Nobody could stop it on the loop."""
+    """It could not be enforced on the loop."""
     await learn(engine, READ)
     async with engine.connect() as connection:
         for timeout, inline in ((0.049, False), (0.05, True)):
@@ -184,7 +184,7 @@ async def test_a_limit_that_is_too_short(engine: AsyncEngine, trace: Trace) -> N
 async def test_a_run_that_was_too_long(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the processor's time: the next runs are in the thread."""
+    """It used too much processor time, so the next runs are in the thread."""
     await learn(engine, READ)
     with monkeypatch.context() as patch:
         patch.setattr(placement, "_LONG_SECONDS", 0.0)
@@ -200,7 +200,7 @@ async def test_a_run_that_was_too_long(
 async def test_a_run_that_waited(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch, reads_disk: bool
 ) -> None:
-    """For the disk: it goes to the thread. For the processor or the interpreter: it may stay."""
+    """After a wait for the disk, it runs in the thread; other waits do not count."""
     await learn(engine, READ)
     blocks = iter(range(1, 100))
     clock = iter(range(10_000))
@@ -217,7 +217,7 @@ async def test_a_run_that_waited(
 async def test_a_lock_in_the_way(
     engine: AsyncEngine, path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is an error at once, for which the task waits; the loop goes on."""
+    """SQLite raises an error at once; the task then waits for the lock, and the loop continues."""
     await learn(engine, WRITE)
     with OtherProcess(path) as other:
         other.execute("BEGIN IMMEDIATE")

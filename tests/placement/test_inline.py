@@ -1,4 +1,4 @@
-"""What is known to be short runs on the event loop; nothing else is different."""
+"""Statements known to be short run on the event loop, with no other difference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gives_way_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 async def test_a_short_read(make_engine: MakeEngine, trace: Trace) -> None:
-    """On the loop from its second run on, with BEGIN and the end of its transaction."""
+    """It runs on the loop from the second time on, with BEGIN and the end of its transaction."""
     writer = make_engine(WriterPool)
     await create_items(writer)
     reader = make_engine(ReaderPool, on_connect=trace.on_connect)
@@ -38,7 +38,7 @@ async def test_a_short_read(make_engine: MakeEngine, trace: Trace) -> None:
 
 
 async def test_a_short_write(engine: AsyncEngine, trace: Trace) -> None:
-    """On the loop from its fourth run on, with BEGIN IMMEDIATE and COMMIT."""
+    """It runs on the loop from the fourth time on, with BEGIN IMMEDIATE and COMMIT."""
     for _ in range(3):
         with trace.recorded() as learning:
             await run(engine, WRITE)
@@ -60,7 +60,7 @@ async def test_no_hop(engine: AsyncEngine) -> None:
 
 
 async def test_each_connection_learns_for_itself(make_engine: MakeEngine, trace: Trace) -> None:
-    """A text that is compiled anew, or whose pages are not in the cache, takes longer."""
+    """A text takes longer if it must be compiled, or if its pages are not in the cache."""
     await create_items(make_engine(WriterPool))
     reader = make_engine(ReaderPool, on_connect=trace.on_connect)
     async with reader.connect() as one, reader.connect() as other:
@@ -70,7 +70,7 @@ async def test_each_connection_learns_for_itself(make_engine: MakeEngine, trace:
 
 
 async def test_everything_is_as_in_the_thread(engine: AsyncEngine) -> None:
-    """Rows, row counts, ids, errors."""
+    """Rows, row counts, ids and errors are the same."""
     insert = text("INSERT INTO items (amount) VALUES (7) RETURNING id")
     twice = text("INSERT INTO items (id, amount) VALUES (1, 1)")
     for number in range(1, 2 * LEARNING):
@@ -94,7 +94,7 @@ async def test_a_rollback(engine: AsyncEngine, trace: Trace) -> None:
 
 
 async def test_others_have_their_turn(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that only executes lets others go on, as often as it has taken its time."""
+    """A task that only executes statements yields to others whenever its time is used up."""
     await learn(engine, READ)
     gives_way_after(monkeypatch, 0.0)
     turns = 0
@@ -112,7 +112,7 @@ async def test_others_have_their_turn(engine: AsyncEngine, monkeypatch: pytest.M
         for _ in range(100):
             await connection.execute(text(READ))
         assert worker.hops == hops
-    assert turns - before >= 49  # before every statement but the first of a lap
+    assert turns - before >= 49  # before every statement except the first of a lap
     counting.cancel()
 
 
@@ -120,8 +120,8 @@ async def test_others_have_their_turn(engine: AsyncEngine, monkeypatch: pytest.M
 async def test_sessions_that_never_wait_give_way_too(
     path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
 ) -> None:
-    """One after the other: several tasks get on at the same pace."""
-    monkeypatch.setattr(loop_budget, "_FIRST_GUESS", 60.0)  # seconds: each lap has room for one
+    """They yield one after the other, so that several tasks proceed at the same pace."""
+    monkeypatch.setattr(loop_budget, "_FIRST_GUESS", 60.0)  # seconds: each lap fits only one
     monkeypatch.setattr(loop_budget, "_WEIGHT", 0.0)
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
@@ -146,7 +146,7 @@ async def test_sessions_that_never_wait_give_way_too(
 async def test_nobody_gives_way_without_need(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within its time a task goes on."""
+    """A task continues until its time is used up."""
     await learn(engine, READ)
     gives_way_after(monkeypatch, 60.0)
     async with engine.connect() as connection:
@@ -161,7 +161,7 @@ async def test_nobody_gives_way_without_need(
 async def test_a_cancellation_comes_before_or_after(
     engine: AsyncEngine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that finds the task waiting for its turn on the loop: the statement never runs."""
+    """If it arrives while the task waits for its turn on the loop, the statement never runs."""
     await learn(engine, WRITE)
     gives_way_after(monkeypatch, 0.0)
 
@@ -189,7 +189,7 @@ async def test_a_cancellation_comes_before_or_after(
 
 
 class WatchedLock:
-    """A lock; ``asked`` is set when a thread finds it taken."""
+    """A lock; ``asked`` is set when a thread finds it locked."""
 
     def __init__(self, asked: threading.Event) -> None:
         self._lock, self._asked = threading.Lock(), asked
@@ -205,7 +205,7 @@ class WatchedLock:
 
 
 async def test_a_connection_that_is_given_up_meanwhile(engine: AsyncEngine, path: Path) -> None:
-    """By another thread, in the middle of a statement: that is over before the rollback."""
+    """Another thread does so during a statement, which ends before the rollback."""
     await learn(engine, WRITE)
     connection = await engine.connect()
     raw = await driver(connection)
@@ -223,7 +223,7 @@ async def test_a_connection_that_is_given_up_meanwhile(engine: AsyncEngine, path
         taking.start()
         taking.join()
         assert not worker.may_run_inline
-        assert came.wait(10)  # the thread, to where it waits, or beyond
+        assert came.wait(10)  # until the thread waits, or has passed
         order.append("used")
 
     worker.call_inline(use)

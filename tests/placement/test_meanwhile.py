@@ -1,4 +1,4 @@
-"""Others use the connection meanwhile: the application itself, or who takes it away."""
+"""The connection is used concurrently, by the application itself or by the call that revokes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.turn.steps import Meanwhile, every_step
 async def test_the_application_uses_the_connection_itself(
     make_engine: MakeEngine, trace: Trace, statement: str
 ) -> None:
-    """In the connection's thread, where all else comes after it, one after the other."""
+    """It does so in the connection's thread, where later statements queue."""
     engine = make_engine(SQLitePool, on_connect=trace.on_connect)
     await create_items(engine)
     await learn(engine, READ, WRITE)
@@ -61,7 +61,7 @@ async def test_the_application_uses_the_connection_itself(
 async def test_the_application_ends_the_transaction_itself(
     make_engine: MakeEngine, path: Path, poolclass: type
 ) -> None:
-    """Then there is nothing to be sent, but the turn and the snapshot to be given back."""
+    """Nothing remains to be sent, but the turn and the snapshot must be released."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass)
     async with engine.connect() as connection:
@@ -79,7 +79,7 @@ async def test_the_application_ends_the_transaction_itself(
 
 @pytest.mark.needs_thread
 async def test_a_snapshot_that_is_ended_while_it_is_read(make_engine: MakeEngine) -> None:
-    """It is somebody's as long as the thread is there, also where no transaction is open."""
+    """It has a holder as long as the thread uses it, even if no transaction is open."""
     sleeping = SleepingFunction()
     engine = make_engine(SQLitePool, on_connect=sleeping.on_connect)
     await create_items(engine)
@@ -99,9 +99,9 @@ async def test_a_snapshot_that_is_ended_while_it_is_read(make_engine: MakeEngine
 
 @pytest.mark.needs_thread
 async def test_a_cancellation_during_the_end(swap_in: AsyncEngine, path: Path) -> None:
-    """It is raised when SQLite has answered, and then the turn is free already.
+    """It is raised once SQLite has answered, and by then the turn has been released.
 
-    Until then others are told what runs.
+    Until then, other tasks are shown the statement that is running.
     """
     inside, leave = threading.Event(), threading.Event()
 
@@ -135,9 +135,9 @@ async def test_a_cancellation_during_the_end(swap_in: AsyncEngine, path: Path) -
     ids=["run", "end"],
 )
 async def test_given_up_between_any_two_steps(reader: AsyncEngine, files: tuple[str, ...]) -> None:
-    """By another thread: it has read, or says so; nobody is left in the way of a gap.
+    """Another thread does so: the read succeeds or fails, and no snapshot is left to block a gap.
 
-    A statement that runs at that moment is stopped by SQLite, which says "interrupted".
+    A statement that is running at that moment is stopped by SQLite, which reports "interrupted".
     """
     snapshots, refusals = snapshots_of(reader), set[str]()
     for step, note in every_step():
@@ -167,7 +167,7 @@ async def test_given_up_between_any_two_steps(reader: AsyncEngine, files: tuple[
 
 
 async def test_two_threads_end_a_transaction(swap_in: AsyncEngine, path: Path) -> None:
-    """Whoever comes first, between any two steps of the other: the turn is given back once."""
+    """Either may come first, between any two steps of the other: the turn is released once."""
     await create_items(swap_in)
     for step, note in every_step():
         async with swap_in.connect() as connection:

@@ -1,4 +1,4 @@
-"""``placement``: what the user decides."""
+"""``placement``: the user's choice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_everything_in_the_thread(path: Path, make_engine: MakeEngine, doo
 async def test_nobody_waits_for_a_lap_without_need(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where all statements run in a thread, the loop is nobody's."""
+    """If all statements run in a thread, no task enters the loop's budget."""
     entered: list[LoopBudget] = []
 
     def enter_nowait(own: LoopBudget) -> bool:
@@ -48,7 +48,7 @@ async def test_nobody_waits_for_a_lap_without_need(
 
 
 async def test_everything_inline(make_engine: MakeEngine) -> None:
-    """From the first run on, also what syncs, or is long."""
+    """This holds from the first run on, even for statements that sync or are long."""
     trace = Trace()
     engine = make_engine(
         SQLitePool, placement="inline", on_connect=trace.on_connect, pragmas={"synchronous": "FULL"}
@@ -81,7 +81,7 @@ async def test_a_disposed_engine_keeps_its_placement(make_engine: MakeEngine) ->
 async def test_where_a_server_keeps_the_file(
     make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
-    """Any statement may have to wait for it, also the end of a read."""
+    """Any statement may have to wait for the server, even the end of a read."""
     monkeypatch.setattr(Site, "unreliable", True)
     engine = make_engine(SQLitePool, on_connect=trace.on_connect)
     await create_items(engine)

@@ -1,4 +1,4 @@
-"""Random programs give the same, statement by statement, wherever their statements run."""
+"""Random programs have the same results, statement by statement, wherever their statements run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CREATE = (
     "ON c.parent = p.id GROUP BY p.id",
 )
 
-# Some are short, some are not, some fail, and some are one or the other.
+# Some are short, some are long, some fail, and some vary.
 TEXTS = (
     "INSERT INTO parents (n) VALUES (:a)",
     "INSERT INTO parents (n) VALUES (:a) RETURNING id, n",
@@ -53,7 +53,7 @@ TEXTS = (
 
 
 class Calls:
-    """A function of the application, whose calls count."""
+    """A function of the application, which counts its calls."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -113,7 +113,7 @@ async def run(path: Path, poolclass: type, where: str, seed: int) -> list[Any]:
 async def test_random_programs(
     tmp_path: Path, poolclass: type, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows, counts and errors of each statement, the tables at the end, and calls of functions."""
+    """Each statement's rows, counts and errors are equal, as are the final tables and calls."""
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)  # everything is tried inline
     expected = await run(tmp_path / "thread.db", poolclass, "thread", seed)
     assert sum(isinstance(one, list) and bool(one) for one in expected) > 50

@@ -1,4 +1,4 @@
-"""Short reads go straight to SQLite, on the loop, and whatever comes between is noticed."""
+"""Short reads are passed directly to SQLite, on the loop, and any interference is noticed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BLOB = "SELECT length(data) FROM blobs WHERE id = 5"
 
 @contextmanager
 def log_lost_at_first(raw: SQLiteConnection, path: Path, sql: str) -> Iterator[None]:
-    """What is in the log cannot be read when ``sql`` begins; when it begins again, it can."""
+    """Make the log unreadable when ``sql`` first starts, and readable when it starts again."""
     log = Path(f"{path}-wal")
     content = log.read_bytes()
 
@@ -54,7 +54,7 @@ def log_lost_at_first(raw: SQLiteConnection, path: Path, sql: str) -> Iterator[N
 
 
 async def test_a_transaction_that_sqlite_ended_in_a_read(engine: AsyncEngine, path: Path) -> None:
-    """A read that fails may take all with it; nothing of the rest is read or committed."""
+    """A failed read may roll back the transaction; no later statement is executed or committed."""
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE blobs (id INTEGER PRIMARY KEY, data)"))
         for _ in range(8):
@@ -62,7 +62,7 @@ async def test_a_transaction_that_sqlite_ended_in_a_read(engine: AsyncEngine, pa
     await learn(engine, BLOB)
     async with engine.connect() as connection:
         await connection.execute(UPDATE_FIRST)
-        await connection.execute(text("PRAGMA shrink_memory"))  # SQLite has to read again
+        await connection.execute(text("PRAGMA shrink_memory"))  # makes SQLite read again
         with (
             log_lost_at_first(await driver(connection), path, BLOB),
             pytest.raises(OperationalError, match="disk I/O error"),
@@ -79,7 +79,7 @@ async def test_a_transaction_that_sqlite_ended_in_a_read(engine: AsyncEngine, pa
 async def test_a_read_that_fails_when_it_begins_a_transaction(
     reader: AsyncEngine, make_engine: MakeEngine, path: Path
 ) -> None:
-    """With that nothing is lost: it runs again."""
+    """The failure loses nothing, so the read is repeated."""
     async with make_engine(WriterPool).begin() as connection:
         await connection.execute(text("CREATE TABLE blobs (id INTEGER PRIMARY KEY, data)"))
         for _ in range(8):
@@ -95,7 +95,7 @@ async def test_a_read_that_fails_when_it_begins_a_transaction(
 async def test_a_snapshot_that_is_ended_during_a_pause(
     reader: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The read after it is refused: it would see another state."""
+    """The next read is refused, because it would see another state."""
     async with reader.connect() as connection:
         await connection.execute(text(READ))
         (snapshot,) = snapshots_of(reader)
@@ -107,7 +107,7 @@ async def test_a_snapshot_that_is_ended_during_a_pause(
 
 
 async def test_in_a_gap(reader: AsyncEngine, make_engine: MakeEngine, trace: Trace) -> None:
-    """It waits for the end of the gap, and sees what was committed meanwhile."""
+    """The read waits for the end of the gap, and sees commits made meanwhile."""
     snapshots = snapshots_of(reader)
     with trace.recorded() as runs:
         with snapshots.gap(60.0) as gap:
@@ -123,7 +123,7 @@ Noted = list[tuple[str, int, bool]]
 
 
 def note_what_is_known(raw: SQLiteConnection, snapshots: Snapshots) -> Noted:
-    """Of each statement when it begins: how many read, and whether the checkout is idle."""
+    """Record for each statement, at its start, the number of snapshots and whether it is idle."""
     noted: Noted = []
     checkout = raw.executor.transaction.checkout
     assert checkout is not None
@@ -146,7 +146,7 @@ def note_what_is_known(raw: SQLiteConnection, snapshots: Snapshots) -> Noted:
 async def test_others_know_of_it(
     make_engine: MakeEngine, role: str, options: dict[str, Any], runs: list[str], left: int
 ) -> None:
-    """Its snapshot is entered before it begins, and ends with its transaction."""
+    """Its snapshot is registered before the read begins, and ends with its transaction."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(ReaderPool if role == "reader engine" else SQLitePool)
     await learn(engine, READ)
@@ -173,7 +173,7 @@ async def test_others_know_of_it(
 
 
 async def test_within_a_transaction_that_writes(engine: AsyncEngine) -> None:
-    """It is no reader that a gap would wait for, and begins nothing."""
+    """Such a read is not a reader that a gap would wait for, and begins no transaction."""
     await learn(engine, READ)
     snapshots = snapshots_of(engine)
     async with engine.begin() as connection:
@@ -185,12 +185,12 @@ async def test_within_a_transaction_that_writes(engine: AsyncEngine) -> None:
             assert await connection.scalar(text(READ)) == 1
             assert noted == [(READ, 0, False)]
         await connection.execute(UPDATE_FIRST)
-        assert raw.executor.transaction.writing.claim is claim is not None  # taken once
+        assert raw.executor.transaction.writing.claim is claim is not None  # acquired once
     assert await run(engine, READ) == [[2]]
 
 
 async def test_the_first_read_of_a_writer(make_engine: MakeEngine, path: Path) -> None:
-    """It takes the turn of the file, so that no other process writes before its write."""
+    """It acquires the file turn, so that no other process writes before its write."""
     engine = make_engine(WriterPool)
     await create_items(engine)
     await learn(engine, READ)
@@ -205,7 +205,7 @@ async def test_the_first_read_of_a_writer(make_engine: MakeEngine, path: Path) -
 
 
 async def test_the_end_of_a_read_after_a_write(make_engine: MakeEngine, trace: Trace) -> None:
-    """What the transaction before has written is nothing to wait for."""
+    """The writes of the previous transaction need no wait."""
     engine = make_engine(SQLitePool, on_connect=trace.on_connect, pragmas={"synchronous": "FULL"})
     await create_items(engine)
     await learn(engine, READ)
@@ -226,7 +226,7 @@ DOOMED = "SELECT count(*) FROM doomed"
 
 
 async def failure(engine: AsyncEngine, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What is raised, twice; and nothing is left behind."""
+    """Return the error, which is raised twice; check that nothing is left behind."""
     found = []
     for _ in range(2):
         async with engine.connect() as connection:
@@ -250,7 +250,7 @@ async def failure(engine: AsyncEngine, sql: str, parameters: tuple[Any, ...]) ->
 async def test_the_same_error_as_in_a_thread(
     make_engine: MakeEngine, poolclass: type, sql: str, parameters: tuple[Any, ...], trace: Trace
 ) -> None:
-    """Of a statement that was known to be short, and cannot run as it did."""
+    """The statement was known to be short, but cannot run as before."""
     writer = make_engine(WriterPool)
     await create_items(writer)
     await run(writer, "CREATE TABLE doomed (id)")
@@ -272,7 +272,7 @@ async def test_the_same_error_as_in_a_thread(
 async def test_an_error_that_leaves_a_snapshot_to_nobody(
     make_engine: MakeEngine, poolclass: type, trace: Trace
 ) -> None:
-    """Also one that is none of SQLite's; before anything else is done with the connection."""
+    """This includes errors that are not SQLite's; no further call to the connection is needed."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass)
     for _ in range(3):
@@ -291,7 +291,7 @@ async def test_an_error_that_leaves_a_snapshot_to_nobody(
 async def test_with_everything_inline_so_do_failures(
     make_engine: MakeEngine, poolclass: type
 ) -> None:
-    """What is refused is explained, and no thread is asked."""
+    """A refusal is explained without using a thread."""
     await create_items(make_engine(WriterPool))
     engine = make_engine(poolclass, placement="inline").execution_options(sqlite_role="reader")
     async with engine.connect() as connection:

@@ -23,7 +23,7 @@ COUNT = (
 LONG = COUNT.format(50_000)
 
 LEARNING = 4
-"""The number of runs after which a short statement is known to be short, whatever it does."""
+"""The number of runs after which any short statement is known to be short."""
 
 
 class Run(NamedTuple):
@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 
 class Trace:
-    """``on_connect=trace.on_connect``: all statements that the connections run, in order.
+    """``on_connect=trace.on_connect``: records all statements of the connections, in order.
 
     SQLite reports a statement when it starts: https://www.sqlite.org/c3ref/trace_v2.html
     """
@@ -57,7 +57,7 @@ class Trace:
 
 
 async def learn(engine: AsyncEngine, *statements: str) -> None:
-    """Run the statements until they are known, each time in a transaction that is committed."""
+    """Run the statements until they are known, each time in a committed transaction."""
     for _ in range(LEARNING):
         async with engine.begin() as connection:
             for sql in statements:

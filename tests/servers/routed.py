@@ -134,7 +134,7 @@ async def routed(
 
 
 async def increase(session: AsyncSession, by: int = 1) -> None:
-    """Read account 1 and write it, as an application does."""
+    """Read account 1 and write it, as applications do."""
     account: Any = await session.get_one(Account, 1)
     account.balance += by
     await session.flush()

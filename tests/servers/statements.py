@@ -30,12 +30,12 @@ CREATE TABLE words (id int PRIMARY KEY, "into" text, "for" text, delete int, upd
 INSERT INTO words VALUES (1, 'into', 'for', 1, 2, 3, 'nextval(1)', '{1,2,3}');
 CREATE FUNCTION quiet() RETURNS void LANGUAGE sql AS '';
 """
-"""The objects that the statements need. ``numbers`` is the sequence."""
+"""The objects that the statements need. ``numbers`` is a sequence."""
 
 # -- texts --------------------------------------------------------------------------------------
 
 ACTING = [
-    # functions with effects, however they are called
+    # functions with effects, whichever way they are called
     "SELECT nextval('numbers')",
     "select pg_catalog.NextVal ('numbers')",
     "SELECT \"nextval\"('numbers')",
@@ -64,7 +64,7 @@ ACTING = [
     "SELECT pg_export_snapshot()",
     "SELECT setseed(0.5)",
     "SELECT query_to_xml('SELECT nextval(''numbers'')', true, true, '')",
-    # strings and comments that hide nothing
+    # strings and comments that do not hide the call
     r"SELECT E'it\'s', nextval('numbers') --'",
     "SELECT E'a'\n'b\\'', nextval('numbers') --'",
     r"SELECT 'it\', nextval('numbers') --'",
@@ -137,7 +137,7 @@ INNOCENT = [
     "SHOW transaction_isolation",
     "WITH a AS (SELECT 1) SELECT * FROM a",
     "WITH RECURSIVE a(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM a WHERE n < 3) SELECT n FROM a",
-    # the words in strings, comments and names
+    # the same words in strings, comments and names
     "SELECT 'nextval(1) FOR UPDATE; INTO'",
     r"SELECT E'\' nextval(1) FOR UPDATE '",
     "SELECT E'a'\n'\\' FOR UPDATE '",
@@ -158,7 +158,7 @@ INNOCENT = [
     "SELECT id AS nextval, id AS lo_id FROM words",
     'SELECT 1 AS "FOR UPDATE", 2 AS "; DELETE FROM words"',
     r"""SELECT 1 AS U&"d\0061ta" """,
-    # other meanings of the words
+    # other meanings of the same words
     "SELECT substring('abc' FROM 1 FOR 2), overlay('abc' PLACING 'x' FROM 1 FOR 2)",
     "SELECT substring(nextval FOR 3) FROM words",
     "SELECT extract(year FROM now()), trim(LEADING 'x' FROM 'xy')",

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL that say what to do: too late, outside of a transaction, given up."""
+"""PostgreSQL errors that name the way out: too late, outside of a transaction, cancelled."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SLOW = text("SELECT count(*) FROM accounts, pg_sleep(60)")
 
 
 async def test_a_setting_after_the_turn(app: App) -> None:
-    """db.write() and an auto session have taken the turn before; the way out is named, and one."""
+    """The error names the way out if db.write() or an auto session has already taken the turn."""
     async with app.open(replicas=[]) as db:
         for door in (db.write(), db.sessionmaker()):
             with pytest.raises(DBAPIError, match='with writes="serializable"') as caught:
                 async with door as session:
                     await session.execute(SET)
             assert sqlstate_of(caught.value) == "25001"
-        async with db.read() as session:  # as the first statement it is right
+        async with db.read() as session:  # as the first statement, it is allowed
             await session.execute(SET)
     async with app.open(replicas=[], writes="serializable") as db:
         async with db.write() as session:
@@ -40,7 +40,7 @@ async def test_a_setting_after_the_turn(app: App) -> None:
 
 
 async def test_what_cannot_run_in_a_transaction(app: App) -> None:
-    """Another statement with the same code is told of AUTOCOMMIT, which is right for it."""
+    """The error of another statement with the same SQLSTATE names AUTOCOMMIT, which helps there."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         with pytest.raises(DBAPIError, match="AUTOCOMMIT") as caught:
@@ -53,7 +53,7 @@ async def test_what_cannot_run_in_a_transaction(app: App) -> None:
 
 
 async def test_a_conflict_with_recovery(app: App) -> None:
-    """What a replica gives up in favour of what it replays is read again; by run_read() itself."""
+    """A read that a replica cancels in favour of replay raises an error; run_read() retries it."""
     replica = app.cluster.replicas[0]
     runs = 0
 
@@ -86,7 +86,7 @@ async def _disturbed(app: App, replica: PostgreSQL, session: AsyncSession) -> No
 
 
 async def _truncate(app: App, replica: PostgreSQL) -> None:
-    """Once the replica reads the table, have it replay what takes the table away."""
+    """Wait until the replica reads the table, and let it replay a TRUNCATE of that table."""
     reads = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     await until(lambda: app.sql(reads, replica) == "1")
     app.sql("TRUNCATE accounts")
@@ -94,7 +94,7 @@ async def _truncate(app: App, replica: PostgreSQL) -> None:
 
 @contextmanager
 def _impatient(replica: PostgreSQL) -> Iterator[None]:
-    """A replica that waits for no read."""
+    """Let ``replica`` cancel reads that conflict with replay at once, during the block."""
     replica.sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
     replica.sql("SELECT pg_reload_conf()")
     try:

@@ -1,4 +1,4 @@
-"""What ``ServerDatabase`` takes: URLs without a driver, and nothing that is SQLite's alone."""
+"""Arguments of ``ServerDatabase``: URLs without a driver, and no options that only SQLite has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def methods(of: type) -> set[str]:
 
 
 def test_the_page_names_what_is_sqlites_alone() -> None:
-    """The table has all methods and options that the other class lacks, and no others."""
+    """The table lists all methods and options that ``ServerDatabase`` lacks, and no others."""
     rows = PAGE.read_text().partition("| of `SQLiteDatabase` |")[2].partition("\n\n")[0]
     first = [row.split("|")[1] for row in rows.splitlines()[2:]]
     named = set(re.findall(r"`(?:db\.)?(\w+)(?:\(\))?`", " ".join(first)))
@@ -39,20 +39,20 @@ def test_the_page_names_what_is_sqlites_alone() -> None:
 
 @pytest.mark.parametrize("option", sorted(OF_SQLITE))
 def test_an_option_of_sqlite(option: str) -> None:
-    """The error says whose it is; nobody is asked for a server."""
+    """The error names the class that has the option; no server is contacted."""
     given: dict[str, Any] = {option: None}
     with pytest.raises(ConfigurationError, match=f"{option}: only for SQLiteDatabase"):
         ServerDatabase("postgresql+asyncpg://primary/app", **given)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
-    """Have only these drivers be installed."""
+    """Simulate that only these drivers are installed."""
     monkeypatch.setattr(urls, "find_spec", lambda name: object() if name in installed else None)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_a_url_without_a_driver(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """It has the driver that is installed; a replica's has that of the primary."""
+    """It gets the driver that is installed; a replica's URL gets the primary's driver."""
     for installed in (["psycopg"], ["asyncpg"], ["asyncpg", "psycopg"]):
         only(monkeypatch, *installed)
         url = server_url(f"{scheme}://app:secret@primary:5433/app?sslmode=require")
@@ -65,7 +65,7 @@ def test_a_url_without_a_driver(monkeypatch: pytest.MonkeyPatch, scheme: str) ->
 
 
 def test_a_facade_of_a_url_without_a_driver() -> None:
-    """Both engines have it."""
+    """Both engines use the driver that is installed."""
     pytest.importorskip("asyncpg")
     db = ServerDatabase("postgres://primary/app", replicas=["postgresql://replica/app"])
     assert db.url.drivername == "postgresql+asyncpg"
@@ -73,7 +73,7 @@ def test_a_facade_of_a_url_without_a_driver() -> None:
 
 
 def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to install; without any, asyncpg."""
+    """The error names the extra to install, which is asyncpg's for a URL without a driver."""
     only(monkeypatch)
     for url, driver in (
         ("postgresql+psycopg://primary/app", "psycopg"),
@@ -87,18 +87,18 @@ def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("driver", ["psycopg2", "pg8000", "nothing"])
 def test_another_driver(driver: str) -> None:
-    """It is named before anything of it is imported."""
+    """The error names it before any of its modules is imported."""
     with pytest.raises(ConfigurationError, match=f"driver {driver}, which is not supported here"):
         ServerDatabase(f"postgresql+{driver}://primary/app")
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 def test_a_connection_where_no_loop_runs(driver: str) -> None:
-    """SQLAlchemy's error, as with its own pool: create_all() while a module is imported."""
+    """SQLAlchemy's error is raised, as from its own pool: create_all() in a module's import."""
     pytest.importorskip(driver)
     url = f"postgresql+{driver}://127.0.0.1:1/app"
     db = ServerDatabase(url, replicas=[url])
     for engine in (db.writer_engine, db.reader_engine):
         with pytest.raises(MissingGreenlet), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # what SQLAlchemy did not await
+            warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine is not awaited
             engine.sync_engine.connect()

@@ -1,4 +1,4 @@
-"""Connections that are opened and set up: what listeners leave or raise, what is in the way."""
+"""Listeners that leave a transaction open, raise or detach, and errors while connecting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listen(db: ServerDatabase, name: str, listener: Callable[..., object]) -> No
 
 
 async def test_a_listener_that_leaves_a_transaction_open(app: App) -> None:
-    """What it has set stays, and no server is taken for one that does not answer."""
+    """Its settings persist, and no server is regarded as down."""
     db = app.open(replicas=app.replica_urls[:1], freshness_wait=5)
     listen(db, "connect", set_zone)
     async with db:
@@ -58,7 +58,7 @@ async def test_a_listener_that_leaves_a_transaction_open(app: App) -> None:
 
 
 async def test_a_connection_that_is_opened_once_more(app: App) -> None:
-    """As SQLAlchemy does where a listener of "checkout" has found it old: it is set up, too."""
+    """SQLAlchemy reconnects if a "checkout" listener rejects a connection: it is set up, too."""
     db = app.open(replicas=[])
     listen(db, "connect", set_zone)
     old: list[bool] = []
@@ -82,7 +82,7 @@ async def test_a_connection_that_is_opened_once_more(app: App) -> None:
 
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_a_listener_that_raises(app: App, replicas: int) -> None:
-    """Its error is raised to the application; it says nothing of the server, and leaves nothing."""
+    """The application gets its error; the server does not count as down, and nothing is left."""
     fails = True
 
     def listener(_connection: object, _record: object) -> None:
@@ -114,7 +114,7 @@ async def test_a_listener_that_raises(app: App, replicas: int) -> None:
 
 
 async def test_a_listener_that_raises_when_a_replica_is_back(app: App) -> None:
-    """It answers: the application is told the rest."""
+    """The replica answers, so it is up; the next read gets the listener's error."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         pool: Any = pools(db)[1]
         (replica,) = pool.replicas
@@ -135,7 +135,7 @@ async def test_a_listener_that_raises_when_a_replica_is_back(app: App) -> None:
 
 
 async def test_a_listener_whose_connection_ends(app: App) -> None:
-    """That does say something of the server: it is down, and others read."""
+    """This does count against the server: it is down, and another server serves the read."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         await db.reader_engine.dispose()
 
@@ -152,7 +152,7 @@ async def test_a_listener_whose_connection_ends(app: App) -> None:
 
 
 def wrong_urls(app: App) -> dict[str, tuple[Any, str | None]]:
-    """URLs that no connection can be opened by, and the SQLSTATE where the server gives one."""
+    """Return URLs that cannot be connected to, with the SQLSTATE if the server reports one."""
     replica = app.cluster.replicas[0]
     return {
         "nobody listens": (app.url().set(port=free_port()), None),
@@ -167,7 +167,7 @@ WRONG = ["nobody listens", "no such database", "no such user", "no primary"]
 
 @pytest.mark.parametrize("what", WRONG)
 async def test_no_connection(app: App, what: str) -> None:
-    """One error for all that is in the way, with the server's name and what it has said."""
+    """Every failure to connect raises the same error, with the server's name and its message."""
     url, state = wrong_urls(app)[what]
     db = ServerDatabase(url)
     name = f"cannot connect to 127.0.0.1:{url.port}/{url.database}: "
@@ -177,7 +177,7 @@ async def test_no_connection(app: App, what: str) -> None:
                 pass
         error = caught.value
         assert name in str(error)
-        if state is not None and app.driver == "asyncpg":  # libpq does not tell
+        if state is not None and app.driver == "asyncpg":  # libpq does not expose it
             assert sqlstate_of(error) == state
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert not any(server.is_up for pool in pools(db) for server in pool.servers)
@@ -186,7 +186,7 @@ async def test_no_connection(app: App, what: str) -> None:
 
 
 async def test_a_wrong_argument_says_nothing_of_the_server(app: App) -> None:
-    """It is raised as it is, by a replica, too."""
+    """The driver's error is raised unchanged, and no server counts as down, a replica included."""
     db = app.open(replicas=app.replica_urls[:1], connect_args={"nothing": 1})
     for engine in (db.writer_engine, db.reader_engine):
         with pytest.raises(Exception, match="nothing") as caught:
@@ -197,7 +197,7 @@ async def test_a_wrong_argument_says_nothing_of_the_server(app: App) -> None:
 
 
 async def test_a_listener_of_checkin_that_raises(app: App) -> None:
-    """The connection of the writer is back all the same, and so is the turn."""
+    """The writer's connection is returned all the same, and the turn is released."""
 
     def fail(*_: object) -> None:
         raise KeyError("mine")
@@ -216,7 +216,7 @@ async def test_a_listener_of_checkin_that_raises(app: App) -> None:
 
 
 async def test_a_listener_of_checkout_that_detaches(app: App) -> None:
-    """The connection is the application's own, and its place is free, as with stock engines."""
+    """The connection belongs to the application, and its permit is free, as with stock engines."""
 
     def detach(_connection: object, _record: object, proxied: Any) -> None:
         proxied.detach()
@@ -231,5 +231,5 @@ async def test_a_listener_of_checkout_that_detaches(app: App) -> None:
                     await connection.commit()
                     own: Any = connection.sync_connection
                     drivers.append(own.connection.dbapi_connection.driver_connection)
-        for driver in drivers:  # SQLAlchemy leaves psycopg's open, on stock engines, too
+        for driver in drivers:  # SQLAlchemy leaves psycopg's open, on stock engines as well
             await driver.close()

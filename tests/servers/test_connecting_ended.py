@@ -1,4 +1,4 @@
-"""A server that ends a connection while it is opened: the error is that of no connection."""
+"""A server ends a connection while it is being opened: the error is that of a failed connection."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ END = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 
 class Ends:
-    """Listeners that end connections at a moment of their opening, while ``now``.
+    """Listeners that end connections at some point while they are opened, while ``now`` is set.
 
-    :param replicas: whether it is those to replicas alone
+    :param replicas: whether only connections to replicas are ended
     """
 
     def __init__(self, app: App, *, replicas: bool = False) -> None:
@@ -34,7 +34,7 @@ class Ends:
         self._end_this = END + (" WHERE pg_is_in_recovery()" if replicas else "")
 
     def as_opened(self, db: ServerDatabase) -> None:
-        """Before SQLAlchemy, or anything else, sets it up."""
+        """End it before SQLAlchemy, or anything else, sets it up."""
 
         def do_connect(dialect: Any, _record: object, args: Any, options: Any) -> Any:
             connection = dialect.connect(*args, **options)
@@ -42,13 +42,13 @@ class Ends:
                 self.times += 1
                 driver = connection.driver_connection
                 if self._end(connection) and self._app.driver == "asyncpg":
-                    await_only(until(driver.is_closed))  # it finds it out by and by
+                    await_only(until(driver.is_closed))  # it notices only after some time
             return connection
 
         self._listen(db, "do_connect", do_connect)
 
     def in_a_listener(self, db: ServerDatabase) -> None:
-        """In a statement of a listener of "connect"."""
+        """End it in a statement of a "connect" listener."""
 
         def connect(connection: Any, _record: object) -> None:
             if self.now:
@@ -58,7 +58,7 @@ class Ends:
         self._listen(db, "connect", connect)
 
     def after_a_listener(self, db: ServerDatabase) -> None:
-        """After a listener has begun a transaction, which is committed then."""
+        """End it after a listener has begun a transaction, which is committed next."""
 
         def connect(connection: Any, _record: object) -> None:
             if self.now:
@@ -88,7 +88,7 @@ MOMENTS = pytest.mark.parametrize(
 
 @MOMENTS
 async def test_the_error_names_the_server(app: App, moment: Callable[..., None]) -> None:
-    """It is SQLAlchemy's, with the driver's as its cause, and leaves nothing."""
+    """The error is SQLAlchemy's, caused by the driver's, and no connection is left behind."""
     ends = Ends(app)
     db = app.open(replicas=[])
     moment(ends, db)
@@ -109,7 +109,7 @@ async def test_the_error_names_the_server(app: App, moment: Callable[..., None])
 
 @MOMENTS
 async def test_others_read(app: App, moment: Callable[..., None]) -> None:
-    """In the place of a replica that ends its connections."""
+    """Another server serves the read if a replica ends its connections."""
     if (app.driver, moment) == ("psycopg", Ends.as_opened):
         pytest.skip("nothing is asked of the server then, if it is not the first connection")
     ends = Ends(app, replicas=True)
@@ -123,7 +123,7 @@ async def test_others_read(app: App, moment: Callable[..., None]) -> None:
 
 
 async def test_a_connection_that_is_opened_once_more(app: App) -> None:
-    """As SQLAlchemy does where a listener of "checkout" has found it old."""
+    """SQLAlchemy reconnects if a "checkout" listener rejects a connection, with the same error."""
     ends = Ends(app)
     ends.now = False
     db = app.open(replicas=[])
@@ -145,7 +145,7 @@ async def test_a_connection_that_is_opened_once_more(app: App) -> None:
 
 
 async def test_a_listener_whose_statement_fails(app: App) -> None:
-    """That says nothing of the server: it is the error of the statement."""
+    """The statement's error is raised, and the server does not count as down."""
 
     def connect(connection: Any, _record: object) -> None:
         execute(connection, "SELECT 1 / 0")

@@ -1,4 +1,4 @@
-"""ServerDatabase is used as SQLiteDatabase is: blocks, functions, session maker, life cycle."""
+"""ServerDatabase is used like SQLiteDatabase: blocks, functions, session maker, life cycle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVER = "SELECT current_setting('port')::int"
 
 
 async def test_writes_go_to_the_primary_and_reads_to_a_replica(app: App) -> None:
-    """db.write() and db.read() are on different servers, and a read sees what was written."""
+    """db.write() and db.read() use different servers, and a read sees the previous write."""
     async with app.open() as db:
         await create_accounts(db)
         async with db.write() as session:
@@ -39,7 +39,7 @@ async def test_writes_go_to_the_primary_and_reads_to_a_replica(app: App) -> None
 
 
 async def test_a_read_sees_what_was_written_before(app: App) -> None:
-    """In a fresh() block each read shows the write before it, whichever server it goes to."""
+    """In a fresh() block, each read sees the write before it, on whichever server it runs."""
     async with app.open() as db:
         await create_accounts(db)
         async with db.fresh():
@@ -51,7 +51,7 @@ async def test_a_read_sees_what_was_written_before(app: App) -> None:
 
 
 async def test_a_token_is_for_another_block(app: App) -> None:
-    """A token that one block hands on has its writes, and a read with it shows them."""
+    """A token passed on from one block covers its writes, and a read with that token sees them."""
     async with app.open() as db:
         await create_accounts(db)
         for number in range(50):
@@ -62,7 +62,7 @@ async def test_a_token_is_for_another_block(app: App) -> None:
 
 
 async def test_a_read_after_a_write_asks_the_primary_nothing(app: App) -> None:
-    """The commit's position has all that the block has seen on the primary: a replica reads."""
+    """The commit's position covers all that the block has seen on the primary: a replica reads."""
     async with app.open(freshness_wait=10) as db:
         await create_accounts(db)
         async with db.fresh():
@@ -109,7 +109,7 @@ async def test_functions(app: App) -> None:
 
 
 async def test_a_coroutine_function_is_refused(app: App) -> None:
-    """Where nothing can be awaited, a coroutine function is refused at once."""
+    """A coroutine function is refused at once, because its coroutine could not be awaited."""
 
     async def wrong(_: Any) -> None: ...
 
@@ -121,7 +121,7 @@ async def test_a_coroutine_function_is_refused(app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_no_update_is_lost(app: App, writes: str) -> None:
-    """A hundred tasks that read, add one and write: a hundred is the sum, in two databases."""
+    """A hundred tasks of two databases each read, add one and write: the sum is one hundred."""
 
     def deposit(session: Session) -> None:
         account = session.get_one(Account, 1)
@@ -138,7 +138,7 @@ async def test_no_update_is_lost(app: App, writes: str) -> None:
 
 
 async def test_a_task_that_would_wait_for_itself(app: App) -> None:
-    """A second db.write() in the same task is an error at once, as on SQLite."""
+    """A second db.write() in the same task raises an error at once, as on SQLite."""
     async with app.open() as db, db.write() as session:
         await session.execute(text("SELECT 1"))
         with pytest.raises(TurnAlreadyHeldError, match="already holds the write turn"):
@@ -147,7 +147,7 @@ async def test_a_task_that_would_wait_for_itself(app: App) -> None:
 
 
 async def test_the_turn_does_not_come(app: App) -> None:
-    """A time-out names the task that has the turn, and its last statement."""
+    """A time-out names the task that holds the turn, and its last statement."""
     async with app.open(write_timeout=0.05) as db:
         holds, release = asyncio.Event(), asyncio.Event()
 
@@ -167,7 +167,7 @@ async def test_the_turn_does_not_come(app: App) -> None:
 
 
 async def test_another_process_has_the_turn(app: App) -> None:
-    """A time-out names what has the turn on the server: its program, its state, its last SQL."""
+    """A time-out names the turn's holder on the server: its program, its state and its last SQL."""
     async with app.open(write_timeout=0.2) as db, app.open() as other:
         async with other.write() as session:
             await session.execute(text("SELECT 'the holder'"))
@@ -179,7 +179,7 @@ async def test_another_process_has_the_turn(app: App) -> None:
 
 
 async def test_life_cycle(app: App) -> None:
-    """Before open() and after close() it says so; a session ends with its block."""
+    """Before open() and after close(), the error says so; a session ends with its block."""
     db = app.open()
     with pytest.raises(DatabaseClosedError, match="is not open"):
         await db.run_read(lambda _: None)
@@ -196,7 +196,7 @@ async def test_life_cycle(app: App) -> None:
 
 
 async def test_close_ends_what_waits_and_what_runs(app: App) -> None:
-    """close() sends waiting tasks away, and breaks connections of work that does not end."""
+    """close() makes waiting tasks fail, and closes connections whose work does not end."""
     db = await app.open().open()
     holds = asyncio.Event()
 
@@ -236,14 +236,14 @@ async def test_close_ends_what_waits_and_what_runs(app: App) -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
-    """They are refused before a server is asked."""
+    """They are refused before a server is contacted."""
     pytest.importorskip("asyncpg")
     with pytest.raises(ConfigurationError, match=message):
         ServerDatabase(**{"url": "postgresql+asyncpg://primary/app", **arguments})
 
 
 async def test_engines_are_plain_engines(app: App) -> None:
-    """Core on the engines: the writer's transactions are in turn, the reader's read."""
+    """Core works on the engines: the writer's transactions hold the turn; the reader reads."""
     async with app.open() as db:
         assert isinstance(db.writer_engine, AsyncEngine)
         async with db.writer_engine.begin() as connection:
@@ -258,12 +258,12 @@ async def test_engines_are_plain_engines(app: App) -> None:
 
 @pytest.mark.parametrize("last_first", [True, False])
 async def test_which_connection_at_rest_is_lent(app: App, last_first: bool) -> None:
-    """The one that was returned last, unless ``pool_use_lifo=False`` says otherwise."""
+    """The connection that was returned last is lent, unless ``pool_use_lifo=False`` is passed."""
     process = text("SELECT pg_backend_pid()")
     async with app.open(replicas=[], readers=2, pool_use_lifo=last_first) as db:
         await db.reader_engine.dispose()
         async with db.reader_engine.connect() as one, db.reader_engine.connect() as two:
-            opened = [await each.scalar(process) for each in (two, one)]  # as they are returned
+            opened = [await each.scalar(process) for each in (two, one)]  # in order of return
         lent = []
         for _ in range(2):
             async with db.reader_engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A database of a server whose event loop is closed, and which another loop closes."""
+"""A database on a server is closed by another loop after its own event loop has been closed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.postgresql import App, until
 from tests.servers.doing import ONE
 
 
-# A transport of a closed loop can never close; it says so whenever it is garbage.
+# A closed loop's transport can never be closed, and warns whenever it is garbage collected.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("kind", ["writer_engine", "reader_engine"])
 def test_closing_does_not_wait_for_a_loop_that_died(
     app: App, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its tasks give nothing back; what they have, and what is at rest, is closed without noise."""
+    """Its tasks release nothing; connections in use and at rest are closed without log records."""
     db = app.open(close_timeout=60, replicas=app.replica_urls[:1])
 
     async def main() -> None:
@@ -36,7 +36,7 @@ def test_closing_does_not_wait_for_a_loop_that_died(
 
 
 def test_a_loop_that_died_while_it_connected(app: App) -> None:
-    """What it was opening never is; the database is closed all the same."""
+    """A connection that was being opened never is; the database is closed all the same."""
     dying: list[asyncio.Task[None]] = []
 
     async def connect(**_: object) -> None:
@@ -55,7 +55,7 @@ def test_a_loop_that_died_while_it_connected(app: App) -> None:
 
 
 async def until_gone(app: App, server: object) -> None:
-    """Wait until the server has found the ends of all connections but the one that asks."""
+    """Wait until the server has noticed the end of all connections except the querying one."""
     await until(lambda: app.sql(_CONNECTIONS, server) == "1")  # type: ignore[arg-type]
 
 

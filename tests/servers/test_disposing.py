@@ -1,4 +1,4 @@
-"""``engine.dispose()``: what is checked out, what is at rest, and what a child process inherits."""
+"""``engine.dispose()``: connections checked out, connections at rest, and forked children."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def engines(db: ServerDatabase) -> tuple[AsyncEngine, AsyncEngine]:
 
 
 async def backend(engine: AsyncEngine) -> int:
-    """Return the id of the server's process, of a connection that is at rest afterwards."""
+    """Return the server process id of a connection, which is at rest afterwards."""
     async with engine.connect() as connection:
         return int(await connection.scalar(PID) or 0)
 
 
 async def test_a_pool_left_alone_shares_nothing(app: App) -> None:
-    """With the one in its place: neither connections at rest nor the line for them."""
+    """It shares neither connections at rest nor the line for them with the pool replacing it."""
     options = {"write_timeout": 2, "read_timeout": 2, "readers": 1}
     async with app.open(replicas=app.replica_urls[:1], **options) as db:
         for engine in engines(db):
@@ -50,7 +50,7 @@ async def test_a_pool_left_alone_shares_nothing(app: App) -> None:
 
 
 async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> None:
-    """To the pool that was left alone; limits, errors and what is counted stay what they are."""
+    """They return to the pool that was left alone; limits, errors and counters are unaffected."""
     async with app.open(replicas=app.replica_urls[:1], readers=1, statement_timeout=0.2) as db:
         for engine in engines(db):
             left, before = engine.pool, db.statistics()
@@ -68,7 +68,7 @@ async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> No
 
 
 async def test_a_child_process_has_connections_of_its_own(app: App) -> None:
-    """After SQLAlchemy's recipe for forks, and those of its parent are as they were."""
+    """SQLAlchemy's recipe for forks gives it new ones, and those of its parent are unaffected."""
     urls = [app.url(), app.replica_urls[0]]
     shown = [url.render_as_string(hide_password=False) for url in urls]
     done = await asyncio.to_thread(
@@ -85,7 +85,7 @@ async def test_a_child_process_has_connections_of_its_own(app: App) -> None:
 
 
 async def test_a_statement_after_dispose(app: App) -> None:
-    """On a connection that is checked out: limits, errors and the end are what they were."""
+    """On a connection that is checked out, limits, errors and its return are unaffected."""
     async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
         for block, engine in ((db.write, db.writer_engine), (db.read, db.reader_engine)):
             async with nothing_left(db):
@@ -99,7 +99,7 @@ async def test_a_statement_after_dispose(app: App) -> None:
 
 
 async def test_a_cancelled_dispose_leaves_a_pool(app: App) -> None:
-    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections."""
+    """SQLAlchemy then creates no new pool: this one remains in use, and keeps its connections."""
     async with app.open(replicas=app.replica_urls[:1], readers=1) as db:
         for engine in engines(db):
             before, pool = await backend(engine), engine.pool
@@ -112,7 +112,7 @@ async def test_a_cancelled_dispose_leaves_a_pool(app: App) -> None:
 
 @pytest.mark.parametrize("role", ["writer", "reader"])
 async def test_close_after_dispose(app: App, role: str) -> None:
-    """It waits for what was checked out before, and breaks it in the end."""
+    """It waits for connections checked out before, and closes them when its time is up."""
     db = app.open(replicas=app.replica_urls[:1], close_timeout=0.05)
     engine = db.writer_engine if role == "writer" else db.reader_engine
     disposed = asyncio.Event()
@@ -133,7 +133,7 @@ async def test_close_after_dispose(app: App, role: str) -> None:
 
 
 async def test_close_waits_for_work_after_dispose(app: App) -> None:
-    """And does not break what ends in time."""
+    """It does not close connections whose work ends in time."""
     db = app.open(replicas=[])
     disposed, go_on = asyncio.Event(), asyncio.Event()
 
@@ -159,7 +159,7 @@ async def test_close_waits_for_work_after_dispose(app: App) -> None:
 
 @pytest.mark.parametrize("close", [True, False])
 async def test_a_replica_that_falls_silent_after_dispose(app: App, close: bool) -> None:
-    """Under what was checked out before: nothing looks after it once the database is closed."""
+    """A checkout was using it: no task monitors the replica once the database is closed."""
     replica, before = app.cluster.replicas[0], asyncio.all_tasks()
     db = await app.open(replicas=[app.url(replica)]).open()
     async with db.reader_engine.connect() as connection:
@@ -174,7 +174,7 @@ async def test_a_replica_that_falls_silent_after_dispose(app: App, close: bool) 
 
 
 async def test_a_write_that_is_refused_after_dispose(app: App) -> None:
-    """It names the server of the connection, as before."""
+    """The error names the server of the connection, as before ``dispose()``."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         (replica,) = db._readers.replicas
         async with db.reader_engine.connect() as connection:

@@ -1,6 +1,6 @@
-"""What an application does with the driver's own connection is in the transaction, too.
+"""Work that an application does on the driver's own connection is part of the transaction.
 
-Also as the first thing in it, which SQLAlchemy's adapter of asyncpg knows nothing of.
+This includes a transaction's first statement, which SQLAlchemy's asyncpg adapter cannot see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODES = ["in turn", "serializable"]
 
 
 def by_driver(target: Session | Connection, sql: str = INSERT) -> None:
-    """Execute SQL on the driver's connection, as ``run_async()`` is documented."""
+    """Execute SQL on the driver's connection, by ``run_async()`` as documented."""
     connection = target if isinstance(target, Connection) else target.connection()
     adapted: Any = connection.connection.dbapi_connection
     adapted.run_async(lambda driver: driver.execute(sql))
@@ -56,7 +56,7 @@ async def test_it_is_rolled_back_with_the_transaction(app: App, writes: str) -> 
 
 
 async def test_it_is_there_once_when_the_function_runs_again(app: App) -> None:
-    """The first run has written it, and is given up in favour of another transaction."""
+    """The first run has written it, and is rolled back because of a conflict."""
     async with app.open(replicas=[], writes="serializable", writers=2) as db:
         await create_accounts(db)
         runs: list[int] = []
@@ -92,7 +92,7 @@ async def test_a_reader_cannot_write_by_the_driver(app: App, name: str) -> None:
 
 
 async def test_a_reader_whose_transaction_a_text_has_ended(app: App) -> None:
-    """It reads on, in another one that is READ ONLY as well."""
+    """It continues to read, in another transaction, which is READ ONLY as well."""
     async with app.open(replicas=[], readers=1) as db:
         await create_accounts(db)
         for end in ("COMMIT", "ROLLBACK"):
@@ -108,7 +108,7 @@ async def test_a_reader_whose_transaction_a_text_has_ended(app: App) -> None:
 
 @pytest.mark.parametrize("writes", MODES)
 async def test_nothing_is_sent_for_what_does_nothing(app: App, writes: str) -> None:
-    """A block without a statement takes no connection; a transaction costs one BEGIN."""
+    """A block without a statement checks out no connection; a transaction takes one BEGIN."""
     async with app.open(replicas=[], writes=writes, readers=1, writers=1) as db:
         await create_accounts(db)
         taken: list[object] = []
@@ -127,7 +127,7 @@ def _queries(connection: Connection) -> int:
 
 
 async def test_begin_costs_no_question_more(app: App) -> None:
-    """BEGIN, the statement, and the end: as without this package."""
+    """There are three: BEGIN, the statement, and the end, as without this package."""
     if app.driver != "asyncpg":
         pytest.skip("psycopg begins by itself")
     async with app.open(replicas=[], writes="serializable", readers=1, writers=1) as db:
@@ -145,7 +145,7 @@ async def test_begin_costs_no_question_more(app: App) -> None:
 
 @pytest.mark.parametrize("engine", ["reader_engine", "writer_engine"])
 async def test_begin_on_a_frozen_server(app: App, engine: str) -> None:
-    """It has the time of a statement."""
+    """Its time limit is that of a statement."""
     if app.driver != "asyncpg":
         pytest.skip("psycopg begins with the statement")
     options: dict[str, Any] = {"writes": "serializable", "statement_timeout": 0.1}

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors are those that applications know from SQLite, and say what to do."""
+"""PostgreSQL's errors are those that applications know from SQLite, and name the way out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPDATE = text("UPDATE accounts SET balance = balance + 1 WHERE id = :id")
 
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_a_reader_cannot_write(app: App, replicas: int) -> None:
-    """On a replica and on the primary: the error of SQLite's, with the way out and a code."""
+    """On replicas and on the primary, the error is SQLite's, with the way out and an SQLSTATE."""
     async with app.open(replicas=app.replica_urls[:replicas]) as db, db.fresh():
         await create_accounts(db)
         for door in (db.read(), db.reader_engine.connect(), db.sessionmaker(role="reader")):
@@ -40,7 +40,7 @@ async def test_a_reader_cannot_write(app: App, replicas: int) -> None:
 
 
 async def test_a_primary_that_takes_no_writes(app: App) -> None:
-    """Given a replica's URL, the writer says that it is one."""
+    """The writer's error says that the server is a replica, if it was given a replica's URL."""
     replica = app.url(app.cluster.replicas[0])
     async with ServerDatabase(replica) as db:
         with pytest.raises(OperationalError, match="accepts no writes: it is a replica") as caught:
@@ -50,7 +50,7 @@ async def test_a_primary_that_takes_no_writes(app: App) -> None:
 
 
 async def test_a_serialization_failure_says_what_to_do(app: App) -> None:
-    """It stays SQLAlchemy's error, of the driver's class, with a sentence more."""
+    """It remains SQLAlchemy's error, of the driver's class, with one more sentence."""
     async with app.open(writes="serializable", replicas=[]) as db:
         await create_accounts(db, 2)
         count = text("SELECT sum(balance) FROM accounts")
@@ -68,7 +68,7 @@ async def test_a_serialization_failure_says_what_to_do(app: App) -> None:
 
 
 async def test_a_deadlock_says_what_to_do(app: App) -> None:
-    """And one of the two goes on."""
+    """One of the two transactions gets the error, and the other one continues."""
     async with app.open(writes="serializable", replicas=[]) as db:
         await create_accounts(db, 2)
         both = asyncio.Event()
@@ -93,7 +93,7 @@ async def test_a_deadlock_says_what_to_do(app: App) -> None:
 
 
 async def test_listeners_of_the_application_come_after(app: App) -> None:
-    """They are told of the error that is raised, and may raise another."""
+    """They receive the error that is raised, and may raise another one."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         heard: list[Any] = []
@@ -109,7 +109,7 @@ async def test_listeners_of_the_application_come_after(app: App) -> None:
 
 
 async def test_other_errors_are_as_they_are(app: App) -> None:
-    """A mistake in a statement raises what the stock engine raises, and no word more."""
+    """A mistake in a statement raises the same error as on a stock engine, with nothing added."""
     async with app.open(replicas=[]) as db:
         with pytest.raises(DBAPIError) as caught:
             async with db.read() as session:
@@ -119,7 +119,7 @@ async def test_other_errors_are_as_they_are(app: App) -> None:
 
 
 async def test_a_connection_that_is_killed_while_it_reads(app: App) -> None:
-    """The error is SQLAlchemy's, and the end of the block raises no other."""
+    """The error is SQLAlchemy's, and leaving the block raises no other."""
     async with app.open(replicas=[]) as db:
         with pytest.raises(DBAPIError) as caught:
             async with db.read() as session:
@@ -130,7 +130,7 @@ async def test_a_connection_that_is_killed_while_it_reads(app: App) -> None:
 
 
 async def test_a_rollback_of_a_connection_that_is_killed(app: App) -> None:
-    """Returns: there is nothing left to undo, and the next transaction works."""
+    """It returns: there is nothing to roll back, and the next transaction works."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:
@@ -145,7 +145,7 @@ async def test_a_rollback_of_a_connection_that_is_killed(app: App) -> None:
 
 
 async def test_an_auto_session_goes_to_the_writer(app: App) -> None:
-    """By the code that the refusal has: a function that writes runs there, as on plain engines."""
+    """The refusal's SQLSTATE sends a function that writes there, as on plain engines."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:

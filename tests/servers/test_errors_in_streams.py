@@ -1,4 +1,4 @@
-"""Errors that come while the rows of a stream are fetched are those that statements raise."""
+"""Errors raised while the rows of a stream are fetched are the same as those of statements."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ async def prepare(app: App) -> None:
 
 
 async def read(db: ServerDatabase, sql: str) -> int:
-    """Return how many rows a stream has."""
+    """Return the number of rows of a stream."""
     async with db.read() as session:
         rows = await session.stream(text(sql), execution_options=CHUNKS)
         return len([row async for row in rows])
 
 
 async def test_a_reader_cannot_write(app: App) -> None:
-    """The error is that of SQLite's readers, and has the statement in it."""
+    """The error is the same as that of SQLite's readers, and contains the statement."""
     await prepare(app)
     async with app.open(replicas=app.replica_urls[:1]) as db, nothing_left(db):
         with pytest.raises(OperationalError, match="use a writer session") as caught:
@@ -56,7 +56,7 @@ async def test_a_reader_cannot_write(app: App) -> None:
 
 
 async def test_an_error_is_sqlalchemys(app: App) -> None:
-    """By both drivers."""
+    """This holds with both drivers."""
     async with app.open(replicas=app.replica_urls[:1]) as db, nothing_left(db):
         with pytest.raises(DBAPIError, match="division by zero") as caught:
             await read(db, LATE.format("1 / (n - 300)"))
@@ -65,7 +65,7 @@ async def test_an_error_is_sqlalchemys(app: App) -> None:
 
 
 async def test_the_time_is_up(app: App) -> None:
-    """In a later chunk: that of the database, or one that the application has set by itself."""
+    """In a later chunk, the limit of the database applies, or one that the application has set."""
     late = text(LATE.format("length(pg_sleep(60)::text)"))
     async with app.open(replicas=[], statement_timeout=0.3) as db, nothing_left(db):
         with pytest.raises(StatementTimeout, match=r"statement_timeout=0\.3 s: SELECT CASE WHEN"):
@@ -81,7 +81,7 @@ async def test_the_time_is_up(app: App) -> None:
 
 @pytest.mark.parametrize("app", ["asyncpg"], indirect=True)
 async def test_an_error_of_the_application(app: App) -> None:
-    """Of its decoder, which the driver calls: it is raised as it is."""
+    """An error of its decoder, which the driver calls, is raised unchanged."""
 
     def decode(value: str) -> int:
         if value == "300":
@@ -102,7 +102,7 @@ async def test_an_error_of_the_application(app: App) -> None:
 
 
 async def test_run_read_runs_again(app: App) -> None:
-    """After a conflict with recovery in a later chunk, too."""
+    """It also does so after a conflict with recovery in a later chunk."""
     await prepare(app)
     runs: list[str] = []
 
@@ -117,7 +117,7 @@ async def test_run_read_runs_again(app: App) -> None:
 
 
 async def test_a_connection_that_ends(app: App) -> None:
-    """It is known to be gone, and the next read has another."""
+    """The connection is invalidated, and the next read uses another one."""
     async with app.open(replicas=[]) as db, nothing_left(db):
         with pytest.raises(DBAPIError) as caught:
             await read(db, LATE.format("pg_terminate_backend(pg_backend_pid())::int"))

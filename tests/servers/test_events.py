@@ -1,4 +1,4 @@
-"""Events of servers, where they really happen: a record has its level and all its fields."""
+"""Events of servers, caused by real failures: a record has its level and all its fields."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def records(caplog: pytest.LogCaptureFixture, event: type[Event]) -> list[loggin
 
 
 async def test_a_replica_goes_and_comes_back(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """One record when it is found not to answer, and one when it answers again."""
+    """One record is logged when it does not answer, and one when it answers again."""
     caplog.set_level(logging.INFO, logger="sa_sqlite_pool")
     replica = app.cluster.replicas[0]
     async with app.open(replicas=[app.url(replica)]) as db:
         replica.stop()
         try:
             for _ in range(3):
-                with suppress(DBAPIError):  # where a connection is at rest that is broken
+                with suppress(DBAPIError):  # if a broken connection is at rest
                     await db.run_read(lambda session: session.scalar(text("SELECT 1")))
         finally:
             replica.start()
@@ -59,7 +59,7 @@ INSERT = text("INSERT INTO notes VALUES (1)")
 
 
 def text_of_cancelled(caplog: pytest.LogCaptureFixture, app: App) -> str:
-    """Return the text of the one record of a COMMIT that was cancelled, whose fields are right."""
+    """Return the text of the only record of a cancelled COMMIT, after checking its fields."""
     (record,) = records(caplog, events.CommitCancelled)
     assert record.levelno == logging.WARNING
     assert vars(record)["server"] == f"127.0.0.1:{app.cluster.primary.port}/{app.database}"
@@ -70,7 +70,7 @@ def text_of_cancelled(caplog: pytest.LogCaptureFixture, app: App) -> str:
 async def test_a_commit_is_cancelled(
     app: App, caplog: pytest.LogCaptureFixture, fresh: bool
 ) -> None:
-    """Before its answer has come: the record says that the outcome is not known."""
+    """It is cancelled before the server answers: the record says that the outcome is unknown."""
     app.sql(SLOW_COMMIT)
     async with app.open(replicas=[]) as db:
 
@@ -91,7 +91,7 @@ async def test_a_commit_is_cancelled(
 async def test_a_commit_is_cancelled_after_its_answer(
     app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the server is asked where it is in the log: the record says that it is committed."""
+    """It is cancelled while the server is queried for its position: the record says "committed"."""
     app.sql("CREATE TABLE notes (id int)")
 
     def cancelled(driver: Driver, connection: Any) -> Position:

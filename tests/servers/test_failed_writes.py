@@ -1,6 +1,6 @@
-"""Transactions that fail, and the same again: what is written is there once, or an error is raised.
+"""Failed transactions and their retries: data is written exactly once, or an error is raised.
 
-A failed one leaves objects as they were before it.
+A failed transaction leaves objects as they were before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def balances(db: ServerDatabase) -> list[int]:
 async def test_an_object_is_written_by_the_run_that_succeeds(
     app: App, at_commit: bool, own: bool
 ) -> None:
-    """As it was given, new or changed, after a run that had written it and was given up."""
+    """New or changed, it is written as it was passed in, although an earlier run had flushed it."""
     runs = 0
 
     def place(session: Session, new: Account, changed: Account) -> int:
@@ -62,8 +62,8 @@ async def test_an_object_is_written_by_the_run_that_succeeds(
         assert await balances(db) == [7, 3]
 
 
-# A COMMIT that fails: the constraint is looked at by it, and its function raises what COMMIT does
-# with SERIALIZABLE.
+# Makes a COMMIT fail: the constraint is deferred until then, and its function raises the same error
+# as a COMMIT with SERIALIZABLE.
 DEFERRED = """
 CREATE TABLE late (id INTEGER);
 CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql
@@ -76,7 +76,7 @@ FAILS_AT_COMMIT = text("INSERT INTO late VALUES (1)")
 
 @pytest.mark.parametrize("how", ["error", "commit", "cancelled"])
 async def test_an_object_of_a_block_that_failed(app: App, how: str) -> None:
-    """It is new again, and can be added to the next one."""
+    """It is transient again, and can be added to the next one."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db, 0)
         app.sql(DEFERRED)
@@ -102,7 +102,7 @@ async def test_an_object_of_a_block_that_failed(app: App, how: str) -> None:
 
 
 async def test_what_a_listener_raises_after_the_commit(app: App) -> None:
-    """It is raised: to write again would write twice."""
+    """The error is raised, because running the function again would write twice."""
     async with app.open(replicas=[], attempts=3) as db:
         await create_accounts(db, 0)
 
@@ -126,7 +126,7 @@ async def test_what_a_listener_raises_after_the_commit(app: App) -> None:
 
 @pytest.mark.parametrize("door", ["write", "run_write", "run_write_core", "engine"])
 async def test_an_error_that_was_caught(app: App, door: str) -> None:
-    """PostgreSQL has given all up, and says nothing at COMMIT: an error does."""
+    """PostgreSQL has aborted the transaction but reports nothing at COMMIT: an error is raised."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
 
@@ -155,7 +155,7 @@ async def test_an_error_that_was_caught(app: App, door: str) -> None:
 
 
 async def test_a_connection_goes_on_after_it(app: App) -> None:
-    """The transaction is rolled back, and the next one is the application's."""
+    """The transaction is rolled back, and the connection can begin the next one."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.fresh() as seen, db.writer_engine.connect() as connection:
@@ -163,7 +163,7 @@ async def test_a_connection_goes_on_after_it(app: App) -> None:
                 await connection.execute(DUPLICATE)
             with pytest.raises(DBAPIError, match="is aborted"):
                 await connection.commit()
-            await connection.rollback()  # as after each COMMIT that fails
+            await connection.rollback()  # required after each COMMIT that fails
             await connection.execute(insert(Account).values(id=2))
             await connection.commit()
         assert not seen.unconfirmed
@@ -171,7 +171,7 @@ async def test_a_connection_goes_on_after_it(app: App) -> None:
 
 
 async def test_an_error_within_a_savepoint(app: App) -> None:
-    """That is innocent: what was before it, and after, is committed."""
+    """Such an error is harmless: all statements before and after the savepoint are committed."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:
@@ -186,7 +186,7 @@ async def test_an_error_within_a_savepoint(app: App) -> None:
 
 @pytest.mark.parametrize("how", ["driver", "listener"])
 async def test_an_error_that_nobody_tells_of(app: App, how: str) -> None:
-    """One of the driver's own statement, and one that a listener of all engines replaces."""
+    """It is an error of the driver's own statement, or one that an engine listener replaces."""
 
     def replace_error(_: object) -> None:
         raise KeyError("mine")
@@ -213,13 +213,13 @@ async def test_an_error_that_nobody_tells_of(app: App, how: str) -> None:
                 event.remove(Engine, "handle_error", replace_error)
         assert how == "listener" or "put begin_nested()" in str(caught.value)
         assert await balances(db) == [0]
-        async with db.write() as session:  # the connection is as good as before
+        async with db.write() as session:  # the connection works as before
             session.add(Account(id=2))
         assert len(await balances(db)) == 2
 
 
 async def test_what_another_task_commits_meanwhile(app: App) -> None:
-    """Is no reason not to run again: it is another transaction."""
+    """It does not prevent a retry, because it is another transaction."""
     runs = 0
 
     async with app.open(replicas=[], writes="serializable") as db:

@@ -1,4 +1,4 @@
-"""Servers are killed and start again: reads go elsewhere, and writes go on."""
+"""Servers are killed and started again: reads use other servers, and writes continue."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PORT = text("SELECT current_setting('port')::int")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Servers to be killed."""
+    """Start servers that may be killed."""
     with own_cluster() as started:
         yield started
 
 
 @pytest.fixture(autouse=True)
 def all_run(cluster: Cluster) -> Iterator[None]:
-    """Start what a test has left killed."""
+    """Start the servers that a test has killed."""
     yield
     for server in cluster.servers:
         if not server.running:
@@ -42,7 +42,7 @@ async def read_port(db: ServerDatabase) -> int:
 
 
 async def ports_of_reads(db: ServerDatabase, number: int = 6) -> set[int]:
-    """Read at once, so that all servers which read get some of them."""
+    """Read concurrently, so that each server that serves reads gets some of them."""
     return set(await asyncio.gather(*(read_port(db) for _ in range(number))))
 
 
@@ -55,7 +55,7 @@ def readers(db: ServerDatabase) -> tuple[Server, ...]:
 
 
 async def test_reads_go_to_what_is_up(app: App) -> None:
-    """To the other replica, to the primary while all are down, and back: no read fails."""
+    """Reads use the other replica, the primary if all are down, and then replicas: none fails."""
     primary, (first, second) = app.cluster.primary, app.cluster.replicas
     async with app.open() as db:
         assert await ports_of_reads(db) == ports(first, second)
@@ -77,7 +77,7 @@ async def _is_read_from(db: ServerDatabase, server: PostgreSQL) -> bool:
 
 
 async def test_reads_that_go_on_meanwhile(app: App) -> None:
-    """While a replica is killed and starts again, at most the reads fail that it was running."""
+    """While a replica is killed and restarted, only reads that it was running may fail."""
     first, readers_each, kills = app.cluster.replicas[0], 2, 3
     async with app.open(readers=readers_each) as db:
         stop, errors = asyncio.Event(), list[DBAPIError]()
@@ -103,7 +103,7 @@ async def test_reads_that_go_on_meanwhile(app: App) -> None:
 
 
 async def test_a_block_whose_replica_dies(app: App) -> None:
-    """In a fresh() block, too, the next read goes elsewhere, and not back in time."""
+    """In a fresh() block, too, the next read uses another server, and does not go back in time."""
     servers = {server.port: server for server in app.cluster.servers}
     async with app.open(freshness_wait=10) as db:
         await create_accounts(db)
@@ -123,12 +123,12 @@ async def _read_seven(db: ServerDatabase) -> int:
 
 
 async def test_a_frozen_replica_stays_down(app: App) -> None:
-    """A connection at rest to a server that does not answer is no sign that it does again."""
+    """A connection at rest to a server that does not answer is no proof that it answers again."""
     frozen = app.cluster.replicas[0]
     async with app.open(replicas=[app.url(frozen)]) as db:
         server = readers(db)[0]
         await create_accounts(db)
-        await ports_of_reads(db)  # so that there are connections at rest
+        await ports_of_reads(db)  # opens connections, which are at rest afterwards
         frozen.freeze()
         try:
             async with db.fresh():
@@ -146,7 +146,7 @@ async def test_a_frozen_replica_stays_down(app: App) -> None:
 
 
 async def test_a_read_that_runs_on_a_replica_that_dies(app: App) -> None:
-    """It raises SQLAlchemy's error for that, and the next one goes elsewhere."""
+    """It raises SQLAlchemy's error for a lost connection, and the next read uses another server."""
     first, second = app.cluster.replicas
     async with app.open() as db:
         async with db.read() as session:
@@ -160,7 +160,7 @@ async def test_a_read_that_runs_on_a_replica_that_dies(app: App) -> None:
 
 
 async def test_a_restarted_replica_that_is_behind(app: App) -> None:
-    """What a replica has shown is forgotten when it restarts: a fresh read goes elsewhere."""
+    """A replica's known position is discarded when it restarts: a fresh read goes elsewhere."""
     primary, (replica, _) = app.cluster.primary, app.cluster.replicas
     behind = create_replica(primary, replica.directory.parent / f"behind-{app.driver}")
     try:
@@ -183,7 +183,7 @@ async def test_a_restarted_replica_that_is_behind(app: App) -> None:
 
 
 def _start_alone(server: PostgreSQL, port: int) -> None:
-    """Start a replica on another's port, and without what it could follow."""
+    """Start a replica on another one's port, without a primary to follow."""
     with (server.data / "postgresql.auto.conf").open("a") as file:
         file.write(f"\nprimary_conninfo = ''\nport = {port}\n")
     server.port = port
@@ -191,7 +191,7 @@ def _start_alone(server: PostgreSQL, port: int) -> None:
 
 
 async def test_the_primary_restarts(app: App) -> None:
-    """A write that runs fails, writes meanwhile do, and the first one after it does not."""
+    """A running write fails, as do writes meanwhile; the first one after the restart works."""
     primary = app.cluster.primary
     async with app.open() as db:
         await create_accounts(db)
@@ -218,7 +218,7 @@ async def test_the_primary_restarts(app: App) -> None:
 
 
 async def test_writes_after_a_restart_that_none_has_noticed(app: App) -> None:
-    """Connections at rest that the server has closed are not used: the first write works."""
+    """Connections at rest that the server has closed are not used, so the first write works."""
     primary = app.cluster.primary
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
@@ -231,7 +231,7 @@ async def test_writes_after_a_restart_that_none_has_noticed(app: App) -> None:
 
 
 async def test_a_write_that_breaks_has_been_read(app: App) -> None:
-    """In a fresh() block no read goes behind what a write had read that lost its connection."""
+    """In a fresh() block, no read is older than what a write read before losing its connection."""
     async with app.open() as db:
         await create_accounts(db)
         async with db.fresh():
@@ -255,9 +255,9 @@ async def _sees_account(db: ServerDatabase) -> bool:
 
 
 async def test_the_turn_is_lost_with_its_connection(app: App) -> None:
-    """Where the turn cannot be asked for, it is SQLAlchemy's error, and the next statement works.
+    """If the turn cannot be requested, SQLAlchemy's error is raised, and the next statement works.
 
-    In a transaction of its own, and in turn.
+    That statement runs in a new transaction, which holds the turn.
     """
     ends_others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN"
     async with app.open(replicas=[]) as db:
@@ -279,7 +279,7 @@ LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 
 async def test_a_connection_whose_turn_did_not_come(app: App) -> None:
-    """The next statement of a connection asks for the turn again; its write is not lost."""
+    """The next statement of a connection requests the turn again; its write is not lost."""
     async with app.open(replicas=[], write_timeout=0.1) as db, app.open(replicas=[]) as other:
         await create_accounts(db)
         async with db.writer_engine.connect() as connection:

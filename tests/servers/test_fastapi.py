@@ -1,4 +1,4 @@
-"""FastAPI's dependencies and lifespan give a ServerDatabase's sessions as they do SQLite's."""
+"""FastAPI's dependencies and lifespan work with a ServerDatabase as they do with SQLite."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def balance_of(db: ServerDatabase) -> int:
 
 
 async def test_sessions_of_dependencies(app: App) -> None:
-    """A write is committed before the response, an HTTPException rolls back, a reader reads."""
+    """Writes are committed before the response, an HTTPException rolls back, a reader reads."""
     async with opened(app) as db, client_of(shop(db)) as client:
         assert (await client.post("/7")).status_code == 200
         assert await balance_of(db) == 7
@@ -68,7 +68,7 @@ async def test_sessions_of_dependencies(app: App) -> None:
 
 
 async def test_a_reader_cannot_write(app: App) -> None:
-    """The reader's session is read-only on a replica, and on the primary without one."""
+    """The reader's session is read-only on a replica, and, if there is none, on the primary."""
     for replicas in (app.replica_urls, []):
         async with app.open(replicas=replicas) as db:
             with pytest.raises(DBAPIError, match="read-only transaction"):
@@ -77,7 +77,7 @@ async def test_a_reader_cannot_write(app: App) -> None:
 
 
 async def test_the_session_has_ended_in_a_background_task(app: App) -> None:
-    """The task is told so; one of its own writes after the commit of the endpoint."""
+    """The task gets an error; in a session of its own, it writes after the endpoint's commit."""
     async with opened(app) as db:
         served, writer = FastAPI(), write_session(db)
 

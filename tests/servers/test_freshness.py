@@ -1,4 +1,4 @@
-"""What a ``fresh()`` block keeps, whatever its tasks do at the same time."""
+"""Guarantees of a ``fresh()`` block, whatever its tasks do concurrently."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_commit_while_a_position_is_corrected(
 
         def ask_while_another_writes(*arguments: Any) -> int:
             position: int = ask(*arguments)
-            if len(arguments) > 1 and not committed:  # what it will be lowered to is known
+            if len(arguments) > 1 and not committed:  # the position it will be lowered to is known
                 await_only(asyncio.create_task(write()))
             return position
 
@@ -53,7 +53,7 @@ async def test_a_commit_while_a_position_is_corrected(
 
 
 async def test_a_block_that_ends_in_another_context() -> None:
-    """As a dependency or a fixture may, which one task begins and another ends."""
+    """A dependency or a fixture may enter it in one task and exit it in another."""
     settled: list[Seen] = []
 
     async def settle(seen: Seen) -> None:
@@ -69,7 +69,7 @@ async def test_a_block_that_ends_in_another_context() -> None:
 
 
 async def test_on_sqlite_it_does_nothing(db: SQLiteDatabase) -> None:
-    """A token is None, and one that is given is not looked at."""
+    """The token is None, and a token that is passed in is ignored."""
     async with db.fresh("of another database") as seen, db.read():
         pass
     assert seen.token is None
@@ -77,7 +77,7 @@ async def test_on_sqlite_it_does_nothing(db: SQLiteDatabase) -> None:
 
 @pytest.mark.parametrize("ends", ["the block", "settle()"])
 async def test_a_cancellation_while_servers_are_asked(ends: str) -> None:
-    """The token does not have the reads: it is one that only the primary shows."""
+    """The token does not cover the reads: it is one that only the primary satisfies."""
 
     async def ask(_seen: Seen) -> None:
         raise asyncio.CancelledError

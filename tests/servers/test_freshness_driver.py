@@ -1,6 +1,6 @@
-"""What is written in a ``fresh()`` block by the driver, or by a procedure, is seen in it, too.
+"""Writes in a ``fresh()`` block by the driver or a procedure are visible in the block, too.
 
-Replicas show each commit a second later, so that a read that does not know of one misses it.
+Replicas show each commit half a second later, so a read that does not know of one misses it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def transaction_of_the_driver(connection: AsyncConnection) -> None:
 
 
 async def cursor_of_the_adapter(connection: AsyncConnection) -> None:
-    """As a library does that takes a DB-API connection."""
+    """Commit by the adapter's cursor, like a library that takes a DB-API connection."""
 
     def work(synchronous: Any) -> None:
         adapted = synchronous.connection.dbapi_connection
@@ -84,7 +84,7 @@ async def prepare(db: ServerDatabase, app: App) -> None:
 
 @pytest.mark.usefixtures("lag")
 async def test_a_text_that_commits(app: App) -> None:
-    """Which SQLAlchemy's adapter of asyncpg does not notice: before the block has ended."""
+    """SQLAlchemy's asyncpg adapter does not notice it; reads see it before the block has ended."""
     async with app.open() as db:
         await prepare(db, app)
         async with db.fresh(), db.write() as session:
@@ -97,7 +97,7 @@ async def test_a_text_that_commits(app: App) -> None:
 @pytest.mark.usefixtures("lag")
 @pytest.mark.parametrize("sql", ["COMMIT AND CHAIN", "SELECT 1; COMMIT AND CHAIN"])
 async def test_a_text_that_commits_and_begins_again(app: App, sql: str) -> None:
-    """What the transaction before has written is seen, while the next one is open."""
+    """The previous transaction's writes are visible while the next one is open."""
     if app.driver == "asyncpg" and ";" in sql:
         pytest.skip("it executes one statement at a time")
     async with app.open() as db:
@@ -114,7 +114,7 @@ async def test_a_text_that_commits_and_begins_again(app: App, sql: str) -> None:
 @pytest.mark.usefixtures("lag")
 @pytest.mark.parametrize("work", BY_DRIVER)
 async def test_after_a_commit_that_is_noted(app: App, work: Work) -> None:
-    """Before the connection is returned, and after."""
+    """The write is visible before the connection is returned, and afterwards."""
     async with app.open() as db:
         await prepare(db, app)
         async with db.fresh():
@@ -148,7 +148,7 @@ async def test_in_autocommit(app: App, work: Work) -> None:
 
 @pytest.mark.usefixtures("lag")
 async def test_before_another_transaction(app: App) -> None:
-    """It is open while others read, and what was done before it is committed."""
+    """Another transaction is open while reads run, and the work before it is committed."""
     async with app.open(writes="serializable") as db:
         await prepare(db, app)
         async with db.fresh(), db.writer_engine.connect() as connection:
@@ -158,7 +158,7 @@ async def test_before_another_transaction(app: App) -> None:
 
 
 async def test_a_commit_is_asked_for_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By blocks, functions and auto sessions; the read after it asks the primary nothing."""
+    """Blocks, functions and auto sessions query its position; the primary gets no query later."""
     async with app.open(replicas=app.replica_urls[:1], writes="serializable") as db:
         await prepare(db, app)
         asked = questions_of(monkeypatch, db)

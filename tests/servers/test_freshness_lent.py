@@ -1,6 +1,6 @@
-"""Readers' connections that are checked out in a ``fresh()`` block while something is written.
+"""Readers' connections that are checked out in a ``fresh()`` block during a write.
 
-Replicas show each commit half a second later, or nothing until they are told to go on.
+Replicas show each commit half a second later, or nothing until replay is resumed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def test_the_first_transaction_on_it(app: App) -> None:
 
 @pytest.mark.usefixtures("lag")
 async def test_the_second_transaction_on_it(app: App) -> None:
-    """The first has one snapshot, whatever is written meanwhile."""
+    """The first transaction keeps its snapshot, whatever is written meanwhile."""
     async with app.open() as db:
         await ready(db, app)
         async with db.fresh(), db.reader_engine.connect() as connection:
@@ -55,11 +55,11 @@ async def test_the_second_transaction_on_it(app: App) -> None:
     [
         *("", "SET LOCAL work_mem = '5MB'", "SAVEPOINT one", "/* trace */ SHOW work_mem"),
         "LOCK TABLE accounts IN ACCESS SHARE MODE",
-        f"{'-' * 100}\n{'/* */ -- ' * 10}\nSHOW work_mem",  # in linear time
+        f"{'-' * 100}\n{'/* */ -- ' * 10}\nSHOW work_mem",  # must take linear time
     ],
 )
 async def test_a_transaction_that_has_begun_early(app: App, first: str) -> None:
-    """And has no snapshot yet; with the only connection that the readers have, too."""
+    """It has no snapshot yet. This also works if the readers have only one connection."""
     async with app.open(replicas=app.replica_urls[:1], readers=1) as db:
         await ready(db, app)
         async with db.fresh(), db.read() as session:
@@ -72,7 +72,7 @@ async def test_a_transaction_that_has_begun_early(app: App, first: str) -> None:
 
 @pytest.mark.usefixtures("lag")
 async def test_one_that_is_detached(app: App) -> None:
-    """It is to the same server, which the errors of its statements name, too."""
+    """It remains connected to the same server, which the errors of its statements name."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         await ready(db, app)
         async with db.fresh(), db.reader_engine.connect() as connection:
@@ -83,7 +83,7 @@ async def test_one_that_is_detached(app: App) -> None:
                 await connection.execute(text("DELETE FROM accounts"))
             own: Any = connection.sync_connection
             driver = own.connection.dbapi_connection.driver_connection
-        await driver.close()  # SQLAlchemy leaves psycopg's open, on stock engines, too
+        await driver.close()  # SQLAlchemy leaves psycopg's open, on stock engines as well
 
 
 @pytest.mark.usefixtures("lag")
@@ -99,7 +99,7 @@ async def test_each_statement_under_read_committed(app: App) -> None:
 
 
 async def test_what_was_read_on_the_primary(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No read goes back in time: another program's commit that was seen there."""
+    """No read goes back in time: another program's commit was seen there."""
     async with app.open() as db:
         await ready(db, app)
         with standing_still(*app.cluster.replicas):
@@ -118,7 +118,7 @@ async def test_what_was_read_on_the_primary(app: App, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("early", [False, True])
 async def test_a_replica_that_does_not_catch_up(app: App, early: bool) -> None:
-    """It says which one, and what to do; that works, and so does the connection later."""
+    """The error names it and the way out, which works; the connection works later as well."""
     async with app.open(read_timeout=0.05) as db:
         await ready(db, app)
         with standing_still(*app.cluster.replicas):
@@ -142,7 +142,7 @@ async def test_a_replica_that_does_not_catch_up(app: App, early: bool) -> None:
 async def test_a_wait_that_a_close_ends(
     app: App, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
-    """And not the time that it may take."""
+    """The wait is ended by the close, not by its own time limit."""
     async with app.open(close_timeout=0.01) as db:
         await ready(db, app)
         with standing_still(*app.cluster.replicas):
@@ -165,12 +165,12 @@ async def test_a_wait_that_a_close_ends(
 async def test_nothing_is_asked_while_nothing_is_new(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor outside of a block, nor on the primary."""
+    """No query is sent outside of a block either, nor on the primary."""
     async with app.open() as db:
         await ready(db, app)
         async with db.fresh():
             await write(db)
-            await db.run_read(lambda session: session.scalar(COUNT))  # it may be asked now
+            await db.run_read(lambda session: session.scalar(COUNT))  # a query is allowed here
             questions = questions_of(monkeypatch, db)
             async with db.reader_engine.connect() as connection:
                 questions.clear()
@@ -183,7 +183,7 @@ async def test_nothing_is_asked_while_nothing_is_new(
                 await session.scalar(COUNT)
                 await session.scalar(COUNT)
             assert questions == []
-        async with db.reader_engine.connect() as connection:  # the end of the block has asked
+        async with db.reader_engine.connect() as connection:  # the block's end has sent a query
             await write(db)
             questions.clear()
             await connection.scalar(COUNT)
@@ -201,7 +201,7 @@ async def test_nothing_is_asked_while_nothing_is_new(
 
 @pytest.mark.parametrize("ends", ["COMMIT", "/* all */ rollback"])
 async def test_a_text_that_ends_the_transaction(app: App, lag: None, ends: str) -> None:
-    """What comes after it has a snapshot of its own, which shows what was written before."""
+    """Statements after it have a new snapshot, which shows all earlier writes."""
     async with app.open() as db:
         await create_accounts(db, 0)
         await until(app.cluster.caught_up)

@@ -1,6 +1,6 @@
-"""What a ``fresh()`` block takes note of, however it is written and read: nothing is stale.
+"""A ``fresh()`` block records every kind of write and read, so that no read is stale.
 
-The replicas show each commit a second later, so that a read that does not know of one misses it.
+The replicas show each commit half a second later, so a read that does not know of one misses it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEPOSIT = "UPDATE accounts SET balance = balance + 1 WHERE id = 1"
 
 @pytest.fixture
 def flushes_late(app: App) -> Iterator[None]:
-    """What is committed without synchronous_commit is not flushed for some seconds."""
+    """Delay the flush of commits without synchronous_commit by some seconds."""
     app.cluster.primary.set(wal_writer_delay="10s", wal_writer_flush_after="0")
     yield
     app.cluster.primary.set(wal_writer_delay="200ms", wal_writer_flush_after="1MB")
@@ -40,7 +40,7 @@ async def balance(db: ServerDatabase) -> int:
 
 @pytest.mark.usefixtures("lag")
 async def test_blocks_within_blocks(app: App) -> None:
-    """A handler's own block in that of the middleware: each shows what is written in the other."""
+    """A handler's block may be inside the middleware's: each sees the writes made in the other."""
     async with app.open() as db:
         await ready(db, app)
         async with db.fresh() as outer:
@@ -57,7 +57,7 @@ async def test_blocks_within_blocks(app: App) -> None:
 
 @pytest.mark.usefixtures("lag")
 async def test_a_block_with_a_token_within_another(app: App) -> None:
-    """Both show what the token stands for; the block around goes on after it."""
+    """Both see the writes that the token covers; the outer block continues after the inner one."""
     async with app.open() as db:
         await ready(db, app)
         async with db.fresh() as elsewhere:
@@ -70,7 +70,7 @@ async def test_a_block_with_a_token_within_another(app: App) -> None:
 
 @pytest.mark.usefixtures("flushes_late")
 async def test_a_commit_that_waits_for_no_disk(app: App) -> None:
-    """COMMIT has returned before its record is flushed, and replicas get what is flushed."""
+    """COMMIT returns before its record is flushed, and replicas receive only flushed records."""
     async with app.open() as db:
         await ready(db, app)
         async with db.fresh():
@@ -80,7 +80,7 @@ async def test_a_commit_that_waits_for_no_disk(app: App) -> None:
 
 @pytest.mark.usefixtures("flushes_late")
 async def test_another_programs_commit_that_waits_for_no_disk(app: App) -> None:
-    """It was read on the primary, and no read goes back in time."""
+    """It was read on the primary, and no later read goes back in time."""
     other = create_async_engine(app.url())
     async with app.open() as db:
         await ready(db, app)
@@ -143,7 +143,7 @@ async def test_in_autocommit_before_the_connection_is_returned(app: App) -> None
 
 
 def test_a_page_begins_with_a_header() -> None:
-    """Replicas come to it with the next record: the one before has ended where the page begins."""
+    """Replicas reach it with the next record; the previous one ends where the page begins."""
     segment = 16 * 2**20
     assert end_of_record(8192 + 24, segment) == 8192
     assert end_of_record(segment + 40, segment) == segment

@@ -1,4 +1,4 @@
-"""A server that does not answer: cancellations and time-outs end all the same, and soon."""
+"""If a server does not answer, cancellations and time-outs still end, and soon."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ STATES = (
 
 @pytest.mark.parametrize("state", STATES)
 async def test_a_cancellation_ends_every_block(app: App, state: Any) -> None:
-    """Of a frozen server, whatever the task waits for, and by whichever door it went in."""
+    """On a frozen server, this holds for every wait, and for every door."""
     async with app.open(
         replicas=app.replica_urls[:1], writes="serializable", writers=8, readers=8
     ) as db:
@@ -143,7 +143,7 @@ async def test_a_cancellation_ends_every_block(app: App, state: Any) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 async def test_a_time_out_ends_a_turn(app: App, state: Any) -> None:
-    """With the turn, too: wait_for() around db.write() raises TimeoutError, and frees it."""
+    """This includes the turn: wait_for() around db.write() raises TimeoutError, and releases it."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with nothing_left(db):
@@ -157,7 +157,7 @@ async def test_a_time_out_ends_a_turn(app: App, state: Any) -> None:
 
 
 async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
-    """Also while another process has it, and the server has stopped answering meanwhile."""
+    """This holds even if another process holds the turn, and the server has stopped answering."""
     async with app.open(replicas=[]) as other, app.open(replicas=[]) as db:
         async with nothing_left(db), other.write() as session:
             await session.execute(ONE)
@@ -171,7 +171,7 @@ async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
 
 
 async def test_a_turn_of_a_server_that_does_not_answer(app: App) -> None:
-    """It is waited for no longer than write_timeout and a moment, and the error says why."""
+    """The wait ends after write_timeout and a moment at most, and the error gives the reason."""
     async with app.open(replicas=[], write_timeout=0.2) as db, nothing_left(db):
         await at_once(db)
         with frozen_later(app.cluster.primary) as freeze:

@@ -1,4 +1,4 @@
-"""A server that does not answer: opening, closing, connecting, and asking how far it is."""
+"""A server that does not answer: opening, closing, connecting, and querying its position."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_open_fails_soon(app: App) -> None:
 
 
 async def test_a_replica_that_is_frozen_is_down_at_the_beginning(app: App) -> None:
-    """open() goes on without it, reads go to the primary, and to it again when it answers."""
+    """open() continues without it, reads use the primary, and the replica once it answers again."""
     replica = app.cluster.replicas[0]
     with frozen(replica):
         db = app.open(replicas=app.replica_urls[:1])
@@ -43,7 +43,7 @@ async def test_a_replica_that_is_frozen_is_down_at_the_beginning(app: App) -> No
 
 
 async def test_the_application_s_own_limit_wins(app: App) -> None:
-    """A connect time-out of the application is the one that counts."""
+    """A connect time-out that the application passes takes precedence."""
     own: dict[str, Any] = {"asyncpg": {"timeout": 0.2}, "psycopg": {"connect_timeout": 2}}
     loop = asyncio.get_running_loop()
     db = app.open(replicas=[], connect_args=own[app.driver])
@@ -55,7 +55,7 @@ async def test_the_application_s_own_limit_wins(app: App) -> None:
 
 
 async def test_no_server_at_all(app: App) -> None:
-    """Where nothing listens, it is an OperationalError that names the server, by each driver."""
+    """If nothing listens, an OperationalError names the server, with each driver."""
     nowhere = app.url().set(port=1)
     async with app.open(replicas=[nowhere]) as db:
         failure = db.statistics().servers[0].failure
@@ -68,7 +68,7 @@ async def test_no_server_at_all(app: App) -> None:
 
 
 async def test_a_cancellation_ends_connecting(app: App) -> None:
-    """And leaves no connection, no permit, and no task."""
+    """The cancellation leaves no connection, no permit, and no task."""
     db = await app.open(replicas=[]).open()
     async with nothing_left(db):
         await db.writer_engine.dispose()
@@ -81,7 +81,7 @@ async def test_a_cancellation_ends_connecting(app: App) -> None:
 
 
 async def test_close_ends_connecting(app: App) -> None:
-    """A task that is connecting when the database is closed learns that at once."""
+    """A task that is connecting when the database is closed gets the error at once."""
     db = await app.open(replicas=[]).open()
     async with nothing_left(db):
         await db.writer_engine.dispose()
@@ -97,7 +97,7 @@ async def test_close_ends_connecting(app: App) -> None:
 async def test_close_ends_what_a_frozen_server_holds(
     app: App, name: str, executing: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """close() returns soon, the tasks get errors or go on, and no permit and no task is left."""
+    """close() returns soon, the tasks get errors or continue, and no permit or task is left."""
     db = await app.open(replicas=app.replica_urls[:1]).open()
     holds, release = asyncio.Event(), asyncio.Event()
 
@@ -122,7 +122,7 @@ async def test_close_ends_what_a_frozen_server_holds(
 
 
 async def test_close_with_connections_at_rest(app: App) -> None:
-    """Those of a frozen server are closed together, not one after the other."""
+    """The connections to a frozen server are closed concurrently, not one after the other."""
     db = await app.open(replicas=app.replica_urls, readers=4).open()
     sessions = [db.sessionmaker(role="reader") for _ in range(8)]
     for session in sessions:
@@ -137,7 +137,7 @@ async def test_close_with_connections_at_rest(app: App) -> None:
 
 
 async def test_reads_go_elsewhere(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """One read waits for a replica that has frozen; then it is down until it answers again."""
+    """One read waits for a frozen replica; afterwards it is down until it answers again."""
     replica = app.cluster.replicas[0]
     port = text("SELECT current_setting('port')::int")
     async with app.open(replicas=app.replica_urls[:1]) as db:
@@ -158,7 +158,7 @@ async def test_reads_go_elsewhere(app: App, caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_a_question_how_far_it_is(app: App) -> None:
-    """A replica that does not say how far it is keeps a read for a moment, not longer."""
+    """A replica that does not report its position delays a read for a moment, not longer."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         await create_accounts(db)
         async with nothing_left(db):
@@ -175,7 +175,7 @@ async def test_a_question_how_far_it_is(app: App) -> None:
 
 
 async def test_a_cancellation_ends_a_fresh_block(app: App) -> None:
-    """Its end asks no server then, for which it might wait in line: only the primary shows it."""
+    """Its exit queries no server, to avoid a wait in line: only the primary satisfies the token."""
     tokens: list[Any] = []
     async with app.open(replicas=app.replica_urls[:1], readers=1) as db, nothing_left(db):
 

@@ -1,4 +1,4 @@
-"""Functions given to ``run_read()`` and ``run_write()``, which do not end their transactions."""
+"""Functions passed to ``run_read()`` and ``run_write()`` may not end their transactions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ENDS = [
 
 @pytest.mark.parametrize(("end", "message"), ENDS)
 async def test_its_own_transaction(app: App, end: Callable[[Any], None], message: str) -> None:
-    """None of the four functions may end it; nothing is kept, and the next one works."""
+    """None of the four kinds of functions may end it; nothing is kept, and the next call works."""
 
     def write(target: Any) -> None:
         target.execute(INSERT, {"id": 9})
@@ -99,7 +99,7 @@ async def test_its_own_transaction(app: App, end: Callable[[Any], None], message
 
 
 async def test_nothing_is_written_twice(app: App) -> None:
-    """A function that commits half of its work has not committed it when it runs again."""
+    """A function that tries to commit half of its work commits nothing, and is not retried."""
     runs = 0
 
     def fn(session: Session) -> None:
@@ -118,7 +118,7 @@ async def test_nothing_is_written_twice(app: App) -> None:
 
 
 async def test_autocommit(app: App) -> None:
-    """Each statement would be committed by itself."""
+    """It is refused, because each statement would be committed separately."""
 
     def fn(session: Session) -> None:
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
@@ -134,7 +134,7 @@ async def test_autocommit(app: App) -> None:
 @pytest.mark.parametrize("door", ["run_write", "run_write_core"])
 @pytest.mark.parametrize("by_driver", [False, True], ids=["adapter", "driver"])
 async def test_the_drivers_commit(app: App, door: str, by_driver: bool) -> None:
-    """Is noticed by what is executed next, at the end, and before it runs again."""
+    """It is noticed by the next statement, at the end, and before the function is retried."""
 
     def commit(target: Any, then: str | None) -> None:
         target.execute(INSERT, {"id": 9})
@@ -157,7 +157,7 @@ async def test_the_drivers_commit(app: App, door: str, by_driver: bool) -> None:
 
 
 async def test_savepoints_are_its_own(app: App) -> None:
-    """Released, rolled back, and by text; after a failed flush in one the function goes on."""
+    """It may release and roll back savepoints, also by text, and survives a failed flush in one."""
 
     def fn(session: Session) -> int:
         with session.begin_nested():
@@ -185,7 +185,7 @@ async def test_savepoints_are_its_own(app: App) -> None:
 
 
 async def test_the_error_of_a_flush_is_not_hidden(app: App) -> None:
-    """SQLAlchemy rolls back after it; who goes on all the same is told so."""
+    """SQLAlchemy rolls back after it; a function that continues all the same gets an error."""
 
     def fail(session: Session) -> None:
         session.add(Account(id=1))
@@ -205,7 +205,7 @@ async def test_the_error_of_a_flush_is_not_hidden(app: App) -> None:
 
 @pytest.mark.parametrize("door", ["run_write", "run_write_core", "run_read", "run_read_core"])
 async def test_a_function_runs_again(app: App, door: str) -> None:
-    """When the server has given its transaction up; and at most ``attempts`` times."""
+    """It is retried if the server has rolled its transaction back, ``attempts`` times at most."""
     left = 2
 
     def fn(target: Any) -> str:
@@ -258,7 +258,7 @@ CASES = "SELECT CASE WHEN true THEN 1 END; SELECT 2;"
     ],
 )
 def test_texts(sql: str, found: bool) -> None:
-    """What ends or begins a transaction, and what only looks so."""
+    """Texts that end or begin a transaction are told from those that only look similar."""
     assert ends_or_begins(sql) is found
 
 

@@ -28,7 +28,7 @@ from tests.servers.test_frozen import DOORS
 async def test_an_idle_transaction(
     app: App, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named once, by the line that asked for it and its last SQL."""
+    """It is logged once, with the line that requested it and its last SQL."""
     async with app.open(replicas=[], idle_warning=60) as db, DOORS[name](db) as session:
         await session.execute(ONE)
         for _ in range(2):
@@ -40,7 +40,7 @@ async def test_an_idle_transaction(
 
 
 def look_after_a_minute(db: ServerDatabase) -> None:
-    """Look for what is idle, as if all that waits for its task had done so for a minute more."""
+    """Look for idle transactions, as if each had been idle for one more minute."""
     for one in pools(db):
         for permit in one.checked_out.permits.values():
             if permit.idle_since is not None:
@@ -49,14 +49,14 @@ def look_after_a_minute(db: ServerDatabase) -> None:
 
 
 async def test_a_timer_looks_for_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """While the transaction goes on, and nothing else happens."""
+    """It finds the transaction while it is open, without any other event."""
     async with app.open(replicas=[], idle_warning=0.02) as db, db.write() as session:
         await session.execute(ONE)
         await until(lambda: caplog.records)
 
 
 async def test_to_open_a_connection_is_not_idle(app: App) -> None:
-    """Its time, and that of listeners, is not the transaction's."""
+    """The time taken to connect, including listeners, does not count as the transaction's."""
     opened: list[float] = []
     db = app.open(replicas=[])
     async with db:
@@ -70,7 +70,7 @@ async def test_to_open_a_connection_is_not_idle(app: App) -> None:
 
 
 async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """A statement that runs is not, nor a reader's connection outside of a transaction."""
+    """A running statement is not idle, nor is a reader's connection outside of a transaction."""
     db = app.open(replicas=[], idle_warning=60)
     async with db, db.reader_engine.connect() as connection, db.write() as session:
         await session.execute(ONE)
@@ -88,7 +88,7 @@ async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_a_checkout_that_fails_at_its_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a task that is at the end of its stack: the turn passes on."""
+    """It may fail like a task at the end of its stack: the turn passes on."""
 
     def fail(*_: object) -> None:
         raise RecursionError
@@ -104,7 +104,7 @@ async def test_a_checkout_that_fails_at_its_end(app: App, monkeypatch: pytest.Mo
 
 
 async def test_to_wait_for_another_process_is_not_idle(app: App) -> None:
-    """In the line for the turn."""
+    """This is the wait in line for the turn."""
     async with app.open(replicas=[]) as db, app.open(replicas=[]) as other:
         async with other.write() as session:
             await session.execute(ONE)

@@ -1,4 +1,4 @@
-"""A transaction that SQLAlchemy leaves open on a connection ends before anybody else has that."""
+"""A transaction that SQLAlchemy leaves open on a connection is ended before the next checkout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def all_at_rest(db: ServerDatabase) -> list[Any]:
 
 
 async def test_a_listener_that_raises_at_commit(app: App) -> None:
-    """What it has kept from being committed is not committed by the connection's next user."""
+    """The write whose commit it has prevented is not committed by the next checkout."""
     async with app.open() as db:
         await create_accounts(db)
         raises = [True]
@@ -46,7 +46,7 @@ async def test_a_listener_that_raises_at_commit(app: App) -> None:
 
 
 async def test_a_pool_that_resets_nothing(app: App) -> None:
-    """As the application has asked for; the turn goes on all the same."""
+    """The application has asked for this; the turn is released all the same."""
     async with app.open(pool_reset_on_return=None) as db:
         await create_accounts(db)
         for _ in range(2):
@@ -57,7 +57,7 @@ async def test_a_pool_that_resets_nothing(app: App) -> None:
 
 
 async def test_a_rollback_that_fails(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica may give up even that. Its connection goes, and the read has been one."""
+    """A replica may cancel even a rollback: its connection is closed, but the read succeeds."""
     failed: list[object] = []
     async with app.open(replicas=app.replica_urls[:1]) as db, db.fresh():
         await create_accounts(db)
@@ -82,7 +82,7 @@ async def test_a_rollback_that_fails(app: App, monkeypatch: pytest.MonkeyPatch) 
 async def test_a_question_that_a_replica_gives_up(
     app: App, monkeypatch: pytest.MonkeyPatch, gives_up: bool
 ) -> None:
-    """It is asked again, and counts as up; an error of another kind says that it is not."""
+    """It is repeated, and the replica counts as up; after other errors, it counts as down."""
     async with app.open(replicas=app.replica_urls[:1], freshness_wait=5.0) as db:
         await create_accounts(db)
         pool: Any = db.reader_engine.pool
@@ -108,7 +108,7 @@ async def test_a_question_that_a_replica_gives_up(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # they say so, too
 async def test_a_stream_that_lost_its_client_is_not_waited_for(app: App) -> None:
-    """It is found, and its connection given back."""
+    """The lost stream is found, and its connection returned."""
     async with app.open() as db:
         await create_accounts(db)
         await end_beside_a_lost_stream(db.read, BALANCE, lambda: db.close(60))

@@ -1,4 +1,4 @@
-"""Isolation levels and other options of transactions, and what they may not change."""
+"""Isolation levels and other options of transactions, and guarantees that they may not change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", OPTIONS)
 async def test_a_reader_is_one_whatever_options_it_has(app: App, options: dict[str, Any]) -> None:
-    """In the transaction with the options, and in later ones on the same connection."""
+    """It is read-only in the transaction with the options, and in later ones on that connection."""
     async with app.open(replicas=[], readers=1) as db:
         await create_accounts(db)
         async with db.reader_engine.execution_options(**options).connect() as connection:
@@ -43,7 +43,7 @@ async def test_a_reader_is_one_whatever_options_it_has(app: App, options: dict[s
 
 
 async def test_a_function_that_writes_is_not_lost(app: App) -> None:
-    """After a read with options of its own, an auto session is still sent to the writer."""
+    """After a read with its own options, an auto session is still routed to the writer."""
     app.sql("CREATE TABLE log (n int)")
     app.sql(
         "CREATE FUNCTION note() RETURNS int LANGUAGE sql AS "
@@ -61,7 +61,7 @@ async def test_a_function_that_writes_is_not_lost(app: App) -> None:
 
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_autocommit_on_a_reader_is_refused(app: App, replicas: int) -> None:
-    """Whichever server it goes to; and its connection is an ordinary one afterwards."""
+    """It is refused on each server, and its connection can be used normally afterwards."""
     async with app.open(replicas=app.replica_urls[:replicas], readers=1) as db, db.fresh():
         await create_accounts(db)
         autocommit: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
@@ -77,7 +77,7 @@ async def test_autocommit_on_a_reader_is_refused(app: App, replicas: int) -> Non
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_snapshot_before_the_turn_is_refused(app: App, level: str) -> None:
-    """Of the connection, of the session, of the engine; what comes next has the turn as always."""
+    """It is refused on connections, sessions and engines; the next transaction holds the turn."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         options: dict[str, Any] = {"isolation_level": level}
@@ -98,7 +98,7 @@ async def test_a_snapshot_before_the_turn_is_refused(app: App, level: str) -> No
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "READ UNCOMMITTED", "AUTOCOMMIT"])
 async def test_other_levels_have_what_they_had(app: App, level: str) -> None:
-    """Each statement has a snapshot of its own under them; asyncpg knows one fewer."""
+    """Each statement has its own snapshot under them; asyncpg supports one fewer."""
     if level == "READ UNCOMMITTED" and app.driver == "asyncpg":
         pytest.skip("SQLAlchemy's dialect of asyncpg does not know it")
     async with app.open(replicas=[]) as db:
@@ -112,14 +112,14 @@ async def test_other_levels_have_what_they_had(app: App, level: str) -> None:
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE", "READ COMMITTED"])
 async def test_serializable_writes_take_any_level(app: App, level: str) -> None:
-    """There is no turn to wait for."""
+    """There is no turn to wait for, so each level is allowed."""
     async with app.open(replicas=[], writes="serializable") as db, db.write() as session:
         await session.connection(execution_options={"isolation_level": level})
         assert await session.scalar(LEVEL) == level.lower()
 
 
 async def test_a_level_by_options_of_the_engines_is_refused() -> None:
-    """As isolation_level= is; other options are kept."""
+    """It is refused like isolation_level=; other options are kept."""
     pytest.importorskip("asyncpg")
     url = "postgresql+asyncpg://primary/app"
     with pytest.raises(ConfigurationError, match="chooses its pools and isolation levels"):

@@ -1,4 +1,4 @@
-"""statement_timeout: by the server, by the client where the server does not answer."""
+"""statement_timeout: enforced by the server, or by the client if the server does not answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTION = "statement_timeout"
 
 @pytest.mark.parametrize("name", DOORS)
 async def test_the_server_stops_a_statement(app: App, name: str) -> None:
-    """Whose time is over; the error names it and the option, and the transaction can go on anew."""
+    """Its time is over: the error names it and the option, and a new transaction can begin."""
     async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
         async with nothing_left(db):
             with pytest.raises(StatementTimeout, match=r"statement_timeout=0.2 s: SELECT pg_sleep"):
@@ -35,13 +35,13 @@ async def test_the_server_stops_a_statement(app: App, name: str) -> None:
 
 
 async def test_there_is_no_limit_by_default(app: App) -> None:
-    """And the server is told nothing: a pool in front of it may know no such parameter."""
+    """The server is not sent one: a pool in front of it may not know this parameter."""
     async with app.open() as db, db.write() as session:
         assert await session.scalar(SHOW) == "0"
 
 
 async def test_the_application_s_own_settings_stay(app: App) -> None:
-    """What is given to the driver is merged with the limit, and wins over it."""
+    """Settings that are passed to the driver are merged with the limit, and take precedence."""
     own: dict[str, Any] = {
         "asyncpg": {"server_settings": {"work_mem": "5MB"}},
         "psycopg": {"options": "-c work_mem=5MB"},
@@ -54,7 +54,7 @@ async def test_the_application_s_own_settings_stay(app: App) -> None:
 
 @pytest.mark.parametrize("name", ["db.write()", "db.read()", "the writer engine"])
 async def test_a_limit_of_one_statement(app: App, name: str) -> None:
-    """The execution option is its limit, shorter or longer, and not that of the next."""
+    """The execution option limits that statement, to more or less, but not the next one."""
     async with app.open(replicas=app.replica_urls[:1], statement_timeout=30) as db:
         async with DOORS[name](db) as session:
             for option, shown in ((0.5, "500ms"), (60, "1min"), (None, "0")):
@@ -69,7 +69,7 @@ async def test_a_limit_of_one_statement(app: App, name: str) -> None:
 
 
 async def test_a_limit_of_one_statement_in_autocommit(app: App) -> None:
-    """It is no limit of the next either, whether the statement fails or not."""
+    """It does not limit the next statement, whether this one fails or not."""
     async with app.open(replicas=[]) as db:
         engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:
@@ -83,7 +83,7 @@ async def test_a_limit_of_one_statement_in_autocommit(app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_a_limit_that_the_application_has_set(app: App, writes: str) -> None:
-    """It counts again after a statement with a limit of its own, in a transaction and without."""
+    """It applies again after a statement with its own limit, in a transaction and in AUTOCOMMIT."""
     async with app.open(replicas=app.replica_urls[:1], writes=writes) as db:
         for block in (db.write, db.read):
             async with block() as session:
@@ -104,7 +104,7 @@ async def test_a_limit_that_the_application_has_set(app: App, writes: str) -> No
 
 
 async def test_a_limit_of_one_statement_takes_no_snapshot(app: App) -> None:
-    """Under SERIALIZABLE a lock on a table has to be there before the snapshot is taken."""
+    """With SERIALIZABLE, a table lock must be acquired before the snapshot is taken."""
     async with app.open(replicas=[], writes="serializable") as db:
         await create_accounts(db)
         async with db.write() as session:
@@ -116,7 +116,7 @@ async def test_a_limit_of_one_statement_takes_no_snapshot(app: App) -> None:
 
 
 async def test_a_limit_of_an_engine(app: App) -> None:
-    """As an option of an engine it counts for all of its statements."""
+    """As an engine's option, it applies to all of its statements."""
     db = app.open(replicas=[])
     engine = db.reader_engine.execution_options(statement_timeout=7)
     async with db, engine.connect() as connection:
@@ -126,7 +126,7 @@ async def test_a_limit_of_an_engine(app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_a_limit_of_an_engine_and_a_savepoint(app: App, writes: str) -> None:
-    """After an error the server takes nothing but ROLLBACK TO, not even to be told of a limit."""
+    """After an error, the server accepts only ROLLBACK TO, and not even a SET of the limit."""
     db = app.open(replicas=[], writes=writes, statement_timeout=30)
     engine = db.writer_engine.execution_options(statement_timeout=7)
     async with db, engine.begin() as connection:
@@ -144,7 +144,7 @@ async def test_a_limit_of_an_engine_and_a_savepoint(app: App, writes: str) -> No
 
 @pytest.mark.parametrize("name", ["db.write()", "db.read()"])
 async def test_a_limit_of_a_statement_that_is_not_sent(app: App, name: str) -> None:
-    """The driver refuses a parameter: the transaction goes on, with the limit that it had."""
+    """If the driver refuses a parameter, the transaction continues, with the limit that it had."""
     sql = text("SELECT CAST(:value AS int)")
     async with app.open(replicas=[], statement_timeout=30) as db, DOORS[name](db) as session:
         with pytest.raises(DBAPIError):
@@ -157,7 +157,7 @@ async def test_a_limit_of_a_statement_that_is_not_sent(app: App, name: str) -> N
 
 
 async def test_a_wrong_option(app: App) -> None:
-    """It is refused, before anything is executed."""
+    """It is refused before anything is executed."""
     async with app.open(replicas=[]) as db, db.read() as session:
         with pytest.raises(ConfigurationError, match="statement_timeout"):
             await session.execute(ONE, execution_options={OPTION: -1})
@@ -167,7 +167,7 @@ async def test_a_wrong_option(app: App) -> None:
 
 @pytest.mark.parametrize("name", DOORS)
 async def test_a_frozen_server_stops_nothing(app: App, name: str) -> None:
-    """Then its connection is given up a moment later, and the error is the same."""
+    """Its connection is abandoned a moment later instead, and the error is the same."""
     servers = app.cluster.servers
     async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
         async with nothing_left(db):
@@ -185,7 +185,7 @@ async def test_a_frozen_server_stops_nothing(app: App, name: str) -> None:
 
 
 async def test_a_shorter_limit_of_the_application(app: App) -> None:
-    """The error does not name the option then, which would let the statement go on."""
+    """The error does not name the option, because raising the option would not help."""
     async with app.open(replicas=[], statement_timeout=60) as db:
         with pytest.raises(StatementTimeout, match=r"the statement_timeout of the server: SELECT"):
             async with db.write() as session:
@@ -194,7 +194,7 @@ async def test_a_shorter_limit_of_the_application(app: App) -> None:
 
 
 async def test_a_limit_of_another_is_not_claimed(app: App) -> None:
-    """A statement that something else has cancelled raises the driver's error."""
+    """A statement that was cancelled by something else raises the driver's error."""
     async with app.open(replicas=[], statement_timeout=60) as db:
         with pytest.raises(DBAPIError) as caught:
             async with db.write() as session:
@@ -205,7 +205,7 @@ async def test_a_limit_of_another_is_not_claimed(app: App) -> None:
 
 
 async def test_a_commit_without_an_answer(app: App) -> None:
-    """The error says that its outcome is not known, and run_write() does not run it again."""
+    """The error says that the outcome is unknown, and run_write() does not retry it."""
     runs = 0
     async with app.open(replicas=[], statement_timeout=0.2) as db:
         await create_accounts(db)
@@ -228,7 +228,7 @@ async def test_a_commit_without_an_answer(app: App) -> None:
 
 
 async def test_a_commit_whose_connection_is_broken(app: App) -> None:
-    """close() ends it, say: the outcome is not known, and in fact it is committed here."""
+    """close() may close it: the outcome is unknown, although it was in fact committed here."""
     db = await app.open(replicas=[]).open()
     await create_accounts(db)
     at_commit = asyncio.Event()
@@ -250,7 +250,7 @@ async def test_a_commit_whose_connection_is_broken(app: App) -> None:
 
 
 async def test_a_commit_that_is_cancelled(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """A cancellation cannot say it, so it is logged; and a fresh() read asks the primary."""
+    """CancelledError cannot report it, so it is logged, and a fresh() read uses the primary."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.fresh() as seen:
@@ -268,7 +268,7 @@ async def test_a_commit_that_is_cancelled(app: App, caplog: pytest.LogCaptureFix
 
 
 async def test_a_commit_that_fails_is_rolled_back(app: App) -> None:
-    """An error that the server itself gives is not made doubtful."""
+    """An error from the server itself leaves no doubt about the outcome."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:
@@ -283,7 +283,7 @@ async def test_a_commit_that_fails_is_rolled_back(app: App) -> None:
 
 
 async def test_a_rollback_without_an_answer_is_one(app: App) -> None:
-    """rollback() on a server that does not answer returns, and nothing is committed."""
+    """If the server does not answer, rollback() returns, and nothing is committed."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:

@@ -1,4 +1,4 @@
-"""Waits for locks end with WriteTimeout, which names what has them, in whichever process it is."""
+"""Waits for locks end with WriteTimeout, which names the holder, in whichever process it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODES = pytest.mark.parametrize("writes", ["in turn", "serializable"])
 
 
 class OtherProgram:
-    """A transaction of another program, which takes no turn and has locks."""
+    """A transaction of another program, which holds locks without the turn."""
 
     def __init__(self, app: App, sql: str) -> None:
         self._app = app
@@ -50,7 +50,7 @@ def _named(app: App, name: str) -> dict[str, Any]:
 
 @MODES
 async def test_a_row_that_another_program_has(app: App, writes: str) -> None:
-    """The error names its process, its program, its state and its last statement."""
+    """The error names the holder's process, program, state and last statement."""
     async with app.open(writes=writes, write_timeout=0.2, replicas=[]) as db:
         await create_accounts(db)
         async with nothing_left(db), OtherProgram(app, "UPDATE accounts SET balance = 7"):
@@ -69,7 +69,7 @@ async def test_a_row_that_another_program_has(app: App, writes: str) -> None:
 
 
 async def test_a_row_that_a_task_of_this_process_has(app: App) -> None:
-    """The error names the task, and where it is."""
+    """The error names the task that holds it, and the line where that task is now."""
     async with app.open(writes="serializable", write_timeout=0.2, replicas=[]) as db:
         await create_accounts(db)
         holds, release = asyncio.Event(), asyncio.Event()
@@ -102,14 +102,14 @@ async def test_a_change_of_the_schema(app: App, writes: str) -> None:
 
 
 async def test_a_statement_that_waits_for_no_lock(app: App) -> None:
-    """It may take longer than write_timeout; and so may one that had to wait for a moment."""
+    """It may take longer than write_timeout, as may one that had to wait for a moment."""
     db = app.open(writes="serializable", write_timeout=0.1, replicas=[])
     async with db, nothing_left(db), db.write() as session:
         await session.execute(text("SELECT pg_sleep(0.5)"))
 
 
 async def test_only_the_wait_counts(app: App) -> None:
-    """A statement that computes first has its time for the lock still to come."""
+    """A statement that computes first still has the whole limit for the lock."""
     late = text("DO $$ BEGIN PERFORM pg_sleep(0.2); UPDATE accounts SET balance = 3; END $$")
     async with app.open(writes="serializable", write_timeout=0.3, replicas=[]) as db:
         await create_accounts(db)
@@ -123,7 +123,7 @@ async def test_only_the_wait_counts(app: App) -> None:
 
 
 async def test_many_statements_share_their_timers(app: App) -> None:
-    """A statement that has ended asks nothing, and leaves no timer."""
+    """A statement that has ended sends no query, and leaves no timer."""
     db = app.open(writes="serializable", write_timeout=0.2, replicas=[])
     async with db, nothing_left(db), db.write() as session:
         for _ in range(100):
@@ -148,7 +148,7 @@ async def test_the_turn_of_another_process(app: App) -> None:
 
 
 async def test_the_holder_has_gone_meanwhile(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the time-out and the question for it: then the error says that it has ended."""
+    """It ends between the time-out and the query for it: the error says that it has ended."""
     async with app.open(write_timeout=0.2, replicas=[]) as db, app.open(replicas=[]) as other:
         session = other.sessionmaker(role="writer")
         await session.execute(ONE)
@@ -169,7 +169,7 @@ async def test_the_holder_has_gone_meanwhile(app: App, monkeypatch: pytest.Monke
 
 
 async def test_programs_are_known_by_their_names(app: App) -> None:
-    """application_name is the package's and the program's, unless the application has its own."""
+    """application_name names the package and the program, unless the application sets it."""
     shown = text("SHOW application_name")
     async with app.open(replicas=[]) as db, db.read() as session:
         assert (await session.scalar(shown)).startswith("sa_sqlite_pool ")
@@ -179,9 +179,9 @@ async def test_programs_are_known_by_their_names(app: App) -> None:
 
 
 async def test_a_broken_connection_in_begin(app: App) -> None:
-    """One that its server has ended is an error of SQLAlchemy's, and is opened anew.
+    """If the server has ended it, SQLAlchemy's error is raised, and it is reconnected.
 
-    At rest it is opened anew without an error.
+    A connection at rest is reconnected without an error.
     """
     async with app.open(replicas=[]) as db:
         await at_once(db)
@@ -196,7 +196,7 @@ async def test_a_broken_connection_in_begin(app: App) -> None:
 
 
 def end_all(app: App) -> None:
-    """End all processes that work for the database."""
+    """End all server processes that serve the database."""
     app.sql(
         "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -15,7 +15,7 @@ from tests.servers.test_frozen import DOORS
 
 @pytest.mark.parametrize("name", ["db.write()", "db.read()"])
 async def test_the_next_task_has_it(app: App, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """As on SQLite; see ``tests/doors/test_lost_checkouts.py``."""
+    """It acquires the permit, as on SQLite; see ``tests/doors/test_lost_checkouts.py``."""
     init, left = _ConnectionFairy.__init__, [MemoryError]
 
     def begin(proxied: Any, *args: Any, **kw: Any) -> None:

@@ -1,4 +1,4 @@
-"""Listeners that execute statements themselves, such as SET LOCAL for row-level security."""
+"""Listeners that themselves execute statements, such as SET LOCAL for row-level security."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN = text(f"SELECT current_setting('{MARK}', true)")
 def listen(
     db: ServerDatabase, do: Callable[[Connection], object], name: str = "before", **how: Any
 ) -> None:
-    """Have ``do`` called for each statement of the writer whose SQL is not its own."""
+    """Call ``do`` for each statement of the writer that ``do`` has not executed itself."""
 
     def called(connection: Connection, _cursor: Any, sql: str, *_: Any) -> None:
         if MARK not in sql and "SAVEPOINT" not in sql:
@@ -43,7 +43,7 @@ def listen(
 
 @asynccontextmanager
 async def no_timer_left(db: ServerDatabase) -> AsyncIterator[None]:
-    """Nothing is limited any more after the block."""
+    """Check that no time limit is pending after the block."""
     async with nothing_left(db):
         yield
     assert of_running_loop(Deadlines)._queues == {}
@@ -54,7 +54,7 @@ LISTENERS = [("before", False), ("before", True), ("after", False), ("after", Tr
 
 @pytest.mark.parametrize(("name", "first"), LISTENERS)
 async def test_a_listener_that_executes(app: App, name: str, first: bool) -> None:
-    """Around one statement, many, streams: it leaves nothing, and each is counted once."""
+    """It may do so for one statement, many, or streams: no timer is left, and each counts once."""
     async with app.open(replicas=[], statement_timeout=30) as db:
         await create_accounts(db, 0)
         done = 0
@@ -87,7 +87,7 @@ async def test_a_listener_that_executes(app: App, name: str, first: bool) -> Non
 
 
 async def test_both_have_all_of_their_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of the inner statement is not the outer one's, on the side of the client either."""
+    """The inner statement's time does not count for the outer one, nor in the client's timers."""
     monkeypatch.setattr(limits, "SECONDS_TO_ANSWER", 0.1)
     async with app.open(replicas=[], statement_timeout=0.6) as db:
         listen(db, lambda connection: connection.exec_driver_sql(f"{SLEEP} -- {MARK}"))
@@ -98,7 +98,7 @@ async def test_both_have_all_of_their_time(app: App, monkeypatch: pytest.MonkeyP
 async def test_the_inner_statement_may_take_longer(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Than the limit of the outer one, whose timers stand still meanwhile."""
+    """It may exceed the outer one's limit, whose timers are paused meanwhile."""
     monkeypatch.setattr(limits, "SECONDS_TO_ANSWER", 0.1)
     async with app.open(replicas=[]) as db:
         inner = text(f"{SLEEP} -- {MARK}")
@@ -108,7 +108,7 @@ async def test_the_inner_statement_may_take_longer(
 
 
 async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
-    """After the inner one has ended."""
+    """The outer statement's limit still applies after the inner one has ended."""
     async with app.open(replicas=[], statement_timeout=0.3) as db:
         listen(db, lambda connection: connection.exec_driver_sql(SET))
         async with no_timer_left(db):
@@ -118,7 +118,7 @@ async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
 
 
 async def test_the_statement_that_ran_last(app: App) -> None:
-    """For tasks that wait, and what warns of idle ones: the inner one is executed first."""
+    """Waiting tasks and idle warnings show the correct one: the inner one is executed first."""
     async with app.open(replicas=[]) as db:
         pool: Any = db.writer_engine.pool
         assert isinstance(pool, ServerPool)
@@ -137,7 +137,7 @@ async def test_the_statement_that_ran_last(app: App) -> None:
 
 @pytest.mark.parametrize("swallowed", [False, True])
 async def test_an_inner_statement_that_fails(app: App, swallowed: bool) -> None:
-    """Its error is the outer one's, unless the listener takes it."""
+    """Its error becomes the outer one's, unless the listener catches it."""
     async with app.open(replicas=[], statement_timeout=30) as db:
 
         def do(connection: Connection) -> None:
@@ -158,7 +158,7 @@ async def test_an_inner_statement_that_fails(app: App, swallowed: bool) -> None:
 
 @pytest.mark.parametrize("name", ["before", "after"])
 async def test_a_listener_that_raises(app: App, name: str) -> None:
-    """Ends its statement, and what it has executed itself has ended."""
+    """It ends its statement, and the statements that it has executed have ended, too."""
     async with app.open(replicas=[], statement_timeout=30) as db:
         fails = True
 
@@ -176,7 +176,7 @@ async def test_a_listener_that_raises(app: App, name: str) -> None:
 
 
 async def test_a_listener_of_errors_that_raises(app: App) -> None:
-    """Before the package's is called: the failed statement has ended, and does not end others."""
+    """It is called before the package's: the failed statement has ended, but ends no others."""
 
     def fail(_: object) -> None:
         raise KeyError("mine")
@@ -196,7 +196,7 @@ async def test_a_listener_of_errors_that_raises(app: App) -> None:
 
 
 async def test_an_error_that_is_not_explained(app: App) -> None:
-    """A listener raises it before the package's is called: it is as SQLAlchemy has made it."""
+    """A listener raises it before the package's is called: it remains as SQLAlchemy created it."""
 
     def fail(context: ExceptionContext) -> None:
         assert context.sqlalchemy_exception is not None
@@ -215,7 +215,7 @@ async def test_an_error_that_is_not_explained(app: App) -> None:
 
 
 async def test_a_listener_of_errors_that_executes(app: App) -> None:
-    """Its own error has nothing of the package's in it either."""
+    """Its own error contains nothing from the package either."""
 
     def ask(context: ExceptionContext) -> None:
         assert context.connection is not None
@@ -232,7 +232,7 @@ async def test_a_listener_of_errors_that_executes(app: App) -> None:
 
 @pytest.mark.parametrize("how", [*range(3)])
 async def test_a_listener_that_executes_it_by_itself(app: App, how: int) -> None:
-    """In each way in which the dialect's methods may be called."""
+    """It may call the dialect's methods in any possible way."""
 
     def do_execute(cursor: Any, sql: str, parameters: Any, context: Any) -> bool:
         call = context.dialect.do_execute
@@ -259,7 +259,7 @@ async def test_a_listener_that_executes_it_by_itself(app: App, how: int) -> None
 
 
 async def test_a_connection_that_is_invalidated_meanwhile(app: App) -> None:
-    """By another task: the statement raises what the driver says."""
+    """Another task invalidates it: the statement raises the driver's error."""
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     async with (
         app.open(replicas=[], statement_timeout=30) as db,
@@ -274,7 +274,7 @@ async def test_a_connection_that_is_invalidated_meanwhile(app: App) -> None:
 
 
 async def test_a_listener_of_the_inner_statement_that_raises(app: App) -> None:
-    """SQLAlchemy tells nobody of it: the inner statement ends with the outer one."""
+    """SQLAlchemy notifies no other listener: the inner statement ends with the outer one."""
     async with app.open(replicas=[], statement_timeout=30) as db:
 
         def refuse(_connection: Connection, _cursor: Any, sql: str, *_: Any) -> None:
@@ -293,7 +293,7 @@ async def test_a_listener_of_the_inner_statement_that_raises(app: App) -> None:
 
 
 async def test_a_limit_of_an_engine_and_a_listener(app: App) -> None:
-    """What tells the server of the limit is no statement that listeners hear of."""
+    """The query that sends the limit to the server does not reach listeners."""
     async with app.open(replicas=[]) as db:
         heard: list[str] = []
 
@@ -313,7 +313,7 @@ async def test_a_limit_of_an_engine_and_a_listener(app: App) -> None:
 async def test_no_look_for_locks_after_a_statement(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor while its connection is gone: what looks ends with it."""
+    """There is none while its connection is gone either: the task that looks ends with it."""
     async with app.open(replicas=[]) as db:
         looks = 0
 

@@ -1,4 +1,4 @@
-"""A ServerDatabase that was closed may be opened again, in another event loop too."""
+"""A ServerDatabase that was closed may be opened again, even in another event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVER = text("SELECT current_setting('port')::int")
 
 
 async def _use(db: ServerDatabase, balance: int) -> int:
-    """Write, and return the port of the server that shows it."""
+    """Write, and return the port of the server that serves the read afterwards."""
     async with db.fresh():
         async with db.write() as session:
             (await session.get_one(Account, 1)).balance = balance
@@ -28,7 +28,7 @@ async def _use(db: ServerDatabase, balance: int) -> int:
 
 
 def test_in_one_loop_after_the_other(app: App) -> None:
-    """It reads from replicas each time, and nothing of an earlier term is left."""
+    """It reads from replicas each time, and nothing remains from an earlier loop."""
     db = app.open()
 
     async def term(number: int) -> int:
@@ -45,7 +45,7 @@ def test_in_one_loop_after_the_other(app: App) -> None:
 
 
 async def test_a_replica_that_was_down(app: App) -> None:
-    """It is asked anew when the database is opened, and looked after again while it is down."""
+    """It is tried again when the database is opened, and monitored again while it is down."""
     replica = app.cluster.replicas[0]
     db = app.open(replicas=app.replica_urls[:1])
     async with db:

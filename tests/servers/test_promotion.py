@@ -1,4 +1,4 @@
-"""A replica becomes the primary: writes follow, and tokens of what was lost mislead no read."""
+"""A replica becomes the primary: writes follow it, and tokens of lost commits mislead no read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PORT = text("SELECT current_setting('port')::int")
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A primary to be killed, and a replica to be promoted."""
+    """Start a primary that is killed later, and a replica that is promoted."""
     with own_cluster(replicas=1) as started:
         yield started
 
 
 def url_of_either(app: App) -> URL:
-    """The URL that connects to the one of the servers which is the primary."""
+    """Return the URL that connects to whichever of the servers is the primary."""
     url = app.url()
     return URL.create(
         url.drivername,
@@ -39,7 +39,7 @@ def url_of_either(app: App) -> URL:
 
 
 async def set_balance(db: ServerDatabase, balance: int) -> int:
-    """Write in a block of its own; return the port of the server."""
+    """Write in a separate block; return the port of the server."""
     async with db.write() as session:
         (await session.get_one(Account, 1)).balance = balance
         return int(await session.scalar(PORT) or 0)
@@ -53,7 +53,7 @@ async def read_balance(db: ServerDatabase) -> tuple[int, int]:
 
 
 async def test_writes_follow_the_promotion(app: App) -> None:
-    """With all hosts in the URL the next write goes to the new primary; tokens stay right."""
+    """With all hosts in the URL, the next write uses the new primary; tokens remain valid."""
     old, (new,) = app.cluster.primary, app.cluster.replicas
     async with ServerDatabase(url_of_either(app), replicas=[app.url(new)]) as db:
         assert f"127.0.0.1:{old.port},127.0.0.1:{new.port}/{app.database}" in repr(db)
@@ -75,7 +75,7 @@ async def test_writes_follow_the_promotion(app: App) -> None:
 
 
 async def test_reads_that_stay_on_the_primary_follow(app: App) -> None:
-    """Connections to the old primary are not used once it is gone, nor is what it had shown."""
+    """Once the old primary is gone, neither its connections nor its known positions are used."""
     old, (new,) = app.cluster.primary, app.cluster.replicas
     async with ServerDatabase(url_of_either(app)) as db:
         await create_accounts(db)
@@ -90,13 +90,13 @@ async def test_reads_that_stay_on_the_primary_follow(app: App) -> None:
 
 
 async def test_a_token_of_a_commit_that_is_lost(app: App) -> None:
-    """A read with it shows what there is, and then goes to replicas again, as before."""
+    """A read with it shows the present data, and later ones use replicas again, as before."""
     old, (new,) = app.cluster.primary, app.cluster.replicas
     async with ServerDatabase(url_of_either(app)) as db:
         await create_accounts(db)
         await set_balance(db, 1)
         await until(app.cluster.caught_up)
-        new.stop()  # so that it has not what comes now
+        new.stop()  # so that it does not receive the following records
         async with db.fresh() as lost:
             for _ in range(10):  # far more than the new primary will soon write
                 old.sql("SELECT pg_logical_emit_message(false, 'test', ''), pg_switch_wal()")

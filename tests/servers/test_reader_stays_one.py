@@ -1,4 +1,4 @@
-"""SQL that would let a reader's transaction write, where its server is the primary."""
+"""SQL that would let a reader's transaction write if its server is the primary."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ INNOCENT = [
     'SELECT 1 AS "read", 2 AS write',
     "SAVEPOINT one; SELECT 1; ROLLBACK TO SAVEPOINT one; SELECT 1",
     "SELECT 1;",
-    # Of later transactions, whose BEGIN says READ ONLY all the same.
+    # These apply to later transactions, whose BEGIN says READ ONLY all the same.
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
     "SET LOCAL default_transaction_read_only = off",
 ]
@@ -69,7 +69,7 @@ def test_what_is_not(sql: str) -> None:
 
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_a_reader_stays_one(app: App, replicas: int) -> None:
-    """Whichever server it is, and whatever else was said before."""
+    """It does so on each server, and after any earlier statements."""
     async with app.open(replicas=app.replica_urls[:replicas], readers=1) as db, db.fresh():
         await create_accounts(db)
         for sql in REFUSED:
@@ -89,7 +89,7 @@ async def test_a_reader_stays_one(app: App, replicas: int) -> None:
 
 
 async def test_what_the_server_refuses_by_itself(app: App) -> None:
-    """After a query, in a function, and in a DO block."""
+    """The server refuses it after a query, in a function, and in a DO block."""
     async with app.open(replicas=[]) as db:
         for sql in (
             "SELECT set_config('transaction_read_only', 'off', true)",

@@ -1,6 +1,6 @@
-"""Each function that a server calls volatile is in a list: it acts, or it asks, or it is internal.
+"""Each volatile function of the server is in one list: it acts, it queries, or it is internal.
 
-A newer server that has another fails here: look it up, and put it into a list, or into
+A new function of a later server makes this fail: look it up, and add it to a list, or to
 ``sa_sqlite_pool/postgresql/functions.py``.
 """
 
@@ -16,7 +16,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The answer is about the server or the connection that is asked; nothing is changed.
+# The result describes the server or connection that is queried; nothing is changed.
 OF_THIS_SERVER = names(
     """
     current_query pg_blocking_pids pg_control_checkpoint pg_control_init pg_control_recovery
@@ -36,7 +36,7 @@ OF_THIS_SERVER = names(
 )
 OF_THIS_SERVER_PREFIXES = ("pg_stat_get_",)
 
-# The answer may be another each time; nothing is changed, and it is as good from any server.
+# The result may differ each time; nothing is changed, and any server's result is as good.
 HARMLESS = names(
     """
     amvalidate array_sample array_shuffle bernoulli clock_timestamp currtid2 gen_random_uuid
@@ -47,7 +47,7 @@ HARMLESS = names(
     """
 )
 
-# SQL cannot call them.
+# SQL cannot call these.
 INTERNAL = re.compile(r".*(?:handler|_validator)$|dsnowball_")
 
 _VOLATILE = """
@@ -62,7 +62,7 @@ def volatile(cluster: Cluster) -> set[str]:
 
 
 def kinds(name: str) -> list[str]:
-    """Return the lists that have a function."""
+    """Return the lists that contain a function."""
     lists = {
         "acting": function_acts(name),
         "of this server": name in OF_THIS_SERVER or name.startswith(OF_THIS_SERVER_PREFIXES),
@@ -73,11 +73,11 @@ def kinds(name: str) -> list[str]:
 
 
 def test_each_volatile_function_is_in_one_list(cluster: Cluster) -> None:
-    """None is overlooked, and none is in two lists."""
+    """No function is missing, and none is in two lists."""
     assert {name: kinds(name) for name in volatile(cluster) if len(kinds(name)) != 1} == {}
 
 
-# Extensions of PostgreSQL's, and functions that are newer than 16.
+# PostgreSQL's extensions, and functions that are newer than 16.
 NOT_IN_EVERY_SERVER = (
     *("dblink", "pg_file_", "pg_stat_statements_reset", "postgres_fdw_disconnect"),
     *("pg_clear_", "pg_restore_", "pg_set_", "pg_sync_replication_slots"),
@@ -85,7 +85,7 @@ NOT_IN_EVERY_SERVER = (
 
 
 def test_what_acts_is_there(cluster: Cluster) -> None:
-    """Names and beginnings of names are a function's: none is misspelt."""
+    """Each name or prefix is that of a function: none is misspelt."""
     known = cluster.primary.sql("SELECT proname FROM pg_proc").split()
     strange = {
         name
@@ -96,7 +96,7 @@ def test_what_acts_is_there(cluster: Cluster) -> None:
 
 
 def test_stable_functions_that_act(cluster: Cluster) -> None:
-    """Of those that a server does not call volatile, these give the transaction a number."""
+    """Of those that a server does not call volatile, these assign a number to the transaction."""
     stable = cluster.primary.sql(
         "SELECT DISTINCT proname FROM pg_proc "
         "WHERE provolatile <> 'v' AND pronamespace = 'pg_catalog'::regnamespace"

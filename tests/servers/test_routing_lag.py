@@ -1,4 +1,4 @@
-"""Auto sessions while the replica shows nothing new: what is safe, and by what."""
+"""Auto sessions while the replica shows nothing new: guarantees, and how to get them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .routed import Routed, increase
 
 
 async def test_a_writer_session_sees_its_writes_however_late_the_replica_is(routed: Routed) -> None:
-    """With ``role="writer"``, on any engines: refresh, ``merge()``, and three decrements."""
+    """It does with ``role="writer"``, on any engines: refresh, ``merge()``, three decrements."""
     with standing_still(routed.replica):
         async with routed.maker(role="writer") as session:
             session.add(added := Account(id=2, balance=5))
@@ -27,7 +27,7 @@ async def test_a_writer_session_sees_its_writes_however_late_the_replica_is(rout
 
 
 async def test_an_auto_session_begins_again_on_the_replica(routed: Routed) -> None:
-    """On plain engines nothing makes it fresh: the next transaction may not see the last commit."""
+    """On plain engines, reads are not fresh: the next transaction may not see the last commit."""
     with standing_still(routed.replica):
         async with routed.maker() as session:
             await increase(session)
@@ -37,7 +37,7 @@ async def test_an_auto_session_begins_again_on_the_replica(routed: Routed) -> No
 
 
 async def test_an_auto_session_in_a_fresh_block_sees_its_writes(app: App) -> None:
-    """In ``db.fresh()``: the same, with reads that go to the primary while the replica is late."""
+    """``db.fresh()`` guarantees the same: reads use the primary while the replica is behind."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         await create_accounts(db, balance=10)
         with standing_still(app.cluster.replicas[0]):

@@ -1,4 +1,4 @@
-"""Questions open no connection, and a write needs no replica."""
+"""Queries about the session open no connection, and a write needs no replica."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .routed import Routed
 
 
 async def test_a_question_sends_the_session_nowhere(routed: Routed) -> None:
-    """``get_bind()`` opens no connection, and the next read is on the replica all the same."""
+    """``get_bind()`` opens no connection, and the next read still uses the replica."""
     async with routed.maker() as session:
         assert session.get_bind().dialect.name == "postgresql"
         assert session.sync_session.get_bind(clause=update(Account)) is routed.writer.sync_engine
@@ -27,7 +27,7 @@ async def test_a_question_sends_the_session_nowhere(routed: Routed) -> None:
 
 @asynccontextmanager
 async def without_replica(routed: Routed) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    """A session maker whose replica cannot be reached: nothing listens there."""
+    """Return a session maker whose replica cannot be reached, because nothing listens there."""
     nowhere = routed.app.url().set(port=1)
     reader = create_async_engine(nowhere)
     try:
@@ -37,7 +37,7 @@ async def without_replica(routed: Routed) -> AsyncIterator[async_sessionmaker[As
 
 
 async def test_a_write_asks_no_replica(routed: Routed) -> None:
-    """An ORM ``update()`` that never read, a flush, a lock: while the replica is down."""
+    """An ORM ``update()`` without a prior read, a flush and a lock work with the replica down."""
     async with without_replica(routed) as maker, maker() as session:
         await session.execute(
             update(Account).where(Account.id == 1).values(balance=1),

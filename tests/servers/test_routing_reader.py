@@ -1,4 +1,4 @@
-"""The reader of an auto session on a replica: when it goes back, and what its failures do."""
+"""The reader of an auto session on a replica: when it is returned, and what its failures affect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.postgresql import until
 from .models import Account
 from .routed import Routed, increase
 
-# psycopg's way to say so of a cursor that the test leaves open, as it does with a stock session.
+# psycopg warns of a cursor that the test leaves open, as it does with a stock session.
 OPEN_CURSOR = pytest.mark.filterwarnings("ignore:.*was deleted while still open")
 
 ROWS = select(func.generate_series(1, 5000))
 
 
 async def test_the_first_write_gives_the_reader_back(routed: Routed) -> None:
-    """No transaction stays idle on the replica beside a session that writes."""
+    """No transaction remains idle on the replica while the session writes."""
     async with routed.maker() as session:
         assert await session.scalar(select(Account.balance)) == 10
         assert await routed.in_transaction() == 1
@@ -35,7 +35,7 @@ async def _none_in_transaction(routed: Routed) -> bool:
 
 
 async def test_locks_of_a_read_do_not_stop_the_replica(routed: Routed) -> None:
-    """A table that was read can be altered while its session writes, and the replica shows it."""
+    """A table that was read can be altered while its session writes, and the replica replays it."""
     routed.app.sql("CREATE TABLE others (id int)")
     await routed.caught_up()
     async with routed.maker() as session:
@@ -47,7 +47,7 @@ async def test_locks_of_a_read_do_not_stop_the_replica(routed: Routed) -> None:
 
 
 async def test_savepoints_and_commits_go_to_the_writer(routed: Routed) -> None:
-    """The reader has a BEGIN and a ROLLBACK, a savepoint for what is read in one, and no more."""
+    """The reader gets a BEGIN, a ROLLBACK, a savepoint for reads in one, and nothing else."""
     heard: list[str] = []
     for name, engine in (("reader", routed.reader), ("writer", routed.writer)):
         for what in ("begin", "commit", "rollback", "savepoint", "release_savepoint"):
@@ -67,7 +67,7 @@ async def test_savepoints_and_commits_go_to_the_writer(routed: Routed) -> None:
 
 
 async def test_a_reader_that_is_killed_fails_no_write(routed: Routed) -> None:
-    """A write and its COMMIT do not fail because the backend of an earlier read was ended."""
+    """A write and its COMMIT do not fail if the backend of an earlier read was ended."""
     for read_again in (False, True):
         async with routed.maker() as session:
             await _read(session)
@@ -82,7 +82,7 @@ async def test_a_reader_that_is_killed_fails_no_write(routed: Routed) -> None:
 
 @OPEN_CURSOR
 async def test_a_stream_that_is_killed_fails_no_write(routed: Routed) -> None:
-    """Nor because a stream was open on it, which is what fails."""
+    """Nor does a write fail if a stream was open on the reader; only the stream does."""
     async with routed.maker() as session:
         stream = await session.stream(ROWS)
         await stream.fetchone()
@@ -95,7 +95,7 @@ async def test_a_stream_that_is_killed_fails_no_write(routed: Routed) -> None:
 
 
 async def _read(session: AsyncSession) -> None:
-    """Read; the connection at rest may be one that the server has ended, as on a stock engine."""
+    """Read; as on a stock engine, the server may have ended the connection at rest."""
     try:
         await session.scalar(select(Account.balance))
     except DBAPIError:
@@ -104,7 +104,7 @@ async def _read(session: AsyncSession) -> None:
 
 
 async def test_a_session_that_only_read_ends_without_an_error(routed: Routed) -> None:
-    """What was read is read, also if the server has ended the connection since."""
+    """Its reads are complete, even if the server has ended the connection since."""
     for end in ("commit", "rollback", "close"):
         async with routed.maker() as session:
             await _read(session)
@@ -113,7 +113,7 @@ async def test_a_session_that_only_read_ends_without_an_error(routed: Routed) ->
 
 
 async def test_a_failed_read_fails_no_write(routed: Routed) -> None:
-    """An error of a statement on the reader aborts the reader's transaction alone."""
+    """An error of a statement on the reader aborts only the reader's transaction."""
     async with routed.maker() as session:
         await session.scalar(select(Account.balance))
         with pytest.raises(DBAPIError):
@@ -127,7 +127,7 @@ async def test_a_failed_read_fails_no_write(routed: Routed) -> None:
 
 
 async def test_a_stream_goes_on_across_the_first_write_and_the_commit(routed: Routed) -> None:
-    """It keeps its connection and its snapshot; what ends it is its end."""
+    """It keeps its connection and its snapshot until it ends."""
     async with routed.maker() as session:
         stream = await session.stream_scalars(ROWS)
         assert await stream.fetchmany(3) == [1, 2, 3]
@@ -168,7 +168,7 @@ async def _end_by_failing(session: AsyncSession) -> None:
 
 @OPEN_CURSOR
 async def test_a_stream_that_has_ended_keeps_no_reader(routed: Routed) -> None:
-    """The first write gives its connection back, however it has ended."""
+    """The first write returns the stream's connection, however the stream has ended."""
     for end in (_end_by_reading, _end_by_closing, _end_by_dropping, _end_by_failing):
         async with routed.maker() as session:
             await end(session)
@@ -177,7 +177,7 @@ async def test_a_stream_that_has_ended_keeps_no_reader(routed: Routed) -> None:
 
 
 async def test_a_stream_that_ends_later_keeps_no_reader(routed: Routed) -> None:
-    """The next use of the writer gives its connection back."""
+    """The next use of the writer returns its connection."""
     async with routed.maker() as session:
         stream = await session.stream(ROWS)
         await session.execute(update(Account).values(balance=0))
@@ -188,7 +188,7 @@ async def test_a_stream_that_ends_later_keeps_no_reader(routed: Routed) -> None:
 
 
 async def test_objects_of_a_stream_and_queries(routed: Routed) -> None:
-    """Results of the ORM are known to be streams, too: entities, and ``Query.yield_per()``."""
+    """ORM results are recognised as streams, too: entities, and ``Query.yield_per()``."""
     routed.app.sql("INSERT INTO accounts SELECT n, n FROM generate_series(2, 300) n")
     await routed.caught_up()
     async with routed.maker() as session:
@@ -214,7 +214,7 @@ async def test_objects_of_a_stream_and_queries(routed: Routed) -> None:
 
 @OPEN_CURSOR
 async def test_close_ends_streams(routed: Routed) -> None:
-    """A stream ends with its session's ``close()``, and its connection goes back."""
+    """A stream ends with its session's ``close()``, and its connection is returned."""
     async with routed.maker() as session:
         stream = await session.stream(ROWS)
         await session.execute(update(Account).values(balance=0))

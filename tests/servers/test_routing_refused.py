@@ -1,4 +1,4 @@
-"""What a replica refuses for what it does is sent to the writer once, or says the way out."""
+"""A statement that a replica refuses is sent to the writer once, or the error names the way out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sa_sqlite_pool.sessions.routing import RoutedAsyncSession
 from .models import Account, Base
 from .routed import Routed
 
-# A function of the application's that no list has.
+# A function of the application, which is in no list.
 SCHEMA = """
 CREATE TABLE log (id serial, what text);
 CREATE FUNCTION deposit(amount int) RETURNS int LANGUAGE sql AS $$
@@ -75,7 +75,7 @@ DOORS = (_execute, _scalar, _scalars, _stream, _stream_text, _query, _yield_per)
 
 
 async def test_the_first_statement_is_sent_to_the_writer(routed: Routed) -> None:
-    """Once, and the session stays there: whatever the door, it has written what it has."""
+    """It is sent once, and the session stays there: through each door, it writes exactly once."""
     await prepare(routed)
     for door in DOORS:
         routed.went.clear()
@@ -93,7 +93,7 @@ async def test_the_first_statement_is_sent_to_the_writer(routed: Routed) -> None
 
 
 async def test_a_loader_is_sent_to_the_writer(routed: Routed) -> None:
-    """Expired attributes are loaded again where that is possible."""
+    """Expired attributes are loaded again if that is possible."""
     await prepare(routed)
     routed.app.sql("INSERT INTO depositing VALUES (1)")
     await routed.caught_up()
@@ -107,7 +107,7 @@ async def test_a_loader_is_sent_to_the_writer(routed: Routed) -> None:
 
 
 async def test_a_savepoint_is_the_writers(routed: Routed) -> None:
-    """In a savepoint it is sent there, too, and rolled back with it."""
+    """In a savepoint, it is sent there, too, and rolled back with the savepoint."""
     await prepare(routed)
     async with routed.maker() as session:
         nested = await session.begin_nested()
@@ -118,7 +118,7 @@ async def test_a_savepoint_is_the_writers(routed: Routed) -> None:
 
 
 async def test_after_a_read_it_is_an_error(routed: Routed) -> None:
-    """What was read is of another snapshot; the message says what to do, then."""
+    """The earlier read has another snapshot, so an error is raised, which names the way out."""
     await prepare(routed)
     async with routed.maker() as session:
         await session.scalar(select(Account.balance))
@@ -138,7 +138,7 @@ async def test_after_a_read_it_is_an_error(routed: Routed) -> None:
 
 
 async def test_what_goes_elsewhere_is_not_sent_to_the_writer(routed: Routed) -> None:
-    """Where the caller, or ``binds=``, has said which engine, its refusal is an error."""
+    """If the caller or ``binds=`` has chosen the engine, its refusal is an error."""
     routed.app.sql("INSERT INTO depositing VALUES (1)")
     await prepare(routed)
     to_reader = {"bind": routed.reader.sync_engine}
@@ -158,7 +158,7 @@ async def test_what_goes_elsewhere_is_not_sent_to_the_writer(routed: Routed) -> 
 
 
 async def test_a_reader_session_refuses_as_on_sqlite(routed: Routed) -> None:
-    """``role="reader"`` never goes to the writer: statements and flushes raise the same error."""
+    """``role="reader"`` never uses the writer: statements and flushes raise the same error."""
     await prepare(routed)
     async with routed.maker(role="reader") as session:
         for statement in (DEPOSIT, text("SELECT nextval('log_id_seq')"), text("DELETE FROM log")):
@@ -178,7 +178,7 @@ async def test_a_reader_session_refuses_as_on_sqlite(routed: Routed) -> None:
 
 
 async def test_other_errors_are_the_servers(routed: Routed) -> None:
-    """What is wrong for another reason is raised once, as it is."""
+    """An error with another cause is raised once, unchanged."""
     async with routed.maker() as session:
         with pytest.raises(Exception, match="nothing"):
             await session.execute(text("SELECT * FROM nothing"))
@@ -186,7 +186,7 @@ async def test_other_errors_are_the_servers(routed: Routed) -> None:
 
 
 async def test_what_the_writer_refuses_stays_its_error(routed: Routed) -> None:
-    """A refusal of the writer, in a read-only transaction there, is not a reader's."""
+    """If the writer refuses a write in a read-only transaction, the error names no reader."""
     await prepare(routed)
     async with routed.maker() as session:
         await session.execute(text("SET TRANSACTION READ ONLY"))
@@ -197,7 +197,7 @@ async def test_what_the_writer_refuses_stays_its_error(routed: Routed) -> None:
 
 
 async def test_what_is_refused_at_construction(routed: Routed) -> None:
-    """Options that a server cannot keep: at once, by name, with the way out."""
+    """Options that do not work on a server are refused at once, by name, with the way out."""
     engines: Any = {"writer": routed.writer, "reader": routed.reader}
     for refused in (
         lambda: routing_sessionmaker(**engines, refuse_stale_writes=True),

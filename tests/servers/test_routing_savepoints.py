@@ -11,11 +11,11 @@ from tests.servers.routed import Routed
 
 WRONG = text("SELECT 1 / 0")
 COUNT = text("SELECT count(*) FROM accounts")
-SNAPSHOT = text("SELECT pg_backend_pid(), now()")  # now(): when the transaction began
+SNAPSHOT = text("SELECT pg_backend_pid(), now()")  # now(): the start of the transaction
 
 
 async def test_a_failed_read_ends_with_its_savepoint(routed: Routed) -> None:
-    """What follows is read on the same connection, in the same transaction, until the write."""
+    """Later reads use the same connection and the same transaction, until the first write."""
     async with routed.maker() as session:
         before = (await session.execute(SNAPSHOT)).one()
         for _ in range(2):
@@ -31,7 +31,7 @@ async def test_a_failed_read_ends_with_its_savepoint(routed: Routed) -> None:
 
 
 async def test_the_first_read_fails(routed: Routed) -> None:
-    """Also where the reader is taken in the savepoint."""
+    """This also works if the reader is checked out within the savepoint."""
     async with routed.maker() as session:
         with pytest.raises(DBAPIError):
             async with session.begin_nested():
@@ -40,7 +40,7 @@ async def test_the_first_read_fails(routed: Routed) -> None:
 
 
 async def test_savepoints_in_savepoints(routed: Routed) -> None:
-    """An error is undone with the savepoint that ends with it, the inner or the outer one."""
+    """An error is undone with its savepoint, whether that is the inner or the outer one."""
     async with routed.maker() as session:
         async with session.begin_nested():
             with pytest.raises(DBAPIError):
@@ -58,7 +58,7 @@ async def test_savepoints_in_savepoints(routed: Routed) -> None:
 
 
 async def test_an_error_outside_of_savepoints(routed: Routed) -> None:
-    """It aborts what was read, as everywhere, until rollback()."""
+    """It aborts the reader's transaction, as everywhere, until rollback()."""
     async with routed.maker() as session:
         with pytest.raises(DBAPIError):
             await session.execute(WRONG)
@@ -72,7 +72,7 @@ async def test_an_error_outside_of_savepoints(routed: Routed) -> None:
 
 
 async def test_what_it_costs(routed: Routed) -> None:
-    """Without a savepoint nothing; with one, one that is released by the next read after it."""
+    """It costs nothing without a savepoint; with one, a SAVEPOINT, released by the next read."""
     sent: list[str] = []
     event.listen(
         routed.reader.sync_engine,
@@ -94,7 +94,7 @@ async def test_what_it_costs(routed: Routed) -> None:
 
 
 async def test_a_stream_across_a_savepoint(routed: Routed) -> None:
-    """One that was opened in a savepoint, or before it, is read on after its end."""
+    """A stream that was opened in or before a savepoint can be read after the savepoint ends."""
     numbers = text("SELECT generate_series(1, 200)")
     async with routed.maker() as session:
         before = await session.stream(numbers)

@@ -1,4 +1,4 @@
-"""Reads within savepoints that fail where no statement does: in a stream, on the connection."""
+"""Reads within savepoints that do not fail in a statement: in a stream, on the connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tests.servers.routed import Routed
 from tests.servers.test_routing_savepoints import COUNT, SNAPSHOT, WRONG
 
-# It fails in a later chunk.
+# This fails in a later chunk.
 LATE = text("SELECT 1 / (300 - n) FROM generate_series(1, 1000) AS n")
 CHUNKS = {"yield_per": 10}
 
@@ -50,7 +50,7 @@ WAYS = pytest.mark.parametrize("fail", FAILURES, ids=lambda fail: fail.__name__)
 
 @WAYS
 async def test_a_failure_ends_with_its_savepoint(routed: Routed, fail: Fail) -> None:
-    """What follows is read in the same snapshot, by a stream that was opened before, too."""
+    """Later reads use the same snapshot, as does a stream that was opened before."""
     numbers = text("SELECT generate_series(1, 200)")
     async with routed.maker() as session:
         before = (await session.execute(SNAPSHOT)).one()
@@ -66,7 +66,7 @@ async def test_a_failure_ends_with_its_savepoint(routed: Routed, fail: Fail) -> 
 
 @WAYS
 async def test_savepoints_in_savepoints(routed: Routed, fail: Fail) -> None:
-    """The failure of the outer one, after the inner one, ends both."""
+    """A failure in the outer one, after the inner one, ends both."""
     async with routed.maker() as session:
         await session.execute(COUNT)
         with pytest.raises(Exception, match="division by zero"):
@@ -86,7 +86,7 @@ async def test_savepoints_in_savepoints(routed: Routed, fail: Fail) -> None:
 
 
 async def test_what_a_failure_costs(routed: Routed) -> None:
-    """One that is known is undone at once; one that is not, when the server says so."""
+    """A known failure is rolled back at once; an unknown one, when the server reports it."""
     sent: list[str] = []
     event.listen(
         routed.reader.sync_engine,
@@ -107,7 +107,7 @@ async def test_what_a_failure_costs(routed: Routed) -> None:
 
 
 async def test_another_error_of_the_server_is_raised(routed: Routed) -> None:
-    """A connection that has ended is not taken for a failed read."""
+    """A connection that has ended is not mistaken for a failed read."""
     async with routed.maker() as session:
         async with session.begin_nested():
             await session.execute(COUNT)

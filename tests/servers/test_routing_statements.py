@@ -1,4 +1,4 @@
-"""Which statements go to the writer where the reader is a replica: the corpus, executed."""
+"""Statements that use the writer if the reader is a replica: the corpus, executed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .statements import (
     SEVERAL,
 )
 
-# Locks of applications, not those that are replayed. What reads has an AccessShareLock.
+# Locks of applications, not of replay. Reads hold an AccessShareLock.
 _LOCKS = """
 SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE backend_type = 'client backend' AND datname = 'routed'
@@ -37,7 +37,7 @@ WHERE backend_type = 'client backend' AND datname = 'routed'
 
 @asynccontextmanager
 async def asking(routed: Routed) -> AsyncIterator[AsyncConnection]:
-    """A connection to the replica that looks what is locked there."""
+    """Yield a connection to the replica that queries its locks."""
     engine = create_async_engine(routed.app.url(routed.replica), isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
@@ -47,7 +47,7 @@ async def asking(routed: Routed) -> AsyncIterator[AsyncConnection]:
 
 
 async def test_what_acts_acts_on_the_primary_alone(routed: Routed) -> None:
-    """Each statement of the corpus, text or construct: no lock, no setting on the replica."""
+    """No statement of the corpus, text or construct, leaves a lock or a setting on the replica."""
     routed.app.sql(SCHEMA)
     await routed.caught_up()
     wrong = []
@@ -55,7 +55,7 @@ async def test_what_acts_acts_on_the_primary_alone(routed: Routed) -> None:
         for statement in [*map(_as_text, [*ACTING, *SEVERAL]), *ACTING_CONSTRUCTS]:
             routed.went.clear()
             async with routed.maker() as session:
-                with suppress(DBAPIError):  # of some, the primary has a reason to refuse them
+                with suppress(DBAPIError):  # the primary refuses some of them for other reasons
                     await session.execute(statement)
                 if set(routed.went) != {"writer"} or await replica.scalar(text(_LOCKS)):
                     wrong.append(statement)
@@ -63,7 +63,7 @@ async def test_what_acts_acts_on_the_primary_alone(routed: Routed) -> None:
 
 
 async def test_what_is_innocent_is_read_on_the_replica(routed: Routed) -> None:
-    """The same words in strings, comments and names keep nothing from the reader."""
+    """The same words in strings, comments and names do not prevent reads on the replica."""
     routed.app.sql(SCHEMA)
     await routed.caught_up()
     wrong = []
@@ -77,12 +77,12 @@ async def test_what_is_innocent_is_read_on_the_replica(routed: Routed) -> None:
 
 
 def _as_text(sql: str) -> Any:
-    # Not what SQLAlchemy would take for a parameter.
+    # SQLAlchemy would take this for a parameter.
     return text(sql.replace("[:", r"[\:"))
 
 
 async def test_effects_are_the_primarys(routed: Routed) -> None:
-    """A lock, a setting and a number are where the writes of the session are."""
+    """Locks, settings and sequence numbers are on the server of the session's writes."""
     routed.app.sql(SCHEMA)
     await routed.caught_up()
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242"
@@ -99,7 +99,7 @@ async def test_effects_are_the_primarys(routed: Routed) -> None:
 
 
 async def test_news_are_the_primarys(routed: Routed) -> None:
-    """A notification reaches what listens, which only the primary lets it."""
+    """A notification reaches its listeners, which are possible only on the primary."""
     asyncpg = pytest.importorskip("asyncpg")
     url = routed.app.cluster.primary.url(database=routed.app.database)
     listener = await asyncpg.connect(
@@ -122,7 +122,7 @@ async def test_news_are_the_primarys(routed: Routed) -> None:
 
 @pytest.mark.parametrize("sql", [*ACTING, *SEVERAL])
 def test_texts_that_act(sql: str) -> None:
-    """Also as part of a long text, and in other letters."""
+    """They act within a long text, too."""
     assert text_acts(sql)
     assert text_acts(sql + " " * 5000)
     assert text_acts(f"/* {'a' * 5000} */ {sql}")
@@ -130,7 +130,7 @@ def test_texts_that_act(sql: str) -> None:
 
 @pytest.mark.parametrize("sql", INNOCENT)
 def test_innocent_texts(sql: str) -> None:
-    """Also as part of a long text."""
+    """They are innocent within a long text, too."""
     assert not text_acts(sql)
     assert not text_acts(f"/* {'a' * 5000} */ {sql}")
 
@@ -139,7 +139,7 @@ LONG = "SELECT * FROM words WHERE id IN ({})"
 
 
 def test_long_texts() -> None:
-    """A text is searched up to a limit, and taken apart up to a shorter one; then it may act."""
+    """A text is searched up to a limit, and parsed up to a lower one; beyond, it may act."""
     many = ", ".join(map(str, range(10_000)))
     assert not text_acts(LONG.format(many))
     assert text_acts(LONG.format(many + ", 0" * 10_000))
@@ -149,7 +149,7 @@ def test_long_texts() -> None:
 
 
 def test_texts_are_judged_in_bounded_time() -> None:
-    """Whatever is in it: the interpreter does at most some lines for each character."""
+    """The interpreter executes only a few lines for each character, whatever the text contains."""
     evil = [
         *("(with " * 1300, "(update " * 1000, "for " * 2000, "((" * 4000, "/*" * 4000),
         *("E'\\'" * 1500, "E'a'\n" * 1500, "$a$ $b$" * 1000, "'" * 8001, ": :" * 2000),

@@ -1,4 +1,4 @@
-"""The schema changes on the writer, and the reader's connections know it."""
+"""The schema changes on the writer, and the reader's connections notice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ddl(sql: str) -> DDL:
 
 
 async def test_tables_and_types_made_anew(app: App) -> None:
-    """Statements that the reader has prepared, and the type of an Enum, are others afterwards."""
+    """Statements that the reader has prepared, and the type of an Enum, are new ones afterwards."""
     async with app.open(replicas=[], readers=1) as db:
         for _ in range(3):
             async with db.writer_engine.begin() as connection:
@@ -53,7 +53,7 @@ async def test_tables_and_types_made_anew(app: App) -> None:
 
 @pytest.mark.parametrize("autocommit", [False, True])
 async def test_a_column_more(app: App, autocommit: bool) -> None:
-    """In a transaction, and with AUTOCOMMIT."""
+    """A column may be added in a transaction or with AUTOCOMMIT."""
     async with app.open(replicas=[], readers=1) as db:
         async with db.writer_engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
@@ -77,7 +77,7 @@ async def test_a_read_while_it_changes(app: App) -> None:
     app.sql("CREATE VIEW view AS SELECT 1 AS a")
     async with app.open(replicas=[], readers=1) as db:
         async with db.writer_engine.begin() as connection:
-            # It locks no view; what that is changed by stands for the rest of the transaction.
+            # This locks no view, but represents a change of one until the transaction ends.
             await connection.execute(ddl(f"ALTER DATABASE {app.database} SET work_mem = 64"))
             assert await read(db.reader_engine) == 1
             app.sql("CREATE OR REPLACE VIEW view AS SELECT 1 AS a, 2 AS b")

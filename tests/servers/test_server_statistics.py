@@ -1,4 +1,4 @@
-"""statistics() of a ServerDatabase: its servers, its turn, its engines."""
+"""statistics() of a ServerDatabase covers its servers, its turn and its engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers.models import create_accounts
 
 
 async def test_what_is_counted(app: App) -> None:
-    """Statements, transactions, checkouts and waits, each where it was, in a difference of two."""
+    """The difference of two counts statements, transactions, checkouts and waits per engine."""
     async with app.open() as db:
         await create_accounts(db)
         before = db.statistics()
@@ -54,7 +54,7 @@ async def test_what_is_counted(app: App) -> None:
 
 
 async def test_what_is_now(app: App) -> None:
-    """The holder of the turn, the tasks in line, connections on loan; as JSON, too."""
+    """They show the holder of the turn, the tasks in line and connections on loan, also as JSON."""
     async with app.open() as db:
         async with db.write() as session:
             await session.execute(text("SELECT 'the holder'"))
@@ -72,7 +72,7 @@ async def test_what_is_now(app: App) -> None:
 
 
 async def test_servers_that_are_down(app: App) -> None:
-    """Whether a server is up, since when it is not, and why; and how often that was."""
+    """They show whether a server is up, how long it has been down, why, and how often."""
     replica = app.cluster.replicas[0]
     with frozen(replica):
         async with app.open(connect_args=_short(app), replicas=app.replica_urls[:1]) as db:
@@ -87,7 +87,7 @@ async def test_servers_that_are_down(app: App) -> None:
 
 
 async def test_a_primary_is_down_once(app: App) -> None:
-    """For both engines, until one of them has connected again."""
+    """It counts once for both engines, until one of them has connected again."""
     primary, replica = app.cluster.primary, app.cluster.replicas[0]
     async with app.open(connect_args=_short(app), replicas=app.replica_urls[:1]) as db:
         for engine in (db.reader_engine, db.writer_engine):
@@ -109,7 +109,7 @@ def _short(app: App) -> dict[str, Any]:
 
 
 async def test_questions_are_no_reads(app: App) -> None:
-    """Those of a fresh() block, and of open()."""
+    """Queries of a fresh() block and of open() are not counted."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         for _ in range(2):
             async with db.fresh(), db.read() as session:
@@ -119,7 +119,7 @@ async def test_questions_are_no_reads(app: App) -> None:
 
 
 async def test_positions(app: App) -> None:
-    """How far a server is known to be: where a fresh() block has asked."""
+    """They show the position a server is known to have reached, if a fresh() block queried it."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         assert db.statistics().servers[0].position is None
         async with db.fresh() as seen:
@@ -133,7 +133,7 @@ async def test_positions(app: App) -> None:
 
 
 async def test_another_thread_may_look(app: App) -> None:
-    """Also while the event loop is blocked, and while everything is used."""
+    """It may do so while the event loop is blocked, and while everything is in use."""
     async with app.open(writes="serializable") as db:
         found: list[ServerDatabaseStatistics] = []
         stop = threading.Event()
@@ -154,6 +154,6 @@ async def test_another_thread_may_look(app: App) -> None:
 
 
 async def test_a_database_that_is_not_open(app: App) -> None:
-    """It has none."""
+    """Its statistics() raises an error."""
     with pytest.raises(DatabaseClosedError):
         app.open().statistics()

@@ -1,4 +1,4 @@
-"""How far servers are, asked for at the end of a ``fresh()`` block: never in line behind others."""
+"""Servers' positions are queried at the end of a ``fresh()`` block, but never by a wait in line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOON_SECONDS = 5
 
 @contextmanager
 def in_use(*servers: Server) -> Iterator[None]:
-    """All connections to ``servers`` are those of this task."""
+    """Hold all connections to ``servers`` in this task during the block."""
     permits: list[Any] = []
     for server in servers:
         while (permit := server.line.acquire_nowait()) is not None:
@@ -41,7 +41,7 @@ def readers(db: ServerDatabase) -> ReplicaPool:
 
 
 async def test_a_replica_without_a_free_connection(app: App) -> None:
-    """The primary is asked in its place, and the token is one that replicas show."""
+    """The primary is queried instead, and the token is one that replicas satisfy."""
     async with app.open(replicas=app.replica_urls[:1], readers=2) as db:
         await create_accounts(db)
         await until(app.cluster.caught_up)
@@ -57,7 +57,7 @@ async def test_a_replica_without_a_free_connection(app: App) -> None:
 
 
 async def test_no_server_with_a_free_connection(app: App) -> None:
-    """Then the token is one that only the primary shows; nobody waits."""
+    """The token is then one that only the primary satisfies, and no task waits."""
     async with app.open(replicas=app.replica_urls[:1], readers=2) as db, db.fresh() as seen:
         async with db.read() as session:
             await session.execute(ONE)
@@ -70,7 +70,7 @@ async def test_no_server_with_a_free_connection(app: App) -> None:
 
 
 async def test_a_free_connection_is_asked_as_before(app: App) -> None:
-    """Each replica that was read from, and not the primary."""
+    """Each replica that was read from is queried, but not the primary."""
     async with app.open() as db:
         pool = readers(db)
         async with db.fresh() as seen:
@@ -83,7 +83,7 @@ async def test_a_free_connection_is_asked_as_before(app: App) -> None:
 
 
 async def test_the_primary_is_not_asked_by_a_task_that_has_its_connections(app: App) -> None:
-    """It would wait for itself, though a replica has what it asks for."""
+    """The task would wait for itself, although a replica has the data."""
     async with app.open(readers=1, read_timeout=1, freshness_wait=SOON_SECONDS) as db:
         await create_accounts(db)
         pool = readers(db)

@@ -1,4 +1,4 @@
-"""The wait for the turn of another process: write_timeout limits it, and no limit of statements."""
+"""Waiting for another process's turn is limited by write_timeout, not by limits of statements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OF = pytest.mark.parametrize("of", ["the option", "the database"])
 
 
 def limited(app: App, of: str, seconds: float, **options: Any) -> ServerDatabase:
-    """Return a database whose statements may run for ``seconds``, since ``of`` says so."""
+    """Return a database whose statements may run for ``seconds``, set in the way ``of`` names."""
     if of == "the option":
         return app.open(statement_timeout=seconds, replicas=[], **options)
     app.sql(f"ALTER DATABASE {app.database} SET statement_timeout = {int(seconds * 1000)}")
@@ -35,7 +35,7 @@ def limited(app: App, of: str, seconds: float, **options: Any) -> ServerDatabase
 
 @OF
 async def test_a_limit_of_statements_is_none_of_the_wait(app: App, of: str) -> None:
-    """A turn that comes later is taken, and the limit is that of the statements after it."""
+    """A turn is acquired after that limit, and the limit applies to the statements that follow."""
     async with app.open(replicas=[]) as other, limited(app, of, 1) as db, nothing_left(db):
 
         async def write() -> Any:
@@ -58,7 +58,7 @@ async def test_a_limit_of_statements_is_none_of_the_wait(app: App, of: str) -> N
 
 @OF
 async def test_write_timeout_ends_the_wait(app: App, of: str) -> None:
-    """Although it is longer; the error names the holder, and the connection is as it was."""
+    """It does so although it is longer; the error names the holder, and the settings are kept."""
     async with app.open(replicas=[]) as other, limited(app, of, 1, write_timeout=1.4) as db:
         async with nothing_left(db), other.write() as session:
             await session.execute(text("SELECT 'the holder'"))
@@ -69,7 +69,7 @@ async def test_write_timeout_ends_the_wait(app: App, of: str) -> None:
 
 
 async def test_the_wait_for_a_checkout_counts_once(app: App) -> None:
-    """A later transaction of the same checkout has all of write_timeout, as on SQLite."""
+    """A later transaction of the same checkout has the full write_timeout, as on SQLite."""
     async with (
         app.open(replicas=[]) as other,
         app.open(replicas=[], write_timeout=20) as db,
@@ -92,7 +92,7 @@ async def test_the_wait_for_a_checkout_counts_once(app: App) -> None:
 
 
 async def test_statements_are_limited_after_a_wait(app: App) -> None:
-    """By the server, as without one."""
+    """The server limits them, as without a wait."""
     async with app.open(replicas=[]) as other, app.open(replicas=[], statement_timeout=1) as db:
 
         async def write() -> None:
@@ -108,7 +108,7 @@ async def test_statements_are_limited_after_a_wait(app: App) -> None:
 
 
 async def test_what_the_turn_costs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One round trip where it is free, and four where another process has it."""
+    """It costs one round trip if it is free, and four if another process holds it."""
     asked: list[str] = []
 
     def noted(proxied: Any, sql: str) -> Any:

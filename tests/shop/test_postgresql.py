@@ -1,4 +1,4 @@
-"""The shop on PostgreSQL, as `make demo-postgresql` runs it, for a second each."""
+"""The shop on PostgreSQL, run as by `make demo-postgresql`, for one second each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 @contextmanager
 def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command, which makes its folder in ``folder``; killed at the end if it still runs."""
+    """Run the command, which creates its folder in ``folder``; kill it if it has not ended."""
     folder.mkdir(mode=0o755)
     pytest.importorskip("asyncpg")
     command = [sys.executable, "-m", "examples.shop.postgresql", *arguments]
@@ -51,7 +51,7 @@ def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A path that another user may enter."""
+    """Provide a path that another user may enter."""
     made = Path("/tmp") / f"test-shop-{os.getpid()}-{tmp_path_factory.getbasetemp().name}"
     yield made
     assert list(made.iterdir()) == []
@@ -59,12 +59,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of processes that name the folder."""
+    """Return the command lines of processes that name the folder."""
     found = []
     for one in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         if str(folder) in line:
             found.append(line)
@@ -72,7 +72,7 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_customers_find_their_orders(folder: Path) -> None:
-    """With tokens all do, without them some do not; the books balance; nothing is left."""
+    """With tokens, all do; without them, some do not; the books balance, and nothing is left."""
     with demo(folder, *SHORT, "--lag=2000") as process:
         output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, output
@@ -97,7 +97,7 @@ def test_customers_find_their_orders(folder: Path) -> None:
 
 
 def to_the_group(process: subprocess.Popen[str]) -> None:
-    """As a terminal does at Ctrl-C: all processes get the signal, PostgreSQL's, too."""
+    """Send the signal to all processes, including PostgreSQL's, as a terminal does on Ctrl-C."""
     os.killpg(process.pid, signal.SIGINT)
 
 
@@ -108,7 +108,7 @@ def to_the_group(process: subprocess.Popen[str]) -> None:
 def test_what_is_stopped_leaves_nothing(
     folder: Path, send: Callable[[subprocess.Popen[str]], None], number: signal.Signals
 ) -> None:
-    """A signal while the servers run ends them all, and removes their folder."""
+    """A signal while the servers run ends all of them, and removes their folder."""
     with demo(folder, *SHORT, "--seconds=60") as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], SECONDS)[0]
@@ -124,7 +124,7 @@ def test_what_is_stopped_leaves_nothing(
 def test_a_start_that_is_interrupted_leaves_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while a server starts ends it: its caller has nothing to stop yet."""
+    """Ctrl-C while a server starts ends that server, which its caller cannot stop yet."""
 
     def interrupted(server: PostgreSQL) -> bool:
         assert server.running
