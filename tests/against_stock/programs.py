@@ -71,13 +71,16 @@ def _engine(
     kind: str, path: Path, options: dict[str, Any]
 ) -> tuple[AsyncEngine, Callable[[], AsyncSession]]:
     url = f"sqlite+aiosqlite:///{path}"
+    # A longer wait is pointless: only a connection that the program has lost can hold a lock.
+    if kind == "stock":
+        options["connect_args"] = {"timeout": 0.1}
+    else:
+        options["write_timeout"] = 2.0
     if kind == "imports":
         lean = sa_sqlite_pool.create_async_engine(url, **options)
         return lean, sa_sqlite_pool.async_sessionmaker(lean)
     if kind == "swap-in":
         options["poolclass"] = SQLitePool
-    else:  # a longer wait for a lock would be pointless
-        options["connect_args"] = {"timeout": 0.1}
     engine = create_async_engine(url, **options)
     return engine, async_sessionmaker(engine)
 
