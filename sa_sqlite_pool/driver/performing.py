@@ -250,6 +250,7 @@ _MAY_READ = frozenset({Kind.READ, Kind.UNKNOWN})
 # they would undo has to be in it, and SQLite refuses a second BEGIN.
 _BEGIN_WITH_SAVEPOINTS = {
     Kind.TEMP_DDL: "BEGIN",
+    Kind.UPKEEP: "BEGIN IMMEDIATE",
     Kind.PRAGMA_WRITE: "BEGIN IMMEDIATE",
     Kind.BEGIN: "BEGIN",
     Kind.BEGIN_WRITE: "BEGIN IMMEDIATE",

@@ -85,7 +85,7 @@ class Preparation:
             return False
         self._notice_changes(statement)
         kind = statement.kind
-        if kind is not Kind.WRITE and kind is not Kind.UNKNOWN:
+        if kind not in _EXAMINED:
             return False
         if role is Role.READER or self._transaction.attached.any:
             return True
@@ -198,6 +198,9 @@ class Preparation:
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)
+
+
+_EXAMINED = frozenset({Kind.WRITE, Kind.UPKEEP, Kind.UNKNOWN})
 
 
 def _nothing(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters) -> Reply:

@@ -22,14 +22,16 @@ from .statements import Kind, first_word, without_leading_semicolons
 _TEMP = 1  # the number of the database "temp", in any connection
 
 _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
+_UPKEEP = frozenset({"ANALYZE", "REINDEX"})
 
 
 class Finding(NamedTuple):
     """What SQLite reports about a statement.
 
-    ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of the databases
-    that it writes. ``connects`` is True if compiling alone tried to write, as happens once when a
-    virtual table is connected, or if there are virtual tables that were not known before.
+    ``kind`` is READ, WRITE, UPKEEP, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of the
+    databases that it writes. ``connects`` is True if compiling alone tried to write, as happens
+    once when a virtual table is connected, or if there are virtual tables that were not known
+    before.
     """
 
     kind: Kind
@@ -119,5 +121,5 @@ def _kind(sql: str, written: frozenset[int]) -> Kind:
     if not written:
         return Kind.READ
     if written != {_TEMP}:
-        return Kind.WRITE
+        return Kind.UPKEEP if first_word(sql) in _UPKEEP else Kind.WRITE
     return Kind.TEMP_DML if first_word(sql) in _DML else Kind.TEMP_DDL

@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that queries the schema
     EXPLAIN = enum.auto()  # compiles a statement without executing it
     WRITE = enum.auto()  # DML and DDL
+    UPKEEP = enum.auto()  # ANALYZE, REINDEX: change no data, in a transaction or not
     UNKNOWN = enum.auto()  # no SQL verb in the first characters, so SQLite is asked
     TEMP_DML = enum.auto()  # changes only rows of temp tables, which belong to the connection
     TEMP_DDL = enum.auto()  # creates, changes or drops temp tables, indexes, views, triggers
@@ -51,6 +52,7 @@ class Kind(enum.Enum):
 for _kind in Kind:
     _kind.writes = _kind in {
         Kind.WRITE,
+        Kind.UPKEEP,
         Kind.BEGIN_WRITE,
         Kind.PRAGMA_WRITE,
         Kind.DEFERRAL,
@@ -220,8 +222,8 @@ _BY_FIRST_WORD = {
     "REPLACE": Kind.WRITE,
     "DROP": Kind.WRITE,
     "ALTER": Kind.WRITE,
-    "ANALYZE": Kind.WRITE,
-    "REINDEX": Kind.WRITE,
+    "ANALYZE": Kind.UPKEEP,
+    "REINDEX": Kind.UPKEEP,
     "SAVEPOINT": Kind.SAVEPOINT,
     "RELEASE": Kind.END,
     "COMMIT": Kind.END,

@@ -161,3 +161,24 @@ async def test_query_only_reads(changing: Door) -> None:
         await connection.execute(text("INSERT INTO parent VALUES (2)"))
         await connection.commit()
     assert await app.value("SELECT count(*) FROM parent") == 2
+
+
+@pytest.mark.parametrize("before", ["SELECT 1", "CREATE TEMP TABLE item (i)", "SAVEPOINT s"])
+async def test_statistics_without_a_commit(
+    changing: Door, before: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ANALYZE is kept where the stock driver keeps it; otherwise a warning says that it is not.
+
+    A savepoint that is never released is rolled back everywhere.
+    """
+    app = await changing.open()
+    await app.write(*TABLES, "CREATE INDEX of_child ON child (parent)", "ANALYZE")
+    await app.write("DELETE FROM sqlite_stat1")
+    async with app.writer.connect() as connection:
+        await connection.execute(text(before))
+        await connection.execute(text("ANALYZE"))
+    kept = bool(await app.value("SELECT count(*) FROM sqlite_stat1"))
+    as_stock = changing.stock or changing.kind == SWAP_IN
+    assert kept == (as_stock and before != "SAVEPOINT s")
+    assert as_stock or "ANALYZE parent on app.db was rolled back" in caplog.text
+    assert not kept or not caplog.text

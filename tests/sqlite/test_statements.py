@@ -52,12 +52,11 @@ CASES = {
         "CREATE TABLE t (id)",
         "DROP TABLE t",
         "ALTER TABLE t RENAME TO u",
-        "ANALYZE",
-        "REINDEX",
         "WITH a AS (SELECT 1) INSERT INTO items SELECT * FROM a",
         "WITH a AS (SELECT (SELECT 1)) DELETE FROM items WHERE id IN a",
         "WITH a(x) AS NOT MATERIALIZED (SELECT 1) UPDATE items SET amount = 2",
     ],
+    Kind.UPKEEP: ["ANALYZE", "REINDEX by_name"],
     Kind.UNKNOWN: [
         "FROBNICATE",
         "",
