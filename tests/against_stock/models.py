@@ -40,8 +40,32 @@ def on_connect(connection: sqlite3.Connection, _record: object) -> None:
 
     connection.create_function("twice", 1, lambda value: value * 2)
     connection.create_function("fail", 0, fail)
+    cursor = connection.cursor()
+    for sql in OF_CONNECTION:
+        cursor.execute(sql)
+    cursor.close()
 
 
+OF_CONNECTION = (
+    "ATTACH ':memory:' AS other",
+    "CREATE TABLE other.remote (i)",
+    "CREATE TEMP TABLE scratch (i)",
+)
+OBJECTS = (
+    "CREATE VIRTUAL TABLE notes USING fts5(body)",
+    "CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)",
+    "CREATE TABLE plain (id INTEGER PRIMARY KEY, number) WITHOUT ROWID",
+    "CREATE TABLE guarded (id)",
+    "CREATE TRIGGER small BEFORE INSERT ON guarded WHEN new.id > 3 "
+    "BEGIN SELECT raise(abort, 'too large'); END",
+    "CREATE TRIGGER ignored BEFORE INSERT ON guarded WHEN new.id = 1 "
+    "BEGIN SELECT raise(ignore); END",
+    "CREATE VIEW seen AS SELECT id, number FROM parents",
+    "CREATE TRIGGER inserted INSTEAD OF INSERT ON seen "
+    "BEGIN INSERT INTO parents (id, number) VALUES (new.id, 77); END",
+    "CREATE TRIGGER updated INSTEAD OF UPDATE ON seen "
+    "BEGIN UPDATE parents SET number = new.number WHERE id = old.id; END",
+)
 READS = (
     "SELECT * FROM parents ORDER BY id",
     "SELECT count(*) FROM children",
@@ -55,6 +79,22 @@ READS = (
     "PRAGMA table_info(parents)",
     "PRAGMA user_version",
     "-- a comment\nSELECT {id}",
+    "SELECT value FROM json_each('[1, 2, {id}]')",
+    "SELECT name FROM pragma_table_info('parents')",
+    "SELECT row_number() OVER (ORDER BY id), id FROM parents",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5) SELECT i FROM n",
+    "SELECT body FROM notes WHERE notes MATCH 'n{name}'",
+    "SELECT id FROM boxes WHERE low < {number}",
+    "SELECT * FROM seen ORDER BY 1",
+    "SELECT * FROM scratch",
+    "SELECT * FROM other.remote",
+    "SELECT name FROM sqlite_temp_master ORDER BY 1",
+    "PRAGMA foreign_key_check",
+    "PRAGMA integrity_check",
+    "EXPLAIN QUERY PLAN INSERT INTO parents (number) VALUES (1)",
+    "  \n\t SELECT {id} ;  ",
+    "SELECT/**/1",
+    "SELECT 'a;b' -- ;",
 )
 WRITES = (
     "INSERT INTO parents (number, name) VALUES ({number}, '{name}')",
@@ -73,6 +113,26 @@ WRITES = (
     "DELETE FROM children WHERE parent_id = {id} RETURNING id",
     "DELETE FROM parents WHERE id = {id}",
     "/* a comment */ UPDATE parents SET number = 0 WHERE id = {id}",
+    "INSERT INTO scratch VALUES ({number})",
+    "UPDATE scratch SET i = i + 1",
+    "DELETE FROM scratch",
+    "INSERT INTO other.remote VALUES ({id})",
+    "DELETE FROM other.remote",
+    "INSERT INTO notes (body) VALUES ('n{name} x')",
+    "DELETE FROM notes WHERE rowid = {id}",
+    "INSERT INTO notes (notes) VALUES ('optimize')",
+    "INSERT INTO boxes VALUES ({id}, {number}, {number} + 1)",
+    "INSERT INTO plain VALUES ({id}, {number})",
+    "INSERT INTO guarded VALUES ({id})",
+    "INSERT INTO seen (id) VALUES ({id})",
+    "UPDATE seen SET number = 4 WHERE id = {id}",
+    "INSERT INTO parents (id) VALUES ({id}) ON CONFLICT DO NOTHING",
+    "INSERT OR FAIL INTO parents (id) VALUES ({id}), (9)",
+    "UPDATE OR IGNORE parents SET name = 'n1'",
+    "UPDATE parents SET number = c.n FROM (SELECT count(*) AS n FROM children) AS c "
+    "WHERE id = {id}",
+    "INSERT INTO parents DEFAULT VALUES",
+    "DELETE FROM parents",
 )
 ODD = (
     "SELEC 1",
@@ -94,6 +154,27 @@ ODD = (
     "ROLLBACK TO s",
     "PRAGMA user_version = {id}",
     "PRAGMA cache_size = -500",
+    "VACUUM",
+    "ANALYZE",
+    "REINDEX by_parent",
+    "PRAGMA optimize",
+    "PRAGMA defer_foreign_keys = ON",
+    "PRAGMA recursive_triggers = ON",
+    "PRAGMA application_id = {id}",
+    "PRAGMA query_only",
+    "PRAGMA nothing",
+    'SAVEPOINT "a b"',
+    'RELEASE "a b"',
+    'ROLLBACK TO "a b"',
+    "BEGIN EXCLUSIVE",
+    "BEGIN DEFERRED",
+    "END",
+    "ATTACH '' AS empty",
+    "DETACH empty",
+    "SELECT load_extension('x')",
+    "SELECT raise(abort, 'x')",
+    "EXPLAIN",
+    "\ufeffSELECT 1",
 )
 DDL = (
     "CREATE TABLE IF NOT EXISTS others (i UNIQUE)",
@@ -103,6 +184,16 @@ DDL = (
     "DROP INDEX IF EXISTS by_parent",
     "ALTER TABLE children ADD COLUMN c{id} TEXT",
     "CREATE VIEW IF NOT EXISTS counted AS SELECT count(*) FROM parents",
+    "CREATE TEMP TABLE IF NOT EXISTS scratch (i)",
+    "DROP TABLE IF EXISTS scratch",
+    "CREATE TEMP VIEW IF NOT EXISTS short AS SELECT id FROM parents",
+    "CREATE TEMP TRIGGER IF NOT EXISTS noted AFTER INSERT ON parents "
+    "BEGIN UPDATE parents SET number = 5 WHERE id = new.id; END",
+    "DROP TRIGGER IF EXISTS noted",
+    "CREATE TABLE IF NOT EXISTS copied AS SELECT * FROM parents",
+    "DROP TABLE IF EXISTS copied",
+    "CREATE UNIQUE INDEX IF NOT EXISTS large ON parents (number) WHERE number > 90",
+    "DROP INDEX IF EXISTS large",
     "CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON children "
     "BEGIN UPDATE parents SET number = number + 1 WHERE id = new.parent_id; END",
 )

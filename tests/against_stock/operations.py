@@ -8,6 +8,7 @@ of a session ends when its connection is returned to the pool.
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Awaitable, Callable
@@ -215,6 +216,7 @@ async def invalidate(executor: AsyncConnection | AsyncSession, block: Block) -> 
     block.savepoints.clear()
     block.streams.clear()
     await executor.invalidate()
+    gc.collect()  # a connection that was detached is lost, and keeps its lock until it is collected
 
 
 # -- with a session -------------------------------------------------------------------------------
