@@ -148,9 +148,9 @@ class TriesStatements:
         # Work done before the application gets the connection (a ping, pool events, the dialect)
         # leaves no transaction open.
         alone = self.autocommit or transaction.checkout is None
+        role, has_turn = self._performing.role, transaction.writing.claim is not None
         refused, waits, plan = decide(
-            *(kind, self._performing.role, self._swaps_in, transaction.writing.claim is not None),
-            *(alone, was_open, statement.atomic),
+            kind, role, self._swaps_in, has_turn, alone, was_open, statement.atomic
         )
         if refused:
             how = " (attach it with on_connect= or in a connect listener)"
@@ -182,7 +182,7 @@ class TriesStatements:
             )
             transaction.wait_for(others)
         while writing.claim is None and not transaction.begin_read():
-            transaction.wait_for(transaction.until_no_gap())
+            transaction.wait_for(self.rules.snapshots.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
             # Otherwise, the keeper has checked: see PlacementPolicy.end_is_inline().
             if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):

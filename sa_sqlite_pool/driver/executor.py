@@ -141,8 +141,7 @@ class Executor(TriesStatements):
         transaction.note(statement.sql)
         try:
             return self.policy.run_inline(
-                *(worker, statement.facts, Kind.READ),
-                *(self._performing.perform, plan, statement),
+                worker, statement.facts, Kind.READ, self._performing.perform, plan, statement
             )
         except (NotInline, Misjudged):
             statement.inline = False

@@ -327,9 +327,6 @@ class TransactionState(Losses):
         )
         return self.snapshot is not None
 
-    async def until_no_gap(self) -> None:
-        await self._rules.snapshots.until_no_gap()
-
     def _leave_snapshot(self) -> None:
         """Leave the snapshot after the transaction's end, unless a stream keeps it."""
         if self.snapshot is not None and not self.streams:
