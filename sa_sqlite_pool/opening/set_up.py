@@ -187,7 +187,7 @@ class SetUp:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         if new:
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
-        keeper.found()
+        keeper.connection_opened()
 
     # -- finally, in a separate hop that a cancellation can stop ----------------------------------
 

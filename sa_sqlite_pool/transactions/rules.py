@@ -36,8 +36,8 @@ class Keeper(Protocol):
     def is_quiet(self) -> bool:
         """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
 
-    def found(self) -> None:
-        """Record whether there is a log, in the thread of a connection that was just opened."""
+    def connection_opened(self) -> None:
+        """Check, in the thread of a new connection, whether a large log was left behind."""
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
         """Run urgent maintenance right after a commit, before another process gets the turn.
