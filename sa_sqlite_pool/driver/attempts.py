@@ -149,7 +149,7 @@ class TriesStatements:
         # leaves no transaction open.
         alone = self.autocommit or transaction.checkout is None
         role, has_turn = self._performing.role, transaction.writing.claim is not None
-        refused, waits, plan = decide(
+        refused, needs_turn, plan = decide(
             kind, role, self._swaps_in, has_turn, alone, was_open, statement.atomic
         )
         if refused:
@@ -166,13 +166,13 @@ class TriesStatements:
             finally:
                 self.worker.note_open(connection)
 
-        if waits and self.worker.lent and transaction.begun_raw:
+        if needs_turn and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may hold SQLite's lock without the turn.
             # Waiting for the turn would then mean waiting for a task that waits for the lock.
-            waits = False
+            needs_turn = False
         writing, checkout = transaction.writing, transaction.checkout
-        statement.took_turn |= waits
-        if waits and not writing.begin_nowait(checkout):
+        statement.took_turn |= needs_turn
+        if needs_turn and not writing.begin_nowait(checkout):
             transaction.note(sql)  # for reports of the wait
             transaction.wait_for(writing.begin(self._patience(statement), checkout))
         transaction.note(sql)

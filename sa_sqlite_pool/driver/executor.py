@@ -90,6 +90,7 @@ class Executor(TriesStatements):
             facts = self.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
+            # A write in AUTOCOMMIT also commits.
             if self.policy.is_inline(facts, many=many, timeout=timeout) and (
                 not facts.kind.writes
                 or not self.autocommit

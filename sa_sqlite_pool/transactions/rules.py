@@ -179,10 +179,10 @@ def decide(
 ) -> Decision:
     """Return the decision; the parameters are :class:`ConnectionState`'s and :func:`plan`'s."""
     state = ConnectionState(role, swap_in, has_turn, autocommit, in_transaction)
-    waits = needs_turn(kind, state)
-    if waits:
+    needs = needs_turn(kind, state)
+    if needs:
         state = state._replace(has_turn=True)
-    return Decision(is_refused(kind, state), waits, plan(kind, state, atomic=atomic))
+    return Decision(is_refused(kind, state), needs, plan(kind, state, atomic=atomic))
 
 
 def needs_turn(kind: Kind, state: ConnectionState) -> bool:
