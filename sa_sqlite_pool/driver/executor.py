@@ -45,6 +45,9 @@ T = TypeVar("T")
 class Executor(TriesStatements):
     """Executes statements on one connection. Called in a greenlet, it waits with ``await_only``.
 
+    What a statement has to wait for, its attempts and its way to a thread are in
+    :class:`~.attempts.TriesStatements`; here are the line of tasks, and reads on the loop.
+
     ``misuse`` is raised at the next statement. ``ready`` is False while :meth:`make_ready` still
     has to be called before the application gets the connection.
     """

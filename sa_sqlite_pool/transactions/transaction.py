@@ -35,6 +35,8 @@ T = TypeVar("T")
 class TransactionState(Losses):
     """The state of one connection's consecutive transactions.
 
+    What ends one, other than COMMIT and ROLLBACK, is in :class:`~.losses.Losses`.
+
     SQLite itself knows whether one is open. ``checkout`` is the permit under which the connection
     is checked out of its pool; the running SQL is recorded there for messages. ``wrote`` says that
     the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
