@@ -107,10 +107,7 @@ class TriesStatements:
             self.transaction.assert_not_too_old()
             if isinstance(error, dbapi.Error):
                 self.worker.note_error(error)
-                explain(
-                    *(error, statement, self.role),
-                    *(self.authorizer, self.rules, self.transaction),
-                )
+                explain(error, statement, self.role, self.authorizer, self.rules, self.transaction)
                 # A reader's transaction is never promoted, so a wait within it is possible.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 statement.tries_again = may_pass(error, in_transaction=promoted)

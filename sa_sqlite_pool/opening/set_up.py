@@ -74,8 +74,7 @@ class SetUps:
     def policy(self, site: Site) -> PlacementPolicy:
         """Return the policy of a new connection to a file at ``site``."""
         return PlacementPolicy(
-            *(self._placement(site), Authorizer()),
-            *(self.arguments.cached_statements, self.counts),
+            self._placement(site), Authorizer(), self.arguments.cached_statements, self.counts
         )
 
     def _placement(self, site: Site) -> Placement:

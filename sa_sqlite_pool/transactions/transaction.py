@@ -209,7 +209,8 @@ class TransactionState(Losses):
 
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(
-            *(self._rules, self.checkout),
+            self._rules,
+            self.checkout,
             writing=True,
             commits=sql == "COMMIT",
             busy_seconds=self._policy.settings.busy_seconds,
