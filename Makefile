@@ -11,8 +11,10 @@ CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 .PHONY: help demo demo-postgresql migrations test test-against-stock test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-least bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
+## To begin with
+
 help:  ## what there is to make
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z0-9-]+:.*## /{printf "  make %-26s%s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.demo  ## a shop with a web server, customers and jobs; its books must balance
 	$(BIN)/python -m examples.shop
@@ -25,10 +27,21 @@ migrations: $(VENV)/.dev  ## an old database, and the application that upgrades 
 	rm -f migrations_example/example.db*
 	cd migrations_example && ../$(BIN)/python -m fill && ../$(BIN)/python -m app
 
+## Before each commit
+
 # Each environment remembers what has failed in it by itself: they may run at the same time.
 cache = -o cache_dir=$(or $(CACHE),$(1)/.pytest)
-test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs some of them
+test: $(VENV)/.dev  ## the tests, half an hour; ARGS=tests/turn runs some of them
 	$(BIN)/python -m pytest $(call cache,$(VENV)) $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+## More tests
 
 # Other versions, where these make a difference: not the turn, the log, copies, which know none of
 # them, nor servers that freeze or fall, which drivers notice: the oldest ones are tried. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
@@ -86,17 +99,10 @@ test-against-stock: $(VENV)/.dev  ## 1,500 random programs, compared with stock:
 
 # Cancellations at random moments, through all doors, by one event loop and by several, and
 # databases that are closed meanwhile: some minutes; `make test` has a short form.
-# And a plainer load on a stock engine and this package's, and the statement after a long one.
 test-cancel: $(VENV)/.dev  ## 100,000 random cancellations: some minutes
 	$(BIN)/python -m tests.cancellations --count 100000 --seed 1
 	$(BIN)/python -m tests.cancellations --count 50000 --seed 2 --loops 4
 	$(BIN)/python -m tests.cancellations --closings 200 --seed 3 --loops 3
-
-bench-cancel: $(VENV)/.dev  ## cancellations, beside a stock engine
-	for door in stock swap-in engines facade; do \
-		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
-	done
-	$(BIN)/python -m benchmarks.after_cancellation
 
 # Processes that write and checkpoint one file, and are killed now and then: three minutes;
 # `make test` has a short form.
@@ -128,12 +134,7 @@ test-sqlalchemy-suite: $(VENV)/.dev  ## SQLAlchemy's own tests on both pools; ON
 test-sqlalchemy20-suite: .venv-sqlalchemy20/.dev  ## the same on the newest 2.0.x
 	.venv-sqlalchemy20/bin/python -m tests.sqlalchemy_suite $(addprefix --only ,$(ONLY))
 
-lint: $(VENV)/.dev  ## ruff
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-
-types: $(VENV)/.dev  ## mypy --strict
-	$(BIN)/mypy
+## Measurements
 
 # All loads with all contenders, on all cores and pinned to one: three quarters of an hour. And the
 # page and the pictures, from what it wrote. Where a process cannot be pinned: `make bench CORES=all`;
@@ -179,6 +180,13 @@ bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a wr
 # The least process time that any package could have behind SQLAlchemy's interface, on one core: a minute.
 bench-least: $(VENV)/.dev  ## the least process time behind SQLAlchemy's interface, beside ours: a minute
 	$(BIN)/python -m benchmarks.least
+
+# A plainer load of cancellations on a stock engine and this package's, and the statement after a long one.
+bench-cancel: $(VENV)/.dev  ## cancellations, beside a stock engine
+	for door in stock swap-in engines facade; do \
+		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
+	done
+	$(BIN)/python -m benchmarks.after_cancellation
 
 # What opening and closing cost, beside stock: some seconds.
 bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds
@@ -267,6 +275,8 @@ part = $(word $1,$(subst -, ,$2))
 		$(call sqlite_of,$(call part,1,$*)) --requirement tests/real_programs/requirements.txt
 	cp tests/real_programs/sitecustomize.py .venv-cases-$*/lib/python$(call part,1,$*)/site-packages/
 	touch $@
+
+## To end with
 
 clean:  ## remove the environments and what was built
 	rm -rf .venv .venv-bench-* .venv-cases-* .venv-sqlalchemy20 .venv-oldest .venv-python313 build/coverage .mypy_cache .pytest_cache .ruff_cache

@@ -291,7 +291,7 @@ async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"url": "postgresql+asyncpg://localhost/app"}, "needs a sqlite\\+aiosqlite URL"),
+        ({"url": "postgresql+asyncpg://localhost/app"}, "there is ServerDatabase"),
         ({"url": "nonsense://"}, "needs a sqlite\\+aiosqlite URL"),
         ({"url": "://"}, "neither a path nor a URL"),
         ({"readers": 0}, "readers must be a whole number of at least 1"),

@@ -222,7 +222,7 @@ def test_opening_waits_for_no_loop_that_died(
     assert works is not None
     if is_closed:
         with ThreadPoolExecutor(1) as threads:
-            monkeypatch.setattr(found, "_works", lambda: True)
+            monkeypatch.setattr(found, "_task_runs", lambda: True)
             opening = threads.submit(lambda: asyncio.run(found.tidy_up()))
             loop.close()
             opening.result(10)

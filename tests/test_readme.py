@@ -83,9 +83,9 @@ def test_the_readme_facade_example(tmp_path: Path) -> None:
 def test_the_readme_function(tmp_path: Path) -> None:
     """A withdrawal works as shown, after the hundred deposits."""
     block, function, *_ = code_blocks("The facade: a writer and readers")
-    definition, call = function.split("\n\n\n")
-    program = block.replace("async def deposit", f"{definition}\n\n\nasync def deposit")
-    program = program.replace("import DeclarativeBase,", "import DeclarativeBase, Session,")
+    imported, definition, call = function.split("\n\n\n")
+    made = f"{imported}\n\n\n{definition}"
+    program = block.replace("async def deposit", f"{made}\n\n\nasync def deposit")
     call = f"        {call.strip()}\n        print(balance)\n"
     program = program.replace("        async with db.read()", f"{call}        async with db.read()")
     assert printed_by(program, tmp_path) == "990\n990\n"
@@ -94,9 +94,8 @@ def test_the_readme_function(tmp_path: Path) -> None:
 def test_the_readme_prepared_read(tmp_path: Path) -> None:
     """After the hundred deposits, the account is read as shown."""
     block, _, prepared, _ = code_blocks("The facade: a writer and readers")
-    made, call = prepared.strip().split("\n")
+    made, call = prepared.strip().rsplit("\n", 1)
     program = block.replace("async def deposit", f"{made}\n\n\nasync def deposit")
-    program = program.replace("import select", "import bindparam, select")
     call = f"        {call}\n        print(row)\n"
     program = program.replace("        async with db.read()", f"{call}        async with db.read()")
     assert printed_by(program, tmp_path) == "(1, 1000)\n1000\n"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until_waiting
@@ -70,3 +73,30 @@ async def test_the_keeper(path: Path) -> None:
     """It names the next thing that is due."""
     async with SQLiteDatabase(path) as db:
         assert repr(db._keeper) == "<WalKeeper app.db, nothing due>"
+
+
+async def test_what_a_task_awaits(path: Path) -> None:
+    """The repr of a task shows whether a thread is at work for it; a call that waits is pending."""
+    async with SQLiteDatabase(path, readers=1) as db:
+        begun, ends = threading.Event(), threading.Event()
+
+        def hold(_: object) -> None:
+            begun.set()
+            ends.wait(60)
+
+        async with db.reader_engine.connect() as connection:
+            statement = asyncio.create_task(connection.run_sync(in_thread, hold))
+            assert await asyncio.to_thread(begun.wait, 60)
+            assert "wait_for=<Job running>" in repr(statement)
+            call = asyncio.create_task(db.run_read_core(lambda _: None))
+            await asyncio.sleep(0)
+            assert "wait_for=<ReadCall pending>" in repr(call)
+            ends.set()
+            await statement
+        await call
+
+
+def in_thread(connection: Connection, function: Callable[[object], None]) -> None:
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, SQLiteConnection)
+    driver.executor.run_in_thread(lambda: function(None))

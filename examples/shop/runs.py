@@ -97,7 +97,7 @@ def _run_with_bar(progress: Progress, contender: Contender, seeded: Seeded) -> R
 
     def on_ready(url: str) -> None:
         if contender.settings.has_live_page:
-            progress.console.print(f"what it does now: {url}{LIVE_PATH}/", highlight=False)
+            progress.console.print(f"its live page: {url}{LIVE_PATH}/", highlight=False)
 
     def on_tick(tick: Tick) -> None:
         progress.update(task, completed=tick.elapsed_s, requests=tick.requests)

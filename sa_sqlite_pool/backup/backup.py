@@ -92,7 +92,7 @@ class Backups:
                 _check_target(target, database)
                 with atomic.or_nothing():
                     atomic.create(like=database, source=database)
-                    write_copy(*(connection, atomic.path, pages, worker, told.tell), gently=gently)
+                    write_copy(connection, atomic.path, pages, worker, told.tell, gently=gently)
             finally:
                 job.end_snapshot(worker, connection)
 

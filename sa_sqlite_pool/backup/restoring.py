@@ -223,8 +223,7 @@ class _Restoring:
             with atomic.or_nothing():
                 atomic.create(like=like, source=self._source)
                 write_copy(
-                    *(connection, atomic.path, DEFAULT_PAGES_PER_STEP, self._reader),
-                    self._told.tell,
+                    connection, atomic.path, DEFAULT_PAGES_PER_STEP, self._reader, self._told.tell
                 )
 
         try:
@@ -261,7 +260,8 @@ class _Restoring:
         log(
             DamagedDatabaseKept(database=os.path.basename(self._path), kept_as=kept),
             "%s was not a database that SQLite can read; it is kept as %s",
-            *(self._path, kept),
+            self._path,
+            kept,
         )
 
 

@@ -65,7 +65,7 @@ def show(report: Report) -> None:
         console.print(Text(_figures(report)))
     for lock in report.locks:
         program = "" if lock.program is None else f" ({lock.program})"
-        console.print(text_of(f"process {lock.pid}{program} has the lock {lock.lock}"))
+        console.print(text_of(f"process {lock.pid}{program} holds SQLite's lock {lock.lock}"))
 
 
 def _summary(report: Report) -> str:

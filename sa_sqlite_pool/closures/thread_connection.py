@@ -192,7 +192,7 @@ class ThreadConnection(Guarded):
             execute = switching_in_function(sql, executor.rules, execute)
         if kind.may_change_settings:
             execute = executor.settings.execution(
-                *(sql, kind, executor.rules, executor.role, execute), set_up=False
+                sql, kind, executor.rules, executor.role, execute, set_up=False
             )
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
             try:

@@ -107,10 +107,7 @@ class TriesStatements:
             self.transaction.assert_not_too_old()
             if isinstance(error, dbapi.Error):
                 self.worker.note_error(error)
-                explain(
-                    *(error, statement, self.role),
-                    *(self.authorizer, self.rules, self.transaction),
-                )
+                explain(error, statement, self.role, self.authorizer, self.rules, self.transaction)
                 # A reader's transaction is never promoted, so a wait within it is possible.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 statement.tries_again = may_pass(error, in_transaction=promoted)
@@ -148,9 +145,9 @@ class TriesStatements:
         # Work done before the application gets the connection (a ping, pool events, the dialect)
         # leaves no transaction open.
         alone = self.autocommit or transaction.checkout is None
-        refused, waits, plan = decide(
-            *(kind, self._performing.role, self._swaps_in, transaction.writing.claim is not None),
-            *(alone, was_open, statement.atomic),
+        role, has_turn = self._performing.role, transaction.writing.claim is not None
+        refused, needs_turn, plan = decide(
+            kind, role, self._swaps_in, has_turn, alone, was_open, statement.atomic
         )
         if refused:
             how = " (attach it with on_connect= or in a connect listener)"
@@ -166,13 +163,13 @@ class TriesStatements:
             finally:
                 self.worker.note_open(connection)
 
-        if waits and self.worker.lent and transaction.begun_raw:
+        if needs_turn and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may hold SQLite's lock without the turn.
             # Waiting for the turn would then mean waiting for a task that waits for the lock.
-            waits = False
+            needs_turn = False
         writing, checkout = transaction.writing, transaction.checkout
-        statement.took_turn |= waits
-        if waits and not writing.begin_nowait(checkout):
+        statement.took_turn |= needs_turn
+        if needs_turn and not writing.begin_nowait(checkout):
             transaction.note(sql)  # for reports of the wait
             transaction.wait_for(writing.begin(self._patience(statement), checkout))
         transaction.note(sql)
@@ -182,7 +179,7 @@ class TriesStatements:
             )
             transaction.wait_for(others)
         while writing.claim is None and not transaction.begin_read():
-            transaction.wait_for(transaction.until_no_gap())
+            transaction.wait_for(self.rules.snapshots.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
             # Otherwise, the keeper has checked: see PlacementPolicy.end_is_inline().
             if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):

@@ -45,6 +45,9 @@ T = TypeVar("T")
 class Executor(TriesStatements):
     """Executes statements on one connection. Called in a greenlet, it waits with ``await_only``.
 
+    What a statement has to wait for, its attempts and its way to a thread are in
+    :class:`~.attempts.TriesStatements`; here are the line of tasks, and reads on the loop.
+
     ``misuse`` is raised at the next statement. ``ready`` is False while :meth:`make_ready` still
     has to be called before the application gets the connection.
     """
@@ -90,6 +93,7 @@ class Executor(TriesStatements):
             facts = self.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
+            # A write in AUTOCOMMIT also commits.
             if self.policy.is_inline(facts, many=many, timeout=timeout) and (
                 not facts.kind.writes
                 or not self.autocommit
@@ -141,8 +145,7 @@ class Executor(TriesStatements):
         transaction.note(statement.sql)
         try:
             return self.policy.run_inline(
-                *(worker, statement.facts, Kind.READ),
-                *(self._performing.perform, plan, statement),
+                worker, statement.facts, Kind.READ, self._performing.perform, plan, statement
             )
         except (NotInline, Misjudged):
             statement.inline = False

@@ -118,6 +118,7 @@ class _ForeignKeys:
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
             "within a transaction, and this one was begun by an earlier statement of SQLAlchemy; "
             "send the PRAGMA with connection.execute(), or after commit() or rollback()",
-            *(value, self._rules.label),
+            value,
+            self._rules.label,
         )
         return True

@@ -40,6 +40,10 @@ class Awaited(ABC, Generic[T]):
     _reported = False
     _result: T
 
+    def __repr__(self) -> str:
+        """Return the state, which the repr of the task that awaits this object shows."""
+        return f"<{type(self).__name__} {'done' if self._reported else 'pending'}>"
+
     def report(self) -> None:
         """Resume the task, on the first call. This is called in the loop, outside any task."""
         if self._reported:  # the task has resumed without the outcome

@@ -51,7 +51,11 @@ _open_connections: set[aiosqlite.Connection] = set()
 
 @final
 class ConnectionThread(RunsJobs):
-    """One ``sqlite3`` connection, used by one job at a time, until it is given up."""
+    """One ``sqlite3`` connection, used by one job at a time, until it is given up.
+
+    How it begins and ends is here; its jobs, and the thread of each, are in
+    :class:`~.running.RunsJobs`.
+    """
 
     __slots__ = ("__weakref__",)
 

@@ -86,6 +86,9 @@ class Job(Awaited[T]):
         self._give_up_at: float | None = None  # set once the job must stop
         self._timer = None if timeout is None else call_later(loop, timeout, self.time_is_over)
 
+    def __repr__(self) -> str:
+        return f"<Job {self.stage.name.lower()}>"
+
     @property
     def let_go(self) -> bool:
         """True if the thread has finished the job, or will never begin it."""

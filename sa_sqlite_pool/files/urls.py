@@ -39,7 +39,8 @@ def parse_url(url: str | URL | os.PathLike[str]) -> URL:
     return sqlite_url(
         url,
         needed_by="SQLiteDatabase",
-        otherwise="for other databases, create two engines and use routing_sessionmaker()",
+        otherwise="for PostgreSQL there is ServerDatabase; for other databases, create two engines "
+        "and use routing_sessionmaker()",
     )
 
 

@@ -74,8 +74,7 @@ class SetUps:
     def policy(self, site: Site) -> PlacementPolicy:
         """Return the policy of a new connection to a file at ``site``."""
         return PlacementPolicy(
-            *(self._placement(site), Authorizer()),
-            *(self.arguments.cached_statements, self.counts),
+            self._placement(site), Authorizer(), self.arguments.cached_statements, self.counts
         )
 
     def _placement(self, site: Site) -> Placement:
@@ -187,7 +186,7 @@ class SetUp:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         if new:
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
-        keeper.found()
+        keeper.connection_opened()
 
     # -- finally, in a separate hop that a cancellation can stop ----------------------------------
 

@@ -151,7 +151,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             holds_turn=self.role is Role.WRITER,
         )
         self._kept = KeptConnections()
-        self._first = FairSemaphore(1)
+        self._first_opening = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
         self._uses_loop = _connector.settings.placement is not Placement.THREAD
@@ -326,7 +326,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             record = self._pool.take() or self._one_more()
         except BaseException as error:
             self._line.release(permit)
-            self._remove_left()
+            self._remove_left_directories()
             if (refusal := connector.refusal) is not None and isinstance(error, Exception):
                 raise refusal() from error  # one in memory is gone, say
             raise
@@ -345,14 +345,14 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     def _find_file(self) -> None:
         connector, site = self._connector, self._connector.site
-        first = await_only(self._first.acquire(None))
+        first = await_only(self._first_opening.acquire(None))
         assert first is not None
         try:
             if not connector.knows_file:
                 connector.find_file()
                 self._forget_file()
         finally:
-            self._first.release(first)
+            self._first_opening.release(first)
         if connector.site is not site:
             await_only(connector.inspect_site())
 
@@ -373,17 +373,17 @@ class FairPool(ReadsAtOnce, TakesBack):
             return self._create_connection()
         # While SQLAlchemy queries the database over the first connection, it holds an asyncio.Lock,
         # which tasks of another event loop must not wait for.
-        first = await_only(self._first.acquire(None))
+        first = await_only(self._first_opening.acquire(None))
         assert first is not None
         try:
             record = self._create_connection()
             self._has_opened = True
             return record
         finally:
-            self._first.release(first)
+            self._first_opening.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        if self._left:  # a task has waited in line, and opens what the next pool opens
+        if self._left_memory:  # a task has waited in line, and opens what the next pool opens
             self._forget_file()
         rules = self._rules()
         self.database_file.pools.add(self)

@@ -119,15 +119,13 @@ class IdleWatch:
             ),
             "%s: %s of %s has been idle for %.1f s, held by %s, requested at %s; "
             "%d more in line; end it before awaiting anything else",
-            *(
-                self._product,
-                what,
-                label,
-                seconds,
-                permit.describe_holder(),
-                permit.asked_at,
-                waiting,
-            ),
+            self._product,
+            what,
+            label,
+            seconds,
+            permit.describe_holder(),
+            permit.asked_at,
+            waiting,
         )
 
 

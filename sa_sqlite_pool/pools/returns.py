@@ -37,7 +37,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
-    _left = False  # whether dispose() has ended an in-memory database
+    _left_memory = False  # whether dispose() has ended an in-memory database
 
     def _create_connection(self) -> ConnectionPoolEntry:
         return Record(self)
@@ -84,7 +84,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         # connection is returned separately from its record, and may still hold the turn.
         if self._disposed and together:
             self.database_file.turn.close_files()
-            self._remove_left()
+            self._remove_left_directories()
 
     def _close_idle(self) -> None:
         failed: Exception | None = None
@@ -137,10 +137,10 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._disposed = False
             self._kept.go_on()
             raise cancelled
-        self._left = self._connector.leave_private_directory()
-        self._remove_left()
+        self._left_memory = self._connector.leave_private_directory()
+        self._remove_left_directories()
 
-    def _remove_left(self) -> None:
+    def _remove_left_directories(self) -> None:
         """Remove the directories of ended in-memory databases, once no pool uses them.
 
         A task that waited in the line of a pool that was disposed of opens the next pool's

@@ -276,10 +276,11 @@ class RoutedSession(Session):
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         if self.ended_after is not None:
+            block = "read" if self.role is Role.READER else "write"
             raise SessionEndedError(
                 f"this session came from {self.ended_after}, whose block has ended; begin a new "
-                "one where it is needed, including in a background task: async with db.write() as "
-                "session: …"
+                f"one where it is needed, including in a background task: async with db.{block}() "
+                "as session: …"
             )
         if self._transaction is None and self._routes and (begin or self.autobegin):
             return RoutedTransaction(

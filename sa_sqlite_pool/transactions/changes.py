@@ -92,7 +92,8 @@ def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rul
             "%s on %s was rolled back with its transaction: here it is part of the transaction, "
             "whereas the stock driver commits it at once. To keep it, call commit(), or use "
             "engine.begin()",
-            *(change, rules.label),
+            change,
+            rules.label,
         )
 
 

@@ -36,8 +36,8 @@ class Keeper(Protocol):
     def is_quiet(self) -> bool:
         """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
 
-    def found(self) -> None:
-        """Record whether there is a log, in the thread of a connection that was just opened."""
+    def connection_opened(self) -> None:
+        """Check, in the thread of a new connection, whether a large log was left behind."""
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
         """Run urgent maintenance right after a commit, before another process gets the turn.
@@ -179,10 +179,10 @@ def decide(
 ) -> Decision:
     """Return the decision; the parameters are :class:`ConnectionState`'s and :func:`plan`'s."""
     state = ConnectionState(role, swap_in, has_turn, autocommit, in_transaction)
-    waits = needs_turn(kind, state)
-    if waits:
+    needs = needs_turn(kind, state)
+    if needs:
         state = state._replace(has_turn=True)
-    return Decision(is_refused(kind, state), waits, plan(kind, state, atomic=atomic))
+    return Decision(is_refused(kind, state), needs, plan(kind, state, atomic=atomic))
 
 
 def needs_turn(kind: Kind, state: ConnectionState) -> bool:

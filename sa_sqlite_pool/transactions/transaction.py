@@ -35,6 +35,8 @@ T = TypeVar("T")
 class TransactionState(Losses):
     """The state of one connection's consecutive transactions.
 
+    What ends one, other than COMMIT and ROLLBACK, is in :class:`~.losses.Losses`.
+
     SQLite itself knows whether one is open. ``checkout`` is the permit under which the connection
     is checked out of its pool; the running SQL is recorded there for messages. ``wrote`` says that
     the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
@@ -207,7 +209,8 @@ class TransactionState(Losses):
 
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(
-            *(self._rules, self.checkout),
+            self._rules,
+            self.checkout,
             writing=True,
             commits=sql == "COMMIT",
             busy_seconds=self._policy.settings.busy_seconds,
@@ -326,9 +329,6 @@ class TransactionState(Losses):
             self.checkout, long=self.long, end_early=self._end_early
         )
         return self.snapshot is not None
-
-    async def until_no_gap(self) -> None:
-        await self._rules.snapshots.until_no_gap()
 
     def _leave_snapshot(self) -> None:
         """Leave the snapshot after the transaction's end, unless a stream keeps it."""

@@ -196,7 +196,7 @@ class WriteTurn:
 
         left = None if timeout is None else max(0.0, timeout - waited)
         return watch.in_line(
-            *(self.line, WaitedFor.TURN, self.name, owner, left), not_in_time=not_in_time
+            self.line, WaitedFor.TURN, self.name, owner, left, not_in_time=not_in_time
         )
 
     def assert_not_held(self) -> None:
@@ -296,7 +296,7 @@ class WriteTurn:
         # Calls for which a place was taken in advance log their own waits.
         logged = place is None
         wait = watch.block(
-            *(WaitedFor.PROCESS, self.name, None, describe), context=context, logged=logged
+            WaitedFor.PROCESS, self.name, None, describe, context=context, logged=logged
         )
         try:
             with wait:

@@ -125,10 +125,10 @@ class WalKeeper:
     def settings(self) -> WalSettings:
         return self.monitor.settings
 
-    def found(self) -> None:
-        """Check, when a connection is opened, whether an earlier process has left a large log."""
+    def connection_opened(self) -> None:
+        """Check, in the thread of a new connection, whether an earlier process left a large log."""
         if self.monitor.is_large():
-            self._consider()
+            self._note_what_is_due()
 
     # The commit has succeeded by then: an error here must not be mistaken for its failure.
 
@@ -149,7 +149,7 @@ class WalKeeper:
         largest, size = self.settings.largest, self.monitor.size()
         if largest is None or size is None or size < largest:
             return size
-        self._consider()  # first, because after a checkpoint nothing would seem to be due
+        self._note_what_is_due()  # first, because after a checkpoint nothing would seem to be due
         self.checkpointing.hurry()
         self.monitor.catch_up(connection)
         return self.monitor.size()
@@ -169,22 +169,23 @@ class WalKeeper:
                 return
             soft = monitor.settings.soft_limit
             if soft is not None and size >= soft:
-                self._consider()
+                self._note_what_is_due()
                 largest = monitor.settings.largest
                 if largest is not None and size >= largest:
                     self.checkpointing.hurry()
         except Exception as error:
             self.warnings.look_failed(error)
 
-    def _consider(self) -> None:
-        if self._works() or time.monotonic() < self._rest_until:
+    def _note_what_is_due(self) -> None:
+        """Set ``due``, for the loop to start, unless that is under way or was tried just now."""
+        if self._task_runs() or time.monotonic() < self._rest_until:
             return
         action = self.monitor.look()
         if action is Action.WAIT and (self.due is not None or self._timer_runs()):
             return
         self.due = action
 
-    def _works(self) -> bool:
+    def _task_runs(self) -> bool:
         task = self._task
         return task is not None and not task.done() and not task.get_loop().is_closed()
 
@@ -204,7 +205,7 @@ class WalKeeper:
         due, self.due = self.due, None
         if due is Action.WAIT:
             self._look_again(QUIET_SECONDS)
-        elif due is not None and not self._works():
+        elif due is not None and not self._task_runs():
             self._start(idle=False)
 
     def _look_again(self, seconds: float) -> None:
@@ -219,7 +220,7 @@ class WalKeeper:
             return  # another timer has replaced this one
         self._timer_at = None
         quiet = time.monotonic() - self.monitor.committed_at
-        if quiet < QUIET_SECONDS or self._turn.locked() or self._works():
+        if quiet < QUIET_SECONDS or self._turn.locked() or self._task_runs():
             self._look_again(QUIET_SECONDS)
         else:
             self._start(idle=True)
@@ -236,9 +237,10 @@ class WalKeeper:
         ended.set_result(None)
 
     async def _work(self, *, idle: bool) -> None:
+        """The task: do what is due, and after an error, or if the log stays large, look again."""
         still_large = True
         try:
-            still_large = await self._keep(idle=idle)
+            still_large = await self._do_what_is_due(idle=idle)
         except WriteTimeout:  # a writer does not end; the tasks that wait for it report that
             self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
@@ -252,7 +254,7 @@ class WalKeeper:
         if still_large:
             self._look_again(self._pause.seconds)
 
-    async def _keep(self, *, idle: bool) -> bool:
+    async def _do_what_is_due(self, *, idle: bool) -> bool:
         """Do what is due; return whether the file is still above the soft limit afterwards."""
         async with self.checkpointing.connected():
             situation = await self.checkpointing.in_thread(
@@ -262,8 +264,8 @@ class WalKeeper:
             if action is Action.NOTHING:
                 return False
             if action is not Action.WAIT:
-                self._call_in_readers(situation)
-                self._note(action, await self._act(action, situation), situation)
+                self._warn_or_end_readers(situation)
+                self._note_outcome(action, await self._act(action, situation), situation)
             return await self.checkpointing.in_thread(self.monitor.is_large)
 
     async def _act(self, action: Action, situation: Situation) -> Checkpoint | None:
@@ -274,7 +276,7 @@ class WalKeeper:
             return await self._gap(situation) or done
         return done
 
-    def _call_in_readers(self, situation: Situation) -> None:
+    def _warn_or_end_readers(self, situation: Situation) -> None:
         """At the hard limit, warn of readers that stay, and end readers that are too old."""
         hard = self.settings.hard_limit
         if hard is None or situation.log.used < hard:
@@ -320,7 +322,7 @@ class WalKeeper:
             self.warnings.held_back_outside(done)
         return done
 
-    def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
+    def _note_outcome(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
         if done is None:  # a writer held the turn
             return
         self.warnings.succeeded()
@@ -358,7 +360,7 @@ class WalKeeper:
         """Truncate a large log that an earlier process has left, and wait until that is done."""
         if not self.monitor.is_large():
             return
-        if not self._works():
+        if not self._task_runs():
             self._start(idle=True)
         task, ended = self._task, self._ended
         # If another loop does the work, it may end without a notification.
@@ -370,7 +372,7 @@ class WalKeeper:
         """Stop the task, and wait at most 5 s for its connections to close. Commits restart it."""
         self._timer_at = None
         task = self._task
-        if task is None or not self._works():
+        if task is None or not self._task_runs():
             return
         call_unless_closed(task.get_loop(), task.cancel)
         await done_in_time(self._ended, _STOP_SECONDS)

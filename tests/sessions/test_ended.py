@@ -64,7 +64,8 @@ async def test_every_use_is_refused_at_once(
     for _ in range(2):
         with pytest.raises(SessionEndedError, match=r"begin a new one.*background task") as caught:
             await USES[name](session)
-        assert door in str(caught.value)
+        assert f"from {door}" in str(caught.value)
+        assert f"async with {door} as session" in str(caught.value)
         assert isinstance(caught.value, InvalidRequestError)
     assert not session.in_transaction()
     assert turn_of(path).holder is None

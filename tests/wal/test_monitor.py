@@ -124,7 +124,7 @@ async def test_what_a_commit_sets_going(
         assert own is not None
         monkeypatch.setattr(own.monitor, "settings", wal)
         monkeypatch.setattr(own.monitor, "size", lambda: size)
-        monkeypatch.setattr(own, "_consider", lambda: called.append("considered"))
+        monkeypatch.setattr(own, "_note_what_is_due", lambda: called.append("considered"))
         monkeypatch.setattr(own.checkpointing, "hurry", lambda: called.append("hurried"))
         monkeypatch.setattr(own.monitor, "catch_up", lambda _: called.append("caught up"))
         monkeypatch.setattr(own.warnings, "look_failed", lambda error: called.append(repr(error)))
@@ -141,11 +141,11 @@ async def test_what_is_due_is_not_put_off(path: Path, monkeypatch: pytest.Monkey
         assert own is not None
         found = iter([Action.MOVE, Action.WAIT, Action.WAIT])
         monkeypatch.setattr(own.monitor, "look", lambda: next(found))
-        own._consider()
-        own._consider()
+        own._note_what_is_due()
+        own._note_what_is_due()
         assert own.due is Action.MOVE
         own.due = None
-        own._consider()
+        own._note_what_is_due()
         assert own.due is Action.WAIT
 
 
@@ -187,7 +187,7 @@ async def test_the_turn_between_processes_after_a_commit(
         await create_items(db.writer_engine)
         own, moving, looking = db._keeper, list[bool](), list[bool]()
         assert own is not None
-        monkeypatch.setattr(own, "_works", lambda: True)  # and runs no checkpoint of its own
+        monkeypatch.setattr(own, "_task_runs", lambda: True)  # and runs no checkpoint of its own
         monkeypatch.setattr(own.monitor, "catch_up", lambda _: moving.append(is_free(path)))
         monkeypatch.setattr(own.monitor, "committed", lambda _: looking.append(is_free(path)))
         await write(db)
@@ -205,7 +205,7 @@ async def test_after_work_on_the_raw_connection(
     assert own is not None
     monkeypatch.setattr(own.monitor, "settings", WalSettings(soft_limit=1, hard_limit=1))
     monkeypatch.setattr(own.monitor, "catch_up", lambda _: seen.append("moved"))
-    monkeypatch.setattr(own, "_consider", lambda: seen.append("considered"))
+    monkeypatch.setattr(own, "_note_what_is_due", lambda: seen.append("considered"))
     async with swap_in.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None

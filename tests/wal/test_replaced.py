@@ -156,7 +156,7 @@ async def test_the_keeper(path: Path, caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(3):
             await write_raw(db)
         keeper = db._keeper
-        await until(lambda: not keeper._works())
+        await until(lambda: not keeper._task_runs())
         messages = [r.getMessage() for r in caplog.records if r.name == "sa_sqlite_pool"]
         assert len(messages) == 1
         assert "replaced by another file" in messages[0]

@@ -96,7 +96,7 @@ class TestMaxSnapshotAge:
         await fill(db, path)
         await until(lambda: "ended a read transaction" in caplog.text)
         for _ in range(2):
-            keeper._call_in_readers(keeper.monitor.situation())
+            keeper._warn_or_end_readers(keeper.monitor.situation())
         assert caplog.text.count("ended a read transaction") == 1
         await reader.end()
 
