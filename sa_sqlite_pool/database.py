@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups
 from .backup.copy_job import Progress
 from .closures.api import Closures, RunsClosures
-from .closures.grouping import Groups
+from .closures.write_group import Writes
 from .compat.coroutine_functions import mark_as_coroutine_function
 from .errors import ConfigurationError
 from .files.private_directory import PrivateDirectory
@@ -179,10 +179,12 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
                 writer=self.writer_engine, reader=self.reader_engine, class_=session_class
             ),
         )
-        groups = Groups(self.writer_engine, settings.write_timeout, together=group_commit)
+        writes = Writes(
+            self.writer_engine, self._label, settings.write_timeout, together=group_commit
+        )
         own: type[Session] = session_class.sync_session_class
         beneath = Session if issubclass(own, RoutedSession) else own
-        self._closures = Closures(groups, self.reader_engine, self._label, session_class=beneath)
+        self._closures = Closures(writes, self.reader_engine, self._label, session_class=beneath)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._publisher = Publisher(self.statistics) if publish_status else None
 

@@ -18,7 +18,7 @@ from sa_sqlite_pool.mutex import GivenBack, new_lock, new_rlock
 from tests.test_floors import MODULES
 
 # Flags that are set once, by an acquire() that does not wait, and never released by ``with``.
-FLAGS = {"turn.file_requests", "closures.grouping"}
+FLAGS = {"turn.file_requests"}
 
 
 class Interrupt(BaseException):

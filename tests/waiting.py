@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sa_sqlite_pool.closures import grouping
+from sa_sqlite_pool.closures import write_group
 from sa_sqlite_pool.transactions import locks
 
 
@@ -40,7 +40,7 @@ def pauses(first: Callable[[], object] | None = None) -> Iterator[Pauses]:
     """Count the pauses of all connections during the block; call ``first()`` in the first one."""
     counted = Pauses(first)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (locks, grouping):
+        for module in (locks, write_group):
             patch.setattr(module, "pause", counted.pause)
         yield counted
     assert counted.count, "no lock was in the way"

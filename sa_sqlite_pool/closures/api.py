@@ -6,7 +6,6 @@ function passed to ``run_read()`` or ``run_write()`` takes a single hop.
 
 from __future__ import annotations
 
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
@@ -18,12 +17,9 @@ from sqlalchemy.orm import Session
 
 from ..errors import ClosureError
 from ..functions import assert_plain, checked
-from ..transactions.locks import Patience
-from .borrowed_reader import Locked
-from .grouping import Groups
-from .read_call import ReadCall
-from .reads import Reads
+from .read_group import Reads
 from .thread_connection import ThreadConnection
+from .write_group import Writes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,20 +60,19 @@ class Closures:
 
     def __init__(
         self,
-        groups: Groups,
+        writes: Writes,
         reader: AsyncEngine,
         label: str,
         session_class: type[Session] = Session,
     ) -> None:
-        self._groups = groups
-        self._reader = reader
+        self._writes = writes
         self._label = label
         self._session_class = session_class
-        self._reads = Reads(reader, label, groups.threads)
+        self._reads = Reads(reader, label, writes.threads)
 
     def assert_outside(self) -> None:
         """Raise ClosureError inside a closure, which would wait for its own end."""
-        if threading.get_ident() in self._groups.threads:
+        if threading.get_ident() in self._writes.threads:
             raise ClosureError(
                 f"{self._label} was used inside a function passed to run_write() or run_read(): it "
                 "would wait for itself; use the session or connection that the function received"
@@ -85,7 +80,7 @@ class Closures:
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in all calls that have not begun yet."""
-        self._groups.send_away(error)
+        self._writes.send_away(error)
         self._reads.send_away(error)
 
     def with_session(
@@ -126,26 +121,20 @@ class Closures:
     def write(
         self, run: _Runner[T], call: Callable[[Any], T], fn: object
     ) -> Coroutine[Any, Any, T]:
-        engine = self._groups.engine.sync_engine
+        engine = self._writes.engine.sync_engine
         call = checked(call, fn)
-        return self._groups.run(lambda here: run(here, engine, call))
 
-    async def read(self, run: _Runner[T], call: Callable[[Any], T], fn: object) -> T:
-        engine, line = self._reader.sync_engine, self._reads.line()
+        def body(here: ThreadConnection) -> T:
+            result = run(here, engine, call)
+            here.assert_committed()
+            return result
+
+        return self._writes.run(fn, body)
+
+    def read(self, run: _Runner[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
+        engine = self._reads.engine.sync_engine
         call = checked(call, fn)
-        patience: Patience | None = None
-        while True:
-            one = ReadCall(line, fn, run, engine, call)
-            beginning = line.beginning()
-            line.add(one)
-            try:
-                return await one
-            except Locked as locked:
-                patience = patience or Patience(locked.rules, None, writing=False)
-                await patience.wait(locked.error)
-            finally:
-                if one.held_by is not None or beginning is not None:
-                    line.call_ended(one, beginning, sys.exc_info()[1])
+        return self._reads.run(fn, lambda here: run(here, engine, call))
 
 
 class RunsClosures(ABC):

@@ -65,8 +65,14 @@ class BorrowedConnection(AdaptedConnection):
 
 
 async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:
-    """Check the connection in; if its thread still uses it, once the thread has finished."""
-    if executor.worker.at_rest:
+    """Check the connection in; if its thread still uses it, once the thread has finished.
+
+    If its last function was let go while it was running, the pool resets nothing: the connection is
+    then discarded, unless it is as it was opened.
+    """
+    if not fairy.is_valid:  # it was recalled, since its loop is closed
+        return
+    if executor.worker.at_rest and not executor.transaction.cancelled:
         await greenlet_spawn(fairy.close)
     else:
         executor.transaction.cancelled = True

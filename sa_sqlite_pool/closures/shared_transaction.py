@@ -20,13 +20,10 @@ costs no more than without group commit.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import copy
 import sqlite3
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, NamedTuple, Protocol, TypeVar, final
+from typing import Any, NamedTuple, final
 
 from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
@@ -39,38 +36,15 @@ from ..system.clock import time
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys, defers_now
+from .line import Call, for_another
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
 # Limits of one transaction. The remaining calls run next, before all later ones.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
 
-E = TypeVar("E", bound=BaseException)
-
 _NAME = "sa_sqlite_pool"
 _SAVEPOINT = f"SAVEPOINT {_NAME}"
-
-
-class Work(Protocol):
-    """One caller's function; ``run`` stores its outcome."""
-
-    @property
-    def cancelled(self) -> bool:
-        """True if its caller no longer waits for it."""
-
-    @property
-    def task(self) -> asyncio.Task[Any] | None:
-        """The task that waits for it."""
-
-    @property
-    def context(self) -> contextvars.Context:
-        """The context in which it runs."""
-
-    def run(self, here: ThreadConnection) -> None:
-        """Run it; return when it has been committed, or has failed."""
-
-    def lose(self, error: BaseException) -> None:
-        """Set ``error`` as its outcome, if it has none."""
 
 
 class _Waiting(NamedTuple):
@@ -110,7 +84,7 @@ class SharedTransaction:
         self,
         executor: Executor,
         fairy: PoolProxiedConnection,
-        take_next: Callable[[], Work | None],
+        take_next: Callable[[], Call[Any] | None],
         ended: Callable[[bool], None],
         deferred_keys: DeferredKeys,
         threads: set[int],
@@ -202,7 +176,7 @@ class SharedTransaction:
         with self._executor.authorizer.aside():
             self._defers = self._deferred_keys.are_in(sqlite, self._executor.worker)
 
-    def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
+    def _run(self, sqlite: sqlite3.Connection, work: Call[Any]) -> None:
         assert self._transaction.checkout is not None
         self._transaction.checkout.work_for(work.task)
         first = not self._waiting
@@ -304,26 +278,6 @@ class SharedTransaction:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.fail(for_another(error))
-
-
-def for_another(error: E) -> E:
-    """Return a copy of ``error`` for one more task to raise, or ``error`` if it has no copy.
-
-    A class of the application may require other arguments than those that its errors keep, or
-    would build its message from them a second time.
-    """
-    try:
-        copied = copy.copy(error)
-        copied.args = error.args
-        if notes := getattr(error, "__notes__", None):
-            copied.__dict__["__notes__"] = list(notes)  # not a shared list, which each would extend
-    except Exception:
-        return error
-    if type(copied) is not type(error):
-        return error
-    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
-    copied.__suppress_context__ = error.__suppress_context__
-    return copied.with_traceback(error.__traceback__)
 
 
 def _roll_back(sqlite: sqlite3.Connection) -> None:

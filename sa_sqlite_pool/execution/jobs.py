@@ -61,8 +61,9 @@ class Job(Awaited[T]):
     and is raised once the thread has finished; with ``interruptible=False``, the job runs to its
     end first. After ``timeout`` seconds (None: never), the same happens, and ``OutOfTime`` is
     raised unless the job has ended meanwhile. Without a connection, it cannot be interrupted until
-    the function has opened one: see :meth:`may_interrupt`. ``after`` is the preceding job on the
-    same connection, None once that has ended; until then, this job cannot begin, nor be let go.
+    the function has opened one: see :meth:`may_interrupt`. ``before_report()`` is called in the
+    loop immediately before its task resumes. ``after`` is the preceding job on the same connection,
+    None once that has ended; until then, this job cannot begin, nor be let go.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Job(Awaited[T]):
         *,
         interruptible: bool,
         timeout: float | None = None,
+        before_report: Callable[[], None] | None = None,
     ) -> None:
         self._function: Callable[[Any], T] | None = function
+        self._before_report = before_report
         self._connection = connection
         self._loop = loop = asyncio.get_running_loop()
         self._mailbox = of_running_loop(Mailbox)
@@ -185,7 +188,12 @@ class Job(Awaited[T]):
     def report(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        super().report()
+        before, self._before_report = self._before_report, None
+        try:
+            if before is not None:
+                before()
+        finally:
+            super().report()
 
     def time_is_over(self) -> None:
         """Stop the job: ``OutOfTime`` is raised where it is awaited, unless it ends first."""

@@ -256,6 +256,7 @@ class RunsJobs:
         text: str | None = None,
         interruptible: bool = True,
         timeout: float | None = None,
+        before_report: Callable[[], None] | None = None,
     ) -> Job[T]:
         """Call ``function(connection)`` in a thread: ``await run(function)`` takes one hop.
 
@@ -265,9 +266,15 @@ class RunsJobs:
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
         with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
-        it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
+        it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised. ``before_report()``
+        is called in the loop immediately before the task resumes.
         """
-        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
+        job = Job(
+            *(function, self.connection),
+            interruptible=interruptible,
+            timeout=timeout,
+            before_report=before_report,
+        )
         self.hops += 1
         self.uses += 1
         last, self._last_job = self._last_job, job

@@ -82,7 +82,7 @@ def forks_with_a_line(pipe: Pipe, path: Path) -> None:
     permit, tasks = loop.run_until_complete(_line_up(db, path))
     pid = os.fork()
     if not pid:
-        pipe.send(len(db._closures._groups._groups))
+        pipe.send(len(db._closures._writes._groups))
         pipe.send(asyncio.run(db.run_write_core(add, 20)))
         os._exit(0)
     os.waitpid(pid, 0)

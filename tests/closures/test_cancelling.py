@@ -238,7 +238,7 @@ async def test_a_function_that_does_not_come_back(
 ) -> None:
     """It is abandoned after a while, and rolled back when it returns, even if it executes nothing
     any more."""
-    monkeypatch.setattr("sa_sqlite_pool.closures.grouping._LET_GO_SECONDS", 0.01)
+    monkeypatch.setattr("sa_sqlite_pool.closures.line._LET_GO_SECONDS", 0.01)
 
     def store(connection: Connection) -> None:
         add(connection, 10)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures.read_line import ReadLine
+from sa_sqlite_pool.closures.read_group import ReadGroup
 from sa_sqlite_pool.transactions import placement
 from tests.closures.work import Inside, Sent, cancelled, ids, waiting
 from tests.helpers import ENDLESS, create_items, until
@@ -129,7 +129,7 @@ async def test_who_ends_the_borrowing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If only a check-in resets something, the reader goes through one before the next function."""
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # on a busy machine
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)  # on a busy machine
     told: list[str] = []
     pool: Any = one.reader_engine.sync_engine.pool
     event.listen(pool, "checkout", lambda *_: told.append("checkout"))

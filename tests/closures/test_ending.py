@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
-from sa_sqlite_pool.closures.grouping import Group
+from sa_sqlite_pool.closures.group import Group
 from sa_sqlite_pool.pools.base import FairPool
 from tests.closures.work import (
     ENDLESS_WRITE,
@@ -178,44 +175,6 @@ async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
     assert await added(db) == [*range(10, 15), *range(20, 25)]
 
 
-async def test_a_loop_that_is_new_while_another_is(db: SQLiteDatabase) -> None:
-    """Each creates a line for its reads, and searches those of others for closed loops."""
-    at_once = _in_the_middle_of_a_pass(lambda: asyncio.run(db.run_read_core(_one)))
-    await db.run_read_core(_one)
-
-    async def first_read() -> None:
-        sys.settrace(at_once)
-        try:
-            db._closures._reads.line()
-        finally:
-            sys.settrace(None)
-
-    await asyncio.to_thread(asyncio.run, first_read())
-    assert await db.run_read_core(_one) == 1
-
-
-def _one(connection: Connection) -> Any:
-    return connection.scalar(text("SELECT 1"))
-
-
-def _in_the_middle_of_a_pass(do: Callable[[], Any]) -> Any:
-    """Return a trace function that calls ``do()`` in a thread during iteration of a weak dict."""
-    done: list[Any] = []
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        code = frame.f_code
-        if code.co_filename != weakref.__file__ or code.co_name not in {"keys", "items", "values"}:
-            return None
-        if event == "line" and "wr" in frame.f_locals and not done:
-            other = threading.Thread(target=do)
-            done.append(other)
-            other.start()
-            other.join()
-        return trace
-
-    return trace
-
-
 async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
     """Between two statements it counts as working, so no warning is logged."""
     for engine, run in (
@@ -250,7 +209,7 @@ async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> Non
     await asyncio.sleep(0)
     gc.collect()
     groups = [thing for thing in gc.get_objects() if isinstance(thing, Group)]
-    assert sum(group._groups is db._closures._groups for group in groups) <= 1
+    assert sum(group._groups is db._closures._writes for group in groups) <= 1
 
 
 async def test_nothing_of_a_closed_database_is_kept_with_its_dialect(path: Path) -> None:

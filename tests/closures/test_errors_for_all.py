@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures.shared_transaction import for_another
+from sa_sqlite_pool.closures.line import for_another
 from tests.closures.work import add, added, in_line
 
 

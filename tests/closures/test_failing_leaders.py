@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures.grouping import Group
+from sa_sqlite_pool.closures.group import Group
 from sa_sqlite_pool.execution.running import RunsJobs
 from tests.closures.work import add, added, turn_held
 from tests.helpers import until

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import SQLiteDatabase, TransactionLostError
 from sa_sqlite_pool.closures import shared_transaction
-from sa_sqlite_pool.closures.grouping import Group
+from sa_sqlite_pool.closures.group import Group
+from sa_sqlite_pool.closures.line import Line
 from tests.closures.work import Sent, add, add_and_fail, added, in_line
 from tests.helpers import Item, driver
 from tests.wal.facade import HARD, INSERT, SMALL, log_size
@@ -343,12 +344,12 @@ async def test_the_log_is_looked_at(path: Path) -> None:
         assert db.statistics().wal.last_checkpoint is not None  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("method", ["_look_at", "add"])
+@pytest.mark.parametrize(("owner", "method"), [(Line, "look_at"), (Group, "join")])
 async def test_what_fails_as_it_comes_does_not_run(
-    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
     """Its caller gets an error, for example at the end of its stack, or from a signal handler."""
-    really = getattr(Group, method)
+    really = getattr(owner, method)
 
     def fail(*arguments: object) -> None:
         really(*arguments)
@@ -356,10 +357,10 @@ async def test_what_fails_as_it_comes_does_not_run(
 
     async def fails() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Group, method, fail)
+            patch.setattr(owner, method, fail)
             await db.run_write_core(add, 20)
 
-    others = [partial(db.run_write_core, add, 10)] if method == "add" else []
+    others = [partial(db.run_write_core, add, 10)] if method == "join" else []
     *_, error = await in_line(db, path, *others, fails)
     assert isinstance(error, RecursionError)
     assert await added(db) == [10] * len(others)

@@ -348,7 +348,7 @@ class OwnSession(Session):
 
 async def test_a_session_class_of_the_application(db: SQLiteDatabase) -> None:
     """``Closures`` creates its sessions from it."""
-    closures = Closures(db._closures._groups, db.reader_engine, "app.db", session_class=OwnSession)
+    closures = Closures(db._closures._writes, db.reader_engine, "app.db", session_class=OwnSession)
 
     def look(session: Session) -> Any:
         session.add(Item(id=10))
@@ -368,7 +368,7 @@ class SilentSession(Session):
 @pytest.mark.parametrize("beneath", [False, True])
 async def test_a_session_that_does_not_commit(db: SQLiteDatabase, *, beneath: bool) -> None:
     """Its pending work is neither acknowledged nor kept."""
-    closures = Closures(db._closures._groups, db.reader_engine, "app.db", SilentSession)
+    closures = Closures(db._closures._writes, db.reader_engine, "app.db", SilentSession)
 
     def write(session: Session) -> None:
         connection: Any = session.connection()

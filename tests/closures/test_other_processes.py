@@ -62,7 +62,7 @@ async def test_waited_too_long_for_another_process(path: Path) -> None:
         message = r"waited 0\.05 s .*; another process holds the turn"
         with other_process(path), pytest.raises(WriteTimeout, match=message):
             await db.run_write_core(add, 10)
-        db._closures._groups.timeout = 30.0
+        db._closures._writes.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
         await until(lambda: is_free(path))
@@ -142,7 +142,7 @@ async def test_a_commit_that_readers_keep_waiting(path: Path) -> None:
             await session.execute(text("SELECT * FROM items"))
             with pytest.raises(WriteTimeout, match=r"to commit to app\.db.*held open for"):
                 await asyncio.create_task(db.run_write_core(add, 10))
-        db._closures._groups.timeout = 30.0
+        db._closures._writes.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures import grouping, shared_transaction
+from sa_sqlite_pool.closures import group, shared_transaction
 from sa_sqlite_pool.compat.runners import Runner
 from sa_sqlite_pool.execution.mailbox import Mailbox
 from tests.closures.work import add, added, in_line
@@ -52,7 +52,7 @@ async def test_a_function_that_is_taken_and_cannot_begin(
         return time.monotonic()
 
     monkeypatch.setattr(
-        grouping, "time", SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter)
+        group, "time", SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter)
     )
     with pytest.raises(MemoryError):
         await asyncio.wait_for(db.run_write_core(add, 10), 10)
@@ -68,7 +68,7 @@ async def test_functions_that_were_committed_and_cannot_be_reported(
     post, left = Mailbox.post, [MemoryError]
 
     def posted(self: Mailbox, report: Any) -> None:
-        if left and report.__name__ == "_report":
+        if left and report.__name__ == "report":
             raise left.pop()
         post(self, report)
 

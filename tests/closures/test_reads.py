@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from sa_sqlite_pool import ReadTimeout, SQLiteDatabase
-from sa_sqlite_pool.closures import borrowed_reader
-from sa_sqlite_pool.closures.read_line import ReadLine
+from sa_sqlite_pool.closures import shared_reader
+from sa_sqlite_pool.closures.read_group import ReadGroup
 from sa_sqlite_pool.pools.impl import WriterPool
 from tests.closures.work import Inside, cancelled, ids, waiting
 from tests.helpers import ENDLESS, create_items, driver, until, until_waiting
@@ -39,7 +39,7 @@ async def test_in_order_of_arrival_in_one_hop(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting functions run one after the other, and share one hop."""
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # on a busy machine
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)  # on a busy machine
     order: list[int] = []
     count = await hops(one)
     before = count()
@@ -72,10 +72,10 @@ async def test_a_function_known_to_be_long(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another reader takes over at once, for waiting and for new calls."""
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)
     inside = Inside()
     for _ in range(2):
-        db._closures._reads._long.note(inside, borrowed_reader.PATIENCE_SECONDS)
+        db._closures._reads.long.note(inside, shared_reader.PATIENCE_SECONDS)
     slow = asyncio.ensure_future(db.run_read_core(inside))
     with_it = asyncio.ensure_future(db.run_read_core(ids))
     assert await with_it == [1, 2, 3]
@@ -89,7 +89,7 @@ async def test_outcomes_before_one_that_is_long(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finished functions are reported although the next one, which is unknown, does not end."""
-    monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
+    monkeypatch.setattr(shared_reader, "TOGETHER_SECONDS", 1000.0)
     first, slow = Inside(), Inside()
     tasks = [asyncio.ensure_future(db.run_read_core(first))]
     await first.until_entered()
@@ -106,8 +106,8 @@ async def test_the_last_outcome_does_not_wait(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If no other call waits, the previous one is reported before the last one begins."""
-    monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
+    monkeypatch.setattr(shared_reader, "TOGETHER_SECONDS", 1000.0)
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)
     first, last = Inside(), Inside()
     before = asyncio.ensure_future(one.run_read_core(first))
     await first.until_entered()
@@ -123,7 +123,7 @@ async def test_a_task_that_waits_for_a_reader(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gets the reader after a while although functions wait, too, which join the line behind."""
-    monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(shared_reader, "SLICE_SECONDS", 0.0)
     order: list[str] = []
     inside = Inside(lambda _: order.append("first"))
     tasks = [asyncio.ensure_future(one.run_read_core(inside))]
@@ -148,14 +148,14 @@ async def test_readers_are_given_back(db: SQLiteDatabase) -> None:
     """It is returned as soon as no function waits, and nothing of the line remains."""
     await asyncio.gather(*(db.run_read_core(ids) for _ in range(50)))
     pool: Any = db.reader_engine.sync_engine.pool
-    (line,) = db._closures._reads._lines.values()
-    await until(lambda: not (pool.checkedout() or line._tasks))
-    assert (line._current, line._coming, line._readers) == (None, 0, set())
+    reads = db._closures._reads
+    await until(lambda: not (pool.checkedout() or reads._groups))
+    assert reads._last == {}
 
 
 async def test_events_of_the_pool(one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """They occur once for the functions that share a reader."""
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)
     told: list[str] = []
     pool = one.reader_engine.sync_engine.pool
     event.listen(pool, "checkout", lambda *_: told.append("checkout"))
@@ -169,8 +169,8 @@ async def test_a_pool_that_was_disposed_of(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its reader is returned to it, and the next functions use the new pool."""
-    monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
+    monkeypatch.setattr(shared_reader, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)
     told: list[str] = []
     event.listen(one.reader_engine.sync_engine.pool, "checkout", lambda *_: told.append("checkout"))
     inside = Inside()
@@ -226,8 +226,7 @@ async def test_time_limits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await inside.until_entered()
         early = asyncio.ensure_future(db.run_read_core(never))
         await asyncio.sleep(0)
-        (line,) = db._closures._reads._lines.values()
-        line.seconds = 30.0
+        db._closures._reads.timeout = 30.0
         late = asyncio.ensure_future(db.run_read_core(ids))
         with pytest.raises(ReadTimeout, match=r"waited 0\.05 s .* held for .* by task 'report'"):
             await early
@@ -323,16 +322,18 @@ async def test_a_gap_comes_between(one: SQLiteDatabase) -> None:
     assert order == ["a", "b", "c"]
 
 
-async def test_a_gap_that_lasts_too_long(path: Path) -> None:
+async def test_a_gap_that_lasts_too_long(one: SQLiteDatabase) -> None:
     """The time-out names the obstacle."""
-    async with SQLiteDatabase(path, read_timeout=0.05) as db:
-        await create_items(db.writer_engine)
-        pool = db.writer_engine.pool
-        assert isinstance(pool, WriterPool)
-        assert pool.keeper is not None
-        with (
-            pool.keeper.snapshots.gap(30),
-            pytest.raises(ReadTimeout, match=r"waited 0\.05 s to read from app\.db.*log"),
-        ):
-            await db.run_read_core(ids)
-        assert await db.run_read_core(ids) == [1, 2, 3]
+    pool = one.writer_engine.pool
+    assert isinstance(pool, WriterPool)
+    assert pool.keeper is not None
+    assert await one.run_read_core(ids) == [1, 2, 3]  # opens the reader, which takes time
+    reads = one._closures._reads
+    with pool.keeper.snapshots.gap(30):
+        waits = asyncio.ensure_future(one.run_read_core(ids))
+        await until(lambda: reads.gap is not None)
+        reads.timeout = 0.05
+        with pytest.raises(ReadTimeout, match=r"waited 0\.05 s to read from app\.db.*log"):
+            await one.run_read_core(ids)
+        reads.timeout = 30.0
+    assert await waits == await one.run_read_core(ids) == [1, 2, 3]

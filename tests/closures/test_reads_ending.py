@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
-from sa_sqlite_pool.closures import read_line
-from sa_sqlite_pool.closures.read_line import ReadLine
+from sa_sqlite_pool.closures import group
+from sa_sqlite_pool.closures.read_group import ReadGroup
 from sa_sqlite_pool.compat.background import start_task
 from tests.children import Child, needs_fork_server
 from tests.closures.programs import forks_after_a_read, forks_while_reads_wait
-from tests.closures.work import Inside, cancelled, ids
-from tests.helpers import Item, create_items, driver, until, until_waiting
+from tests.closures.work import Inside, bump, cancelled, ids
+from tests.helpers import Item, create_items, driver, turn_of, until, until_waiting
 
 
 async def test_closing_those_that_wait(one: SQLiteDatabase) -> None:
@@ -51,43 +50,36 @@ async def test_its_task_is_cancelled(one: SQLiteDatabase) -> None:
 
 
 class HalfStarted:
-    """A task to which no second callback can be added, as at the end of the stack."""
+    """A task to which no callback can be added, as at the end of the stack."""
 
     def __init__(self, task: asyncio.Future[Any]) -> None:
-        self.task, self.left = task, 1
         self.cancel = task.cancel
 
-    def add_done_callback(self, callback: Callable[[asyncio.Future[Any]], object]) -> None:
-        if self.left == 0:
-            raise RecursionError
-        self.left -= 1
-        self.task.add_done_callback(lambda _: callback(self))  # type: ignore[arg-type]
+    def add_done_callback(self, *_: object, **__: object) -> None:
+        raise RecursionError
 
 
-@pytest.mark.parametrize("at", [1, 2], ids=["borrowed", "given back"])
 async def test_a_task_that_is_half_started(
-    one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, at: int
+    one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task borrows or returns the reader; the next call is served."""
+    """It takes no reader, and the next call is served."""
     started = 0
 
     def start(work: Coroutine[Any, Any, Any], name: str) -> Any:
         nonlocal started
         started += 1
         task = start_task(work, name)
-        return HalfStarted(task) if started == at else task
+        return HalfStarted(task) if started == 1 else task
 
-    # With a listener, returning it may wait, and needs a task.
-    event.listen(one.reader_engine.sync_engine.pool, "checkin", lambda *_: None)
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    monkeypatch.setattr(read_line, "start_task", start)
-    with contextlib.suppress(RecursionError):
+    monkeypatch.setattr(group, "start_task", start)
+    with pytest.raises(RecursionError):
         await one.run_read_core(ids)
     for _ in range(2):
         connection = await asyncio.wait_for(one.reader_engine.connect().start(), 10)
         await connection.close()  # the calls have returned the reader for it
         assert await asyncio.wait_for(one.run_read_core(ids), 10) == [1, 2, 3]
-    assert started > at
+    assert started > 1
 
 
 async def test_no_reader_to_be_had(one: SQLiteDatabase) -> None:
@@ -143,13 +135,16 @@ async def test_two_loops(one: SQLiteDatabase) -> None:
 
 
 def test_a_loop_that_stands_still(path: Path) -> None:
-    """The reader does not stay with a loop that has nothing to do and does not run."""
+    """Neither reader nor turn stays with a loop that has nothing to do and does not run."""
     db, first, second = SQLiteDatabase(path, readers=1), *_two_loops()
     first.run_until_complete(db.open())
     first.run_until_complete(create_items(db.writer_engine))
-    for _ in range(3):
+    for _ in range(20):
         for loop in (first, second):
+            loop.run_until_complete(db.run_write_core(bump))
+            assert turn_of(path).holder is None
             assert loop.run_until_complete(db.run_read_core(ids)) == [1, 2, 3]
+            assert not db.reader_engine.sync_engine.pool.checkedout()  # type: ignore[attr-defined]
     first.run_until_complete(db.close())
     first.close()
     second.close()
@@ -193,7 +188,7 @@ def test_nothing_runs_for_a_loop_that_is_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Functions waiting there never run, even if no other loop wants the reader."""
-    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # no other reader takes over
+    monkeypatch.setattr(ReadGroup, "_watch", lambda _: None)  # no other reader takes over
     db = SQLiteDatabase(path)
     inside, never = Inside(), Inside()
     never.leave.set()

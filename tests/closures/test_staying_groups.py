@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures import grouping
+from sa_sqlite_pool.closures import write_group
 from tests.helpers import UPDATE_FIRST, until
 
 
@@ -52,7 +52,7 @@ async def test_after_the_raw_connection_was_used(db: SQLiteDatabase) -> None:
 
 async def test_for_a_moment_only(db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise pool_recycle and pool_pre_ping would have no effect."""
-    monkeypatch.setattr(grouping, "_LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(write_group, "_LONGEST_SECONDS", 0.0)
     assert await in_a_row(db, update, update, update) == 3
 
 

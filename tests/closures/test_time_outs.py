@@ -76,10 +76,10 @@ async def test_the_place_of_who_waits_on(path: Path) -> None:
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         async with turn_held(db):
-            db._closures._groups.timeout = 0.02
+            db._closures._writes.timeout = 0.02
             first = asyncio.ensure_future(db.run_write_core(add, 10))
             await asyncio.sleep(0)
-            db._closures._groups.timeout = 30.0
+            db._closures._writes.timeout = 30.0
             second = asyncio.ensure_future(db.run_write_core(note))
             await asyncio.sleep(0)
             third = asyncio.ensure_future(session())
@@ -180,7 +180,7 @@ async def test_a_program_outside(path: Path) -> None:
             await db.run_write_core(add, 10)
         outside.execute("COMMIT")
         outside.close()
-        db._closures._groups.timeout = 30.0
+        db._closures._writes.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool
-from sa_sqlite_pool.closures import borrowed_reader
+from sa_sqlite_pool.closures import shared_reader
 from tests.helpers import UPDATE_FIRST, amounts, create_items, uses_of
 
 Use = Callable[[], Awaitable[object]]
@@ -136,13 +136,13 @@ async def test_engines(path: Path, door: str, use: str) -> None:
     await engine.dispose()
 
 
-@pytest.mark.parametrize("slice_seconds", [borrowed_reader.SLICE_SECONDS, -0.01])
+@pytest.mark.parametrize("slice_seconds", [shared_reader.SLICE_SECONDS, -0.01])
 @pytest.mark.parametrize("use", ["write", "read", "run_write", "run_read"])
 async def test_the_facade(
     path: Path, use: str, slice_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closures are included, even if a reader looks for other tasks after each of them."""
-    monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", slice_seconds)
+    monkeypatch.setattr(shared_reader, "SLICE_SECONDS", slice_seconds)
     async with SQLiteDatabase(path, readers=1, write_timeout=1.0, read_timeout=1.0) as db:
         await create_items(db.writer_engine)
         uses = uses_of(db)

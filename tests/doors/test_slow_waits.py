@@ -243,11 +243,11 @@ async def test_functions_that_come_later(path: Path, records: Records) -> None:
             await session.execute(UPDATE_FIRST)
             first = asyncio.create_task(writes.run_write(), name="first")
             await until_waiting(1, turn_of(path))
-            (group,) = db._closures._groups._groups
-            await until(lambda: group._calls[0].held_by)
+            calls: Any = next(iter(db._closures._writes._groups)).line
+            await until(lambda: calls._waiting()[0].held_by)
             second = asyncio.create_task(writes.run_write_core(), name="second")
-            await until(lambda: len(group._calls) == 2)
-            await until(lambda: group._calls[1].held_by)
+            await until(lambda: len(calls.calls) == 2)
+            await until(lambda: calls._waiting()[1].held_by)
             for waiter in (first, second):
                 with pytest.raises(WriteTimeout):
                     await waiter
@@ -270,10 +270,10 @@ async def test_a_function_that_joins_one_that_runs_long(path: Path, records: Rec
         writes = Writes(db, db.writer_engine)
         running = asyncio.create_task(db.run_write(work))
         await until(begun.is_set)
-        (group,) = db._closures._groups._groups
-        await until(lambda: group._timer is None)
+        calls: Any = next(iter(db._closures._writes._groups)).line
+        await until(lambda: calls._timer is None)
         waiter = asyncio.create_task(writes.run_write(), name="request-7")
-        await until(lambda: group._calls)
+        await until(lambda: calls.calls)
         with pytest.raises(WriteTimeout):
             await waiter
         leave.set()
