@@ -207,6 +207,7 @@ class ServerPool(Pool):
         except BaseException as error:
             proxied.invalidate(error)
             raise
+        record.received = True
         record.server.checkouts += 1  # the pool's own position queries do not count
         return proxied
 

@@ -7,7 +7,7 @@ from typing import final
 
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ...compat.pool_records import give_back_lost, has_proxy
+from ...compat.pool_records import give_back_lost
 from ...system.waiting import Emptied
 from ...turn.permit import Permit, is_own
 from ..drivers.interface import Driver
@@ -58,6 +58,7 @@ class CheckedOut:
 
     def begin(self, record: ServerRecord, permit: Permit) -> None:
         """Register a record that is about to be checked out."""
+        record.received = False
         self.permits[record] = permit
         self.begun = record.number = self.begun + 1
 
@@ -69,7 +70,7 @@ class CheckedOut:
         lost = [
             record
             for record, permit in list(self.permits.items())
-            if is_own(permit) and not has_proxy(record)
+            if is_own(permit) and not record.received  # type: ignore[attr-defined]
         ]
         give_back_lost(lost, begun)
 
