@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Dialect, Engine, event, exc
@@ -38,6 +38,7 @@ class ServerPool(Pool):
         ``dispose()``, unless nothing was closed
     :param checked_out: the checked-out connections; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
+    :param engines: the engines of the database, to look for the holders of locks
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
     :param idle_warning: seconds after which an idle transaction is logged
@@ -57,6 +58,7 @@ class ServerPool(Pool):
         creator: Callable[..., Any],
         servers: tuple[Server, ...],
         timeout: float,
+        engines: Sequence[Engine],
         owner: object,
         wait_watch: WaitWatch,
         statement_timeout: float | None = None,
@@ -74,6 +76,7 @@ class ServerPool(Pool):
         self.servers = servers
         self._timeout = timeout
         self._use_lifo = use_lifo
+        self.engines = engines
         self._owner = owner
         self.wait_watch = wait_watch
         self.checked_out = checked_out or CheckedOut()
@@ -396,6 +399,7 @@ class ServerPool(Pool):
             servers=servers,
             checked_out=checked_out,
             timeout=self._timeout,
+            engines=self.engines,
             owner=self._owner,
             wait_watch=self.wait_watch,
             statement_timeout=self.statement_timeout,

@@ -190,7 +190,7 @@ def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException
     """Return the error for a statement that was cancelled on request, or by the server itself."""
     if failed.blocked_by is not None:
         return WriteTimeout(
-            f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held for "
+            f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held by "
             f"{failed.blocked_by}; the statement was stopped, and its transaction must be "
             f"rolled back: {shorten(failed.sql)}; shorten the transaction there or raise "
             "write_timeout",
