@@ -228,8 +228,9 @@ class ServerPool(Pool):
     def _not_in_time(self, server: Server) -> exc.TimeoutError:
         return self.timeout_error(
             f"waited {self.timeout:.2f} s for one of the {server.capacity} connections to "
-            f"{server.name}; they are held for {server.line.describe_holders()}, "
-            f"{server.line.waiting} more in line; return connections sooner, or raise {self.option}"
+            f"{server.name}; they have been held for {server.line.describe_holders()}, "
+            f"{server.line.waiting} more waiting in line; return connections sooner, or raise "
+            f"{self.option}"
         )
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
