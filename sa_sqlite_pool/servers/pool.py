@@ -135,7 +135,7 @@ class ServerPool(Pool):
     def _take(self, server: Server) -> ConnectionPoolEntry:
         """Return a connection to ``server``; wait for a permit at most ``timeout`` seconds.
 
-        Raise the error of the driver if the server does not answer.
+        Raise the error of the driver if the server does not respond.
         """
         permit = server.line.acquire_nowait()
         if permit is None:
@@ -303,18 +303,18 @@ class ServerPool(Pool):
         finally:
             self.driver.drop(connection.driver_connection)
 
-    # -- servers that do not answer -------------------------------------------------------------
+    # -- servers that do not respond -------------------------------------------------------------
 
     def give_up(
         self, proxied: PoolProxiedConnection, error: Exception | None, *, silent: bool
     ) -> None:
-        """Close a broken connection; ``silent`` says that its server does not answer."""
+        """Close a broken connection; ``silent`` says that its server does not respond."""
         if silent:
             self.note_silent(proxied.dbapi_connection)
         self._invalidate(proxied, error)
 
     def note_silent(self, connection: Any) -> None:
-        """Record that the server of a connection did not answer in time."""
+        """Record that the server of a connection did not respond in time."""
         for record in [
             *self.checked_out.permits,
             *(r for server in self.servers for r in server.at_rest),
@@ -324,7 +324,7 @@ class ServerPool(Pool):
                 return
 
     def is_silent(self, server: Server) -> None:
-        """Handle a server that does not answer."""
+        """Handle a server that does not respond."""
 
     # -- for the owner of the engine ------------------------------------------------------------
 

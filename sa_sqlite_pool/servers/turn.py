@@ -133,7 +133,7 @@ def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTime
 
 def _without_an_answer(pool: PrimaryPool, error: Exception) -> WriteTimeout:
     return WriteTimeout(
-        f"waited {pool.timeout:.2f} s to write to {pool.primary.name}, which does not answer; "
+        f"waited {pool.timeout:.2f} s to write to {pool.primary.name}, which does not respond; "
         f"{pool.primary.line.waiting} more of this process waiting in line; check the server",
         error,
     )

@@ -37,7 +37,7 @@ def listen(db: ServerDatabase, name: str, listener: Callable[..., object]) -> No
 
 
 async def test_a_listener_that_leaves_a_transaction_open(app: App) -> None:
-    """What it has set stays, and no server is taken for one that does not answer."""
+    """What it has set stays, and no server is taken for one that does not respond."""
     db = app.open(replicas=app.replica_urls[:1], freshness_wait=5)
     listen(db, "connect", set_zone)
     async with db:

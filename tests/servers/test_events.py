@@ -26,7 +26,7 @@ def records(caplog: pytest.LogCaptureFixture, event: type[Event]) -> list[loggin
 
 
 async def test_a_replica_goes_and_comes_back(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """One record when it is found not to answer, and one when it answers again."""
+    """One record when it is found not to respond, and one when it responds again."""
     caplog.set_level(logging.INFO, logger="sa_sqlite_pool")
     replica = app.cluster.replicas[0]
     async with app.open(replicas=[app.url(replica)]) as db:

@@ -118,7 +118,7 @@ def explained(
     if is_unknown and hasattr(context.original_exception, _AT_COMMIT):
         return _commit_unknown(server, error)
     if failed is not None and failed.was_given_up:
-        what = "the server did not answer, so the connection was closed, and its transaction is"
+        what = "the server did not respond, so the connection was closed, and its transaction is"
         return _took_too_long(server, failed.sql, failed.limit, what)
     _advise(context, error, state, writes=writes)
     found = None
