@@ -210,6 +210,6 @@ def _took_too_long(server: str, sql: str, limit: float | None, what: str) -> Sta
     whose = "the statement_timeout of the server" if limit is None else f"{_LIMIT}={limit} s"
     return StatementTimeout(
         f"a statement on {server} was stopped after {whose}: {shorten(sql)}; {what} rolled back; "
-        f"make it shorter, or raise {_LIMIT} (of the database, or in execution_options of this "
+        f"shorten it, or raise {_LIMIT} (of the database, or in execution_options of this "
         "statement)"
     )
