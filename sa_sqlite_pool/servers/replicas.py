@@ -325,7 +325,10 @@ class ReplicaPool(ServerPool):
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:
-        """Connect to a server that is down; raise if it does not respond. Must run in a greenlet."""
+        """Connect to a server that is down; raise if it does not respond.
+
+        Must run in a greenlet.
+        """
         permit = server.line.acquire_nowait()
         if permit is not None:
             assert isinstance(self._dialect, Dialect)

@@ -96,7 +96,7 @@ def test_a_read_only_directory(open_directory: Path) -> None:
     path.chmod(0o666)
     closed.chmod(0o555)
     (line,) = as_nobody(path)
-    assert line.startswith(f"read-only-directory the directory {closed} is not writable for this")
+    assert line.startswith(f"read-only-directory the directory {closed} is not writable by this")
     assert "dr-xr-xr-x of " in line
     assert os.listdir(closed) == ["app.db"]
     closed.chmod(0o777)
