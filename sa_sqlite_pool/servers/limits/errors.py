@@ -25,7 +25,7 @@ from ..drivers.choosing import driver_of
 from .running import Outcome
 
 _LIMIT = "statement_timeout"
-_ROLLED_BACK = "its transaction must be"
+_ROLLED_BACK = "its transaction or savepoint must be"
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
 
@@ -191,8 +191,8 @@ def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException
     if failed.blocked_by is not None:
         return WriteTimeout(
             f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held by "
-            f"{failed.blocked_by}; the statement was stopped, and its transaction must be "
-            f"rolled back: {shorten(failed.sql)}; shorten the transaction there or raise "
+            f"{failed.blocked_by}; the statement was stopped, and {_ROLLED_BACK} rolled "
+            f"back: {shorten(failed.sql)}; shorten the transaction there or raise "
             "write_timeout",
             error.orig,
         )
