@@ -184,7 +184,9 @@ async def test_a_deferred_trigger_that_fails(app: App, tmp_path: Path) -> None:
     async with engine_of(app) as engine, engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
     app.sql(DEFERRED.format("RAISE EXCEPTION 'no room'"))
-    with pytest.raises(CopyError, match=r"executing deferred triggers failed, .*: no room"):
+    with pytest.raises(
+        CopyError, match=r"executing deferred constraints and triggers failed, .*: no room"
+    ):
         await copied(path, app, metadata)
     assert app.sql("SELECT count(*) FROM people") == "0"
 

@@ -163,7 +163,7 @@ class Target:
         steps: list[Step] = [
             # Here, since they may change rows. "cannot ALTER TABLE … because it has pending trigger
             # events". What is deferred from now on is executed at once.
-            _step("executing deferred triggers", "SET CONSTRAINTS ALL IMMEDIATE"),
+            _step("executing deferred constraints and triggers", "SET CONSTRAINTS ALL IMMEDIATE"),
             *self._indexes,
             *self._foreign_keys,
             *(
