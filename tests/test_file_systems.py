@@ -139,7 +139,7 @@ def test_a_server_that_does_not_answer(source: Path, mounted: Path) -> None:
     (*refused, at_last, again), stood_still = result
     assert len(refused) == 2 * len(DOORS)
     for answer in (*refused, again):
-        assert "app.db has not answered for 1.00 s; it seems to be on fuse, mounted at" in answer
+        assert "app.db has not responded for 1.00 s; it seems to be on fuse, mounted at" in answer
     assert stood_still < 1.0  # the time that each of them waits
     assert at_last == 0
 

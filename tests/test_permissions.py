@@ -113,7 +113,7 @@ def test_a_backup_in_a_read_only_directory(directory: Path) -> None:
     (directory / "closed").mkdir(mode=0o555)
     output = open_as_nobody(directory / "open" / "app.db", directory / "closed" / "copy.db")
     assert "copy.db.unfinished cannot be created: Permission denied; make the directory " in output
-    assert "closed writable for this user, or choose another path" in output
+    assert "closed writable by this user, or choose another path" in output
     assert list((directory / "closed").iterdir()) == []
 
 
@@ -145,4 +145,4 @@ def test_a_read_only_file(directory: Path) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     (shared / "app.db").touch(mode=0o444)
-    assert "app.db is not readable and writable for this user" in open_as_nobody(shared / "app.db")
+    assert "app.db is not readable and writable by this user" in open_as_nobody(shared / "app.db")

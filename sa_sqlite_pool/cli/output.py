@@ -139,12 +139,16 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+# Commands do not have them.
+_TIMEOUT_OPTIONS = re.compile(r"raise (?:write|read)_timeout(?: or read_timeout)?")
+
+
 def sentence(error: Exception) -> str:
     """Return the message of an error on one line, without the statement and links around it."""
     text = str(error)
     if isinstance(error, (exc.TimeoutError, TurnAlreadyHeldError, CommitUnknownError)):
         # the error's own message contains the holder, or what is unknown
-        text = str(error.args[0])
+        text = _TIMEOUT_OPTIONS.sub("run the command again", str(error.args[0]))
     elif isinstance(error, exc.DBAPIError):
         text = str(error.orig)
     return " ".join(text.split())

@@ -21,6 +21,7 @@ from ..servers.database import ServerDatabase
 from ..servers.pool import ServerPool
 from ..system.clock import time
 from .checking import check
+from .columns.expressions import refuse_expressions
 from .long_rows import refuse_long_lines
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
@@ -153,6 +154,7 @@ class _Copy:
         refuse_other_copies(connection)
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
+        refuse_expressions(tables, connection.dialect, misfits)
         not_null = compare(connection, tables, misfits, self._warnings)
         there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)

@@ -48,8 +48,7 @@ def check_readable(path: str) -> None:
     check_regular(path)
     if not os.access(path, os.R_OK):
         raise DatabaseNotUsableError(
-            f"{path} is not readable for this user; run this as its owner, or change its "
-            "permissions"
+            f"{path} is not readable by this user; run this as its owner, or change its permissions"
         )
 
 

@@ -63,7 +63,7 @@ def _check_permissions(subject: Subject, mount: Mount | None) -> Iterator[Findin
         yield Finding(
             "read-only-directory",
             Severity.ERROR,
-            f"the directory {directory} is not writable for this user ({_me()}; it is "
+            f"the directory {directory} is not writable by this user ({_me()}; it is "
             f"{_rights(directory)}): SQLite keeps the log or journal beside the database",
             f"chmod u+wx {shlex.quote(directory)}, as its owner",
         )
@@ -72,7 +72,7 @@ def _check_permissions(subject: Subject, mount: Mount | None) -> Iterator[Findin
             yield Finding(
                 "read-only-file",
                 Severity.ERROR,
-                f"{file} is not readable and writable for this user ({_me()}; it is "
+                f"{file} is not readable and writable by this user ({_me()}; it is "
                 f"{_rights(file)})",
                 f"chmod u+rw {shlex.quote(file)}, as its owner",
             )

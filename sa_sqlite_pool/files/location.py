@@ -172,14 +172,14 @@ def _why_not_writable(directory: Path) -> str:
     mounted = _mounted_read_only(directory)
     return (
         f"{mounted or 'not writable'}, and SQLite keeps the log or journal beside the database; "
-        f"{'mount it writable' if mounted else 'make it writable for this user'}"
+        f"{'mount it writable' if mounted else 'make it writable by this user'}"
     )
 
 
 def _why_not_open_to_us(file: Path) -> str:
     if mounted := _mounted_read_only(file):
         return f"{mounted}; mount its directory writable"
-    return "not readable and writable for this user; change its permissions"
+    return "not readable and writable by this user; change its permissions"
 
 
 def _mounted_read_only(path: Path) -> str | None:

@@ -136,7 +136,7 @@ class Site:
         assert self._location.path is not None
         mount = find_mount(self._location.path)  # not the real path: that would access the files
         return DatabaseNotUsableError(
-            f"{self._location.path} has not answered for {seconds:.2f} s; it seems to be on "
+            f"{self._location.path} has not responded for {seconds:.2f} s; it seems to be on "
             f"{mount or 'a file system of unknown type'}: check its server, or keep the database "
             "on a local disk"
         )

@@ -161,7 +161,7 @@ async def _acquire_alembic(seconds: float, deadline: float) -> Permit:
         raise WriteTimeout(
             f"waited {seconds:.2f} s for Alembic, which runs one migration at a time in each "
             f"process; it has been in use for {_alembic.describe_holders()}, {_alembic.waiting} "
-            "more in line; raise timeout"
+            "more waiting in line; raise timeout"
         )
     return permit
 

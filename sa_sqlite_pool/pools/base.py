@@ -216,8 +216,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         """Return the time-out error, which names the holders of the connections."""
         return self.timeout_error(
             f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
-            f"{self._connector.location.label}; they are held for "
-            f"{self.describe_holders()}, {self._line.waiting} more in line; return "
+            f"{self._connector.location.label}; they have been held for "
+            f"{self.describe_holders()}, {self._line.waiting} more waiting in line; return "
             "connections sooner, or raise pool_size or pool_timeout"
         )
 

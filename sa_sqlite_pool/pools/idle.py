@@ -118,7 +118,7 @@ class IdleWatch:
                 **permit.fields(),
             ),
             "%s: %s of %s has been idle for %.1f s, held by %s, requested at %s; "
-            "%d more in line; end it before awaiting anything else",
+            "%d more waiting in line; end it before awaiting anything else",
             self._product,
             what,
             label,

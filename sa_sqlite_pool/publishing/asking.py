@@ -88,8 +88,10 @@ def _ask(path: str, timeout: float) -> Answer | None:
         error = f"does not respond within {timeout:g} s"
     except PermissionError:
         error = f"answers only {_owner(path)} and root"
-    except (OSError, ValueError) as problem:
+    except OSError as problem:
         error = f"does not respond: {problem}"
+    except ValueError as problem:
+        error = f"its response cannot be read: {problem}"
     return Answer(path, pid, program_of(pid), error=error)
 
 

@@ -74,11 +74,13 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
         commit(proxied)
         return
     began, limit = time.monotonic(), pool.statement_timeout
+    is_open = not driver.is_broken(connection)  # else the server has rolled back, which is known
     try:
         with AnswerLimit(driver, connection, None if limit is None else limit + SECONDS_TO_ANSWER):
             driver.commit(connection, partial(commit, proxied))
     except Exception as error:
-        mark_at_commit(error)
+        if is_open:
+            mark_at_commit(error)
         if not driver.is_broken(connection):
             pool.counts.rolled_back()
         raise

@@ -163,11 +163,12 @@ class ServerDatabase(LifeCycle):
         await greenlet_spawn(self._readers.open_replicas)
 
     async def _end_work(self, timeout: float) -> None:
-        pools: tuple[ServerPool, ...] = (self._readers, self._writers)
-        term = self._term
+        readers, term = self._readers, self._term
+        pools: tuple[ServerPool, ...] = (readers, self._writers)
         all_out = [pool.checked_out for pool in pools]
-        for pool, out in zip(pools, all_out, strict=True):
+        for pool in pools:
             pool.refuse(self._refusal())
+        for pool, out in zip(pools, all_out, strict=True):
             await greenlet_spawn(out.give_up_stranded)
             pool.collect_abandoned()  # else it would wait for streams that lost their clients
         try:
@@ -176,8 +177,7 @@ class ServerDatabase(LifeCycle):
             for pool in pools if self._term is term else ():
                 pool.abort()
         await asyncio.gather(*(out.all_returned(HURRY_SECONDS) for out in all_out))
-        if self._term is term:
-            await self._readers.stopped()
+        await readers.stopped()
 
     async def _dispose_engines(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # each, even if the other fails

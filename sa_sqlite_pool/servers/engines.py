@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..sessions.lean import LeanEngine
@@ -56,6 +56,7 @@ class EngineSettings:
     connect_args: Mapping[str, Any]
     writers_out: WritersOut = field(default_factory=WritersOut)
     outages: Outages = field(default_factory=Outages)
+    engines: list[Engine] = field(default_factory=list)
 
     def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
         """Return a server; its connections are opened with the limits set, without a round trip."""
@@ -113,7 +114,8 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
 def _engine(of: EngineSettings, url: URL, **own: Any) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "wait_watch": of.wait_watch, **own}
     options |= {OPTION: of.statement_timeout, "idle_warning": of.idle_warning}
-    engine = LeanEngine.create(url, **options)
+    engine = LeanEngine.create(url, engines=of.engines, **options)
+    of.engines.append(engine.sync_engine)
     limit_endings(engine.sync_engine)
     follow_statements(engine.sync_engine)
     return engine

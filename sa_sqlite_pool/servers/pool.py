@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Dialect, Engine, event, exc
@@ -38,6 +38,7 @@ class ServerPool(Pool):
         ``dispose()``, unless nothing was closed
     :param checked_out: the checked-out connections; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
+    :param engines: the engines of the database, to look for the holders of locks
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
     :param idle_warning: seconds after which an idle transaction is logged
@@ -57,6 +58,7 @@ class ServerPool(Pool):
         creator: Callable[..., Any],
         servers: tuple[Server, ...],
         timeout: float,
+        engines: Sequence[Engine],
         owner: object,
         wait_watch: WaitWatch,
         statement_timeout: float | None = None,
@@ -74,6 +76,7 @@ class ServerPool(Pool):
         self.servers = servers
         self._timeout = timeout
         self._use_lifo = use_lifo
+        self.engines = engines
         self._owner = owner
         self.wait_watch = wait_watch
         self.checked_out = checked_out or CheckedOut()
@@ -132,7 +135,7 @@ class ServerPool(Pool):
     def _take(self, server: Server) -> ConnectionPoolEntry:
         """Return a connection to ``server``; wait for a permit at most ``timeout`` seconds.
 
-        Raise the error of the driver if the server does not answer.
+        Raise the error of the driver if the server does not respond.
         """
         permit = server.line.acquire_nowait()
         if permit is None:
@@ -207,6 +210,7 @@ class ServerPool(Pool):
         except BaseException as error:
             proxied.invalidate(error)
             raise
+        record.received = True
         record.server.checkouts += 1  # the pool's own position queries do not count
         return proxied
 
@@ -224,8 +228,9 @@ class ServerPool(Pool):
     def _not_in_time(self, server: Server) -> exc.TimeoutError:
         return self.timeout_error(
             f"waited {self.timeout:.2f} s for one of the {server.capacity} connections to "
-            f"{server.name}; they are held for {server.line.describe_holders()}, "
-            f"{server.line.waiting} more in line; return connections sooner, or raise {self.option}"
+            f"{server.name}; they have been held for {server.line.describe_holders()}, "
+            f"{server.line.waiting} more waiting in line; return connections sooner, or raise "
+            f"{self.option}"
         )
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
@@ -298,18 +303,18 @@ class ServerPool(Pool):
         finally:
             self.driver.drop(connection.driver_connection)
 
-    # -- servers that do not answer -------------------------------------------------------------
+    # -- servers that do not respond -------------------------------------------------------------
 
     def give_up(
         self, proxied: PoolProxiedConnection, error: Exception | None, *, silent: bool
     ) -> None:
-        """Close a broken connection; ``silent`` says that its server does not answer."""
+        """Close a broken connection; ``silent`` says that its server does not respond."""
         if silent:
             self.note_silent(proxied.dbapi_connection)
         self._invalidate(proxied, error)
 
     def note_silent(self, connection: Any) -> None:
-        """Record that the server of a connection did not answer in time."""
+        """Record that the server of a connection did not respond in time."""
         for record in [
             *self.checked_out.permits,
             *(r for server in self.servers for r in server.at_rest),
@@ -319,7 +324,7 @@ class ServerPool(Pool):
                 return
 
     def is_silent(self, server: Server) -> None:
-        """Handle a server that does not answer."""
+        """Handle a server that does not respond."""
 
     # -- for the owner of the engine ------------------------------------------------------------
 
@@ -395,6 +400,7 @@ class ServerPool(Pool):
             servers=servers,
             checked_out=checked_out,
             timeout=self._timeout,
+            engines=self.engines,
             owner=self._owner,
             wait_watch=self.wait_watch,
             statement_timeout=self.statement_timeout,

@@ -55,8 +55,8 @@ class PrimaryPool(ServerPool):
         if not self.in_turn:
             return super()._not_in_time(server)
         return WriteTimeout(
-            f"waited {self.timeout:.2f} s to write to {server.name}; the turn is held for "
-            f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
+            f"waited {self.timeout:.2f} s to write to {server.name}; the turn has been held for "
+            f"{server.line.describe_holders()}, {server.line.waiting} more waiting in line; "
             "shorten that transaction or raise write_timeout",
             TimeoutError("timed out waiting for the write turn"),
         )

@@ -108,7 +108,7 @@ class ReplicaPool(ServerPool):
     ) -> ConnectionPoolEntry | None:
         """Return a connection to a replica that is known to show ``needed``; None if none is.
 
-        ``source`` is the only one that may be used, None for any. A replica that does not answer
+        ``source`` is the only one that may be used, None for any. A replica that does not respond
         counts as down from now on.
         """
         for server in self._in_order():
@@ -294,7 +294,7 @@ class ReplicaPool(ServerPool):
                     self._is_back(server)
 
     def _note_failure(self, server: Server, error: Exception) -> None:
-        """Record, in an ``except`` block, that a server does not answer; re-raise other errors.
+        """Record, in an ``except`` block, that a server does not respond; re-raise other errors.
 
         An application's listeners, for example, would raise theirs on any other server, too.
         """
@@ -306,13 +306,13 @@ class ReplicaPool(ServerPool):
     def is_silent(self, server: Server) -> None:
         """Mark a replica as down: each read of it would wait in vain, so reads go elsewhere."""
         if not server.is_primary and self.checked_out.refusal is None:
-            self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
+            self._is_down(server, TimeoutError(f"no response within {SECONDS_TO_ANSWER:.0f} s"))
 
     def _is_down(self, server: Server, error: Exception) -> None:
         if server.note_down(error):
             log(
                 ReplicaDown(database=self.primary.name, server=server.name, error=str(error)),
-                "the replica %s does not answer (%s); reads go to the others, or to the primary, "
+                "the replica %s does not respond (%s); reads go to the others, or to the primary, "
                 "until it does",
                 server.name,
                 error,
@@ -325,7 +325,10 @@ class ReplicaPool(ServerPool):
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:
-        """Connect to a server that is down; raise if it gives no answer. Must run in a greenlet."""
+        """Connect to a server that is down; raise if it does not respond.
+
+        Must run in a greenlet.
+        """
         permit = server.line.acquire_nowait()
         if permit is not None:
             assert isinstance(self._dialect, Dialect)
@@ -334,7 +337,7 @@ class ReplicaPool(ServerPool):
             except Exception as error:
                 if is_of_server(self._dialect, error):
                     raise
-                # It answers; the application's own checkouts will raise its listener's error.
+                # It responds; the application's own checkouts will raise its listener's error.
             else:
                 self._ask(record)  # it may be from before the outage
                 self._do_return_conn(record)
@@ -344,7 +347,7 @@ class ReplicaPool(ServerPool):
         server.outages.end()
         log(
             ReplicaUp(database=self.primary.name, server=server.name),
-            "the replica %s answers again",
+            "the replica %s responds again",
             server.name,
         )
 

@@ -125,7 +125,7 @@ def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTime
             holder = f"a process that the server does not name ({unanswered})"
     return WriteTimeout(
         f"waited {pool.timeout:.2f} s to write to {pool.primary.name}; the turn is held by "
-        f"{holder}; {pool.primary.line.waiting} more of this process in line; shorten the "
+        f"{holder}; {pool.primary.line.waiting} more of this process waiting in line; shorten the "
         "transaction there or raise write_timeout",
         error,
     )
@@ -133,7 +133,7 @@ def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTime
 
 def _without_an_answer(pool: PrimaryPool, error: Exception) -> WriteTimeout:
     return WriteTimeout(
-        f"waited {pool.timeout:.2f} s to write to {pool.primary.name}, which does not answer; "
-        f"{pool.primary.line.waiting} more of this process in line; check the server",
+        f"waited {pool.timeout:.2f} s to write to {pool.primary.name}, which does not respond; "
+        f"{pool.primary.line.waiting} more of this process waiting in line; check the server",
         error,
     )

@@ -31,11 +31,22 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list
     except UnicodeDecodeError as error:
         # SQLite's message contains a name that is not UTF-8, which only a damaged schema has.
         raise sqlite3.DatabaseError(error.object.decode(errors="replace")) from None
+    except sqlite3.DatabaseError as error:
+        if error.args:
+            raise
+        raise type(error)(_message_of(error)) from None
     finally:
         cursor.close()
     if connection.text_factory is str:
         return found
     return [tuple(map(_plain, row)) for row in found]
+
+
+def _message_of(error: sqlite3.DatabaseError) -> str:
+    """Return a message for an error without one: Python 3.10 drops what is not UTF-8."""
+    if type(error) is sqlite3.DatabaseError:  # SQLITE_CORRUPT, and only this message has a name
+        return "malformed database schema (of a name that is not UTF-8)"
+    return "the message contains a name that is not UTF-8"
 
 
 def _plain(value: Any) -> Any:

@@ -73,7 +73,7 @@ class AtomicFile:
                     raise
                 raise DatabaseNotUsableError(
                     f"{self.path} cannot be created: {error.strerror}; make the directory "
-                    f"{self.final.parent} writable for this user, or choose another path"
+                    f"{self.final.parent} writable by this user, or choose another path"
                 ) from error
             else:
                 self._own(created)

@@ -104,7 +104,7 @@ class Mount:
         if self.type in _LOCAL_FUSE:
             return None
         if self.type in _NETWORK:
-            return "other machines see neither its locks nor its shared memory for certain"
+            return "other machines may see neither its locks nor its shared memory"
         if self.type.removeprefix("fuse.") in _OF_HOST:
             return "the host's processes share neither locks nor memory with those here"
         if self.type == "fuse" or self.type.startswith("fuse."):

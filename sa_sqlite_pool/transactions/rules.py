@@ -136,7 +136,7 @@ class Rules:
         )
         return StatementTimeout(
             f"a statement on {self.label} was stopped after statement_timeout="
-            f"{seconds} s: {shorten(sql)}; {rolled_back}make it shorter, or raise "
+            f"{seconds} s: {shorten(sql)}; {rolled_back}shorten it, or raise "
             "statement_timeout (of the engine, or in execution_options of this statement)"
         )
 

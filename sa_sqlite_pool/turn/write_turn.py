@@ -212,8 +212,8 @@ class WriteTurn:
     def not_in_time(self, seconds: float) -> WriteTimeout:
         """Return the error for a task that waited ``seconds`` while another task held the turn."""
         return WriteTimeout(
-            f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
-            f"{self.line.describe_holders()}, {self.line.waiting} more in line; "
+            f"waited {seconds:.2f} s to write to {self.name}; the turn has been held for "
+            f"{self.line.describe_holders()}, {self.line.waiting} more waiting in line; "
             f"{self._way_out()}shorten that transaction or raise write_timeout"
         )
 
@@ -313,7 +313,7 @@ class WriteTurn:
         """Return the error for a task that waited ``seconds`` while a process held the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
-            f"the turn, {self.line.waiting} more of this process in line; shorten the "
+            f"the turn, {self.line.waiting} more of this process waiting in line; shorten the "
             "transaction there or raise write_timeout"
         )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from sa_sqlite_pool import SQLiteDatabase, WriteTimeout
+from sa_sqlite_pool.cli.output import sentence
 from tests.commanding import run
 from tests.doctor.patients import SCHEMA, execute, healthy, killed
 
@@ -108,3 +112,14 @@ def test_help(tmp_path: Path) -> None:
     for command in ("doctor", "checkpoint", "backup", "restore", "bench"):
         assert command in done.stdout
         assert run(tmp_path, command, "--help").returncode == 0
+
+
+async def test_a_turn_that_is_not_free_in_time(path: Path) -> None:
+    """The advice is one for a command, which has no option for the wait."""
+    async with SQLiteDatabase(path, write_timeout=0.01) as db:
+        async with db.write() as session:
+            await session.execute(text("SELECT 1"))
+            checkpoint = asyncio.create_task(db.checkpoint())
+            with pytest.raises(WriteTimeout, match="or raise write_timeout") as caught:
+                await checkpoint
+        assert sentence(caught.value).endswith("shorten that transaction or run the command again")

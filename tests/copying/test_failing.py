@@ -63,14 +63,24 @@ async def test_a_cancellation(app: App, tmp_path: Path, phase: str) -> None:
     assert len(await rows_of(app, people)) == len(ROWS[people])
 
 
+# The copy executes deferred triggers; this one defers another, until the COMMIT.
+LATER = """
+CREATE TABLE copied (id int PRIMARY KEY);
+CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO notes VALUES (1); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON copied DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION later();
+"""
+
+
 @pytest.mark.parametrize("facade", [False, True])
 async def test_a_cancelled_commit(
     app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture, facade: bool
 ) -> None:
     """Its outcome is unknown, which is logged once."""
     models = MetaData()
-    table = Table("notes", models, Column("id", Integer, primary_key=True))
-    app.sql(SLOW_COMMIT.replace("id int", "id int PRIMARY KEY"))
+    table = Table("copied", models, Column("id", Integer, primary_key=True))
+    app.sql(SLOW_COMMIT + LATER)
     path = make_file(tmp_path / "app.db", models, {table: [{"id": 1}]})
     async with SQLiteDatabase(path) as db, engine_of(app) as plain, app.open(replicas=[]) as server:
         copy = asyncio.ensure_future(copy_to(db, server if facade else plain, models))
@@ -131,6 +141,54 @@ async def test_a_value_that_is_changed_is_found(app: App, tmp_path: Path) -> Non
         with pytest.raises(CopyError, match=r"everything was not read back as it was sent"):
             await copied(path, app, everything_metadata)
         assert app.sql("SELECT count(*) FROM everything") == "0"
+
+
+DEFERRED = (
+    "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {}; RETURN NULL; END $$;"
+    "CREATE CONSTRAINT TRIGGER change AFTER INSERT ON people DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION change()"
+)
+
+
+CHANGES_LATER = [
+    "UPDATE people SET age = 99 WHERE id = NEW.id",
+    "DELETE FROM people WHERE id = NEW.id AND age = 30",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES_LATER)
+async def test_a_deferred_trigger(app: App, tmp_path: Path, change: str) -> None:
+    """What one changes at COMMIT is found, too."""
+    path = make_file(tmp_path / "app.db", metadata, ROWS)
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    app.sql(DEFERRED.format(change) + "; ALTER TABLE teams DROP CONSTRAINT led_by")
+    with pytest.raises(CopyError, match=r"people was not read back as it was sent"):
+        await copied(path, app, metadata)
+    assert app.sql("SELECT count(*) FROM people") == "0"
+
+
+async def test_a_deferred_trigger_that_changes_nothing(app: App, tmp_path: Path) -> None:
+    """It is executed, and its table gets its foreign keys and indexes."""
+    path = make_file(tmp_path / "app.db", metadata, ROWS)
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    app.sql(DEFERRED.format("PERFORM 1"))
+    await copied(path, app, metadata)
+    assert app.sql("SELECT count(*) FROM people") == str(len(ROWS[people]))
+
+
+async def test_a_deferred_trigger_that_fails(app: App, tmp_path: Path) -> None:
+    """It is named."""
+    path = make_file(tmp_path / "app.db", metadata, ROWS)
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    app.sql(DEFERRED.format("RAISE EXCEPTION 'no room'"))
+    with pytest.raises(
+        CopyError, match=r"executing deferred constraints and triggers failed, .*: no room"
+    ):
+        await copied(path, app, metadata)
+    assert app.sql("SELECT count(*) FROM people") == "0"
 
 
 async def test_the_application_writes_on(app: App, tmp_path: Path) -> None:

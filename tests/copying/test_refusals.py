@@ -74,7 +74,7 @@ async def test_no_answer(path: Path) -> None:
         port = silent.getsockname()[1]
         url = URL.create("postgresql+asyncpg", "u", host="127.0.0.1", port=port, database="x")
         error = await refused(path, url, connect_args={"timeout": 0.1})
-    assert "the host does not answer: correct the URL, or check the firewall" in str(error)
+    assert "the host does not respond: correct the URL, or check the firewall" in str(error)
 
 
 async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:

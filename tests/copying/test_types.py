@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Uuid,
+    func,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -143,6 +144,68 @@ async def test_identifiers_as_texts(app: App, tmp_path: Path) -> None:
     path = file_of(tmp_path / "fitting.db", table, ["0" * 32, "A" * 32, None])
     await copied(path, app, models)
     assert await rows_of(app, table) == rows_in(path, table)
+
+
+class Loud(TypeDecorator[str]):
+    """A text that SQL converts: into capitals in the database."""
+
+    impl = String
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return func.upper(bindvalue, type_=self)
+
+    def column_expression(self, column: Any) -> Any:
+        return func.lower(column, type_=self)
+
+
+class Quiet(TypeDecorator[str]):
+    """A text of which SQL converts what is read."""
+
+    impl = String
+    cache_ok = True
+
+    def column_expression(self, column: Any) -> Any:
+        return func.lower(column, type_=self)
+
+
+class LoudPoint(Point):
+    """A type of the server that SQL converts, as those of PostGIS."""
+
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return func.point(bindvalue)
+
+
+REFUSED: dict[str, TypeEngine[Any]] = {
+    "there": String().with_variant(Loud(), "postgresql"),
+    "here": String().with_variant(Loud(), "sqlite"),
+    "beneath none": JSON().with_variant(LoudPoint(), "postgresql"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_type_that_sql_converts(app: App, tmp_path: Path, name: str) -> None:
+    """It is named: what is stored in the file is not what would be stored there."""
+    models, _ = models_of(Column("v", REFUSED[name]))
+    path = tmp_path / "app.db"
+    execute(path, "CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, '[1, 2]')")
+    (group,) = await misfits_in(path, app, models)
+    assert (group.place, group.kind) == ("t.v", "schema")
+    assert "bind_expression() or column_expression()" in group.first[0].why
+
+
+async def test_a_type_that_sql_converts_in_the_same_way(app: App, tmp_path: Path) -> None:
+    """What is stored is copied; so it is if SQL converts what the server reads alone."""
+    models, table = models_of(
+        Column("v", Loud()), Column("w", Quiet().with_variant(String(), "sqlite"))
+    )
+    path = tmp_path / "app.db"
+    execute(
+        path, "CREATE TABLE t (id INTEGER PRIMARY KEY, v, w); INSERT INTO t VALUES (1, 'A', 'B')"
+    )
+    await copied(path, app, models)
+    assert app.sql("SELECT v, w FROM t") == "A|B"
+    assert await rows_of(app, table) == [(1, "a", "b")]
 
 
 KEYS = [

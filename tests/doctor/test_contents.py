@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def test_a_schema_with_names_that_are_no_text(path: Path) -> None:
         "UPDATE sqlite_master SET name = CAST(x'FF' AS TEXT) WHERE name = 'parents'",
     )
     message = found(path, "malformed-schema", Severity.ERROR).message
-    assert "malformed database schema (\N{REPLACEMENT CHARACTER})" in message
+    shown = "\N{REPLACEMENT CHARACTER}"
+    if sys.version_info < (3, 11):  # which drops the message
+        shown = "of a name that is not UTF-8"
+    assert f"malformed database schema ({shown})" in message
 
 
 def test_names_that_are_no_utf_8(path: Path) -> None:

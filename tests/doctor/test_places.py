@@ -96,7 +96,7 @@ def test_a_read_only_directory(open_directory: Path) -> None:
     path.chmod(0o666)
     closed.chmod(0o555)
     (line,) = as_nobody(path)
-    assert line.startswith(f"read-only-directory the directory {closed} is not writable for this")
+    assert line.startswith(f"read-only-directory the directory {closed} is not writable by this")
     assert "dr-xr-xr-x of " in line
     assert os.listdir(closed) == ["app.db"]
     closed.chmod(0o777)
@@ -108,7 +108,7 @@ def test_a_read_only_file(open_directory: Path) -> None:
     healthy(path)
     path.chmod(0o444)
     (line,) = as_nobody(path)
-    assert line.startswith(f"read-only-file {path} is not readable and writable for this user")
+    assert line.startswith(f"read-only-file {path} is not readable and writable by this user")
     assert f"chmod u+rw {path}" in line
     path.chmod(0o666)
     assert as_nobody(path) == []

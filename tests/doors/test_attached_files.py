@@ -63,7 +63,9 @@ async def test_the_wait_for_the_other_turn_ends(files: Files) -> None:
     """The error names the file and the holder of its turn, and no turn remains held."""
     engine = files.engine(write_timeout=0.05)
     async with turn_taken(files.other), engine.connect() as connection:
-        with pytest.raises(WriteTimeout, match=r"waited 0\.05 s to write to [az]\.db; the turn is"):
+        with pytest.raises(
+            WriteTimeout, match=r"waited 0\.05 s to write to [az]\.db; the turn has"
+        ):
             await connection.execute(OTHER)
         assert turn_of(files.main).holder is None
         await connection.rollback()

@@ -121,7 +121,7 @@ class TestWaiting:
                 pytest.raises(
                     WriteTimeout,
                     match=r"waited 0\.05 s to write to app\.db; another process holds the turn, "
-                    r"0 more of this process in line; shorten the transaction there or raise",
+                    r"0 more of this process waiting in line; shorten the transaction there or",
                 ),
             ):
                 await update(engine)

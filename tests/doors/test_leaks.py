@@ -331,7 +331,7 @@ async def test_an_idle_writer_is_named_once(
     assert "task 'import-42' (now at test_leaks.py:" in message
     assert "last SQL: UPDATE items" in message
     assert "requested at test_leaks.py:" in message
-    assert "1 more in line" in message
+    assert "1 more waiting in line" in message
 
 
 async def test_an_idle_reader_is_named(path: Path, records: Records) -> None:

@@ -49,7 +49,7 @@ ENDLESS_WRITE = text(
 LIMIT = 0.5
 MESSAGE = (
     r"a statement on app.db was stopped after statement_timeout=0\.(5|02) s: WITH RECURSIVE .*; "
-    "make it shorter, or raise statement_timeout"
+    "shorten it, or raise statement_timeout"
 )
 
 

@@ -147,11 +147,11 @@ def test_a_document_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n", "does not respond: Expecting value"),
-        (b"[]\n", "does not respond: not a statistics document"),
-        (b'{"version": 2}\n', "does not respond: version 2 of another release of sa_sqlite_pool"),
-        (b"\xff\n", "does not respond: 'utf-8' codec"),
-        (b"x" * (documents.MOST_BYTES + 10), "does not respond: Expecting value"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "its response cannot be read: Expecting value"),
+        (b"[]\n", "its response cannot be read: not a statistics document"),
+        (b'{"version": 2}\n', "its response cannot be read: version 2 of another release"),
+        (b"\xff\n", "its response cannot be read: 'utf-8' codec"),
+        (b"x" * (documents.MOST_BYTES + 10), "its response cannot be read: Expecting value"),
         (document(error="DatabaseClosedError: …"), "DatabaseClosedError: …"),
     ],
     ids=["http", "list", "version", "bytes", "size", "closed"],

@@ -26,7 +26,7 @@ def records(caplog: pytest.LogCaptureFixture, event: type[Event]) -> list[loggin
 
 
 async def test_a_replica_goes_and_comes_back(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """One record is logged when it does not answer, and one when it answers again."""
+    """One record is logged when it does not respond, and one when it responds again."""
     caplog.set_level(logging.INFO, logger="sa_sqlite_pool")
     replica = app.cluster.replicas[0]
     async with app.open(replicas=[app.url(replica)]) as db:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
-from sa_sqlite_pool import ServerDatabase
+from sa_sqlite_pool import CommitUnknownError, ServerDatabase
 from tests.postgresql import App
 from tests.servers.models import Account, create_accounts
 
@@ -246,3 +246,20 @@ async def test_what_another_task_commits_meanwhile(app: App) -> None:
 def swallow(target: Any) -> None:
     with pytest.raises(IntegrityError):
         target.execute(DUPLICATE)
+
+
+@pytest.mark.parametrize("writes", ["in turn", "serializable"])
+async def test_a_connection_that_has_ended_before_commit(app: App, writes: str) -> None:
+    """It is known that nothing is written: the error is SQLAlchemy's, as of any statement."""
+    end = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE state = '{}'"
+    async with app.open(writes=writes, replicas=[]) as db:
+        await create_accounts(db)
+        with pytest.raises(DBAPIError) as caught:
+            async with db.write() as session:
+                await session.execute(text("UPDATE accounts SET balance = 5"))
+                app.sql(end.format("idle in transaction"))
+        assert caught.value.connection_invalidated
+        assert not isinstance(caught.value, CommitUnknownError)
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT balance FROM accounts")) == 0
+        assert db.statistics().engine("writer").transactions.lost == 1

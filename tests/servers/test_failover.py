@@ -123,7 +123,7 @@ async def _read_seven(db: ServerDatabase) -> int:
 
 
 async def test_a_frozen_replica_stays_down(app: App) -> None:
-    """A connection at rest to a server that does not answer is no proof that it answers again."""
+    """A connection at rest to a server that does not respond is no proof that it responds again."""
     frozen = app.cluster.replicas[0]
     async with app.open(replicas=[app.url(frozen)]) as db:
         server = readers(db)[0]

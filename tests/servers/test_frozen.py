@@ -1,4 +1,4 @@
-"""If a server does not answer, cancellations and time-outs still end, and soon."""
+"""If a server does not respond, cancellations and time-outs still end, and soon."""
 
 from __future__ import annotations
 
@@ -178,5 +178,5 @@ async def test_a_turn_of_a_server_that_does_not_answer(app: App) -> None:
             freeze()
             error = await soon(at_once(db), A_MOMENT_SECONDS)
         assert isinstance(error, WriteTimeout)
-        assert "does not answer" in str(error)
+        assert "does not respond" in str(error)
         await at_once(db)

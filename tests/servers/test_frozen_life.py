@@ -1,4 +1,4 @@
-"""A server that does not answer: opening, closing, connecting, and querying its position."""
+"""A server that does not respond: opening, closing, connecting, and querying its position."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_close_with_connections_at_rest(app: App) -> None:
 
 
 async def test_reads_go_elsewhere(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """One read waits for a frozen replica; afterwards it is down until it answers again."""
+    """One read waits for a frozen replica; afterwards it is down until it responds again."""
     replica = app.cluster.replicas[0]
     port = text("SELECT current_setting('port')::int")
     async with app.open(replicas=app.replica_urls[:1]) as db:
@@ -152,7 +152,7 @@ async def test_reads_go_elsewhere(app: App, caplog: pytest.LogCaptureFixture) ->
 
             assert isinstance(await soon(asyncio.wait_for(read(), 0.2)), asyncio.TimeoutError)
             assert await asyncio.wait_for(read(), 5) == app.cluster.primary.port
-            assert any("does not answer" in record.getMessage() for record in caplog.records)
+            assert any("does not respond" in record.getMessage() for record in caplog.records)
         await until(lambda: db.statistics().servers[0].up)
         assert await read() == replica.port
 

@@ -1,4 +1,4 @@
-"""statement_timeout: enforced by the server, or by the client if the server does not answer."""
+"""statement_timeout: enforced by the server, or by the client if the server does not respond."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_a_frozen_server_stops_nothing(app: App, name: str) -> None:
 
                 error = await soon(work())
         assert isinstance(error, StatementTimeout)
-        assert "did not answer" in str(error)
+        assert "did not respond" in str(error)
 
 
 async def test_a_shorter_limit_of_the_application(app: App) -> None:
@@ -283,7 +283,7 @@ async def test_a_commit_that_fails_is_rolled_back(app: App) -> None:
 
 
 async def test_a_rollback_without_an_answer_is_one(app: App) -> None:
-    """If the server does not answer, rollback() returns, and nothing is committed."""
+    """If the server does not respond, rollback() returns, and nothing is committed."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with db.write() as session:

@@ -1,4 +1,4 @@
-"""A checkout that fails inside SQLAlchemy, before it has a proxy: the turn comes back."""
+"""A checkout that fails inside SQLAlchemy, before a task has received it: the turn comes back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.pool.base import _ConnectionFairy
+from sqlalchemy.util import greenlet_spawn
 
 from tests.postgresql import App
 from tests.servers.doing import ONE
@@ -37,3 +39,50 @@ async def test_the_next_task_has_it(app: App, monkeypatch: pytest.MonkeyPatch, n
                 await session.execute(ONE)
 
         await asyncio.wait_for(work(), 10)
+
+
+@pytest.mark.parametrize("name", ["the writer engine", "the reader engine"])
+async def test_two_listeners_that_fail(app: App, name: str) -> None:
+    """One listener of ``checkout``, which keeps the proxy, then one of ``close``.
+
+    On stock with SQLAlchemy 2.0.53, the slot is lost.
+    """
+    async with app.open(replicas=[], readers=1, write_timeout=5, read_timeout=5) as db:
+        engine = db.writer_engine if name == "the writer engine" else db.reader_engine
+        kept, left = list[object](), ["checkout", "close"]
+
+        def fail(*arguments: object) -> None:
+            if left:
+                kept.extend(arguments)
+                raise ZeroDivisionError(left.pop(0))
+
+        for event_name in list(left):
+            event.listen(engine.sync_engine, event_name, fail)
+        with pytest.raises(ZeroDivisionError):
+            await engine.connect()
+        assert not left
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        async with engine.connect() as connection:
+            assert await connection.scalar(ONE) == 1
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+async def test_one_that_a_listener_keeps(app: App) -> None:
+    """A connection that a listener has checked out during a failing checkout remains its own."""
+    async with app.open(replicas=[], readers=3) as db:
+        engine = db.reader_engine.sync_engine
+        kept: list[Any] = []
+
+        @event.listens_for(engine, "checkout")
+        def check(*_: object) -> None:
+            if not kept:
+                kept.append(None)
+                kept.append(engine.connect())
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await db.reader_engine.connect()
+        assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+        assert await greenlet_spawn(lambda: kept[1].scalar(ONE)) == 1
+        await greenlet_spawn(kept[1].close)
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]

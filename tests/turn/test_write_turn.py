@@ -42,9 +42,10 @@ async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
         await turn.acquire(0.01)
     assert isinstance(caught.value, WriteTimeout)
     assert re.fullmatch(
-        r"waited 0\.01 s to write to app\.db; the turn is held for 0\.\d s by task 'import-42' "
-        r"\(now at test_write_turn\.py:\d+, last SQL: INSERT INTO items DEFAULT VALUES\), "
-        r"0 more in line; shorten that transaction or raise write_timeout "
+        r"waited 0\.01 s to write to app\.db; the turn has been held for 0\.\d s by task "
+        r"'import-42' \(now at test_write_turn\.py:\d+, last SQL: INSERT INTO items DEFAULT "
+        r"VALUES\), "
+        r"0 more waiting in line; shorten that transaction or raise write_timeout "
         r"\(database is locked\)",
         str(caught.value),
     )

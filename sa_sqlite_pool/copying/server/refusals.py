@@ -107,7 +107,7 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("does not exist",), "create it: createdb {database}"),
     (
         ("timeout", "timed out"),
-        "the host does not answer: correct the URL, or check the firewall",
+        "the host does not respond: correct the URL, or check the firewall",
     ),
 )
 

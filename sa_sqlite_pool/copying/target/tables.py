@@ -161,6 +161,9 @@ class Target:
         """Return the steps that complete the tables, to be called one after the other."""
         tables = self._plan.tables
         steps: list[Step] = [
+            # Here, since they may change rows. "cannot ALTER TABLE … because it has pending trigger
+            # events". What is deferred from now on is executed at once.
+            _step("executing deferred constraints and triggers", "SET CONSTRAINTS ALL IMMEDIATE"),
             *self._indexes,
             *self._foreign_keys,
             *(

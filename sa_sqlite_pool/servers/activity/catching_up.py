@@ -29,7 +29,7 @@ def ask(
 ) -> Position:
     """Query and record the position of ``server``, on a ``connection`` that is in no transaction.
 
-    If the server does not answer in time, record that as well. Must run in a greenlet.
+    If the server does not respond in time, record that as well. Must run in a greenlet.
     """
     limit = AnswerLimit(pool.driver, connection)
     try:

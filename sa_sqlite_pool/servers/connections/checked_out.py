@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import final
 
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ...compat.pool_records import give_back_lost, has_proxy
+from ...compat.pool_records import give_back_lost
 from ...system.waiting import Emptied
 from ...turn.permit import Permit, is_own
 from ..drivers.interface import Driver
-from .records import ServerRecord
+from .records import ServerRecord, server_of
 
 
 @final
@@ -58,6 +58,7 @@ class CheckedOut:
 
     def begin(self, record: ServerRecord, permit: Permit) -> None:
         """Register a record that is about to be checked out."""
+        record.received = False
         self.permits[record] = permit
         self.begun = record.number = self.begun + 1
 
@@ -69,7 +70,7 @@ class CheckedOut:
         lost = [
             record
             for record, permit in list(self.permits.items())
-            if is_own(permit) and not has_proxy(record)
+            if is_own(permit) and not record.received  # type: ignore[attr-defined]
         ]
         give_back_lost(lost, begun)
 
@@ -95,10 +96,12 @@ class CheckedOut:
                 finally:
                     record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
 
-    def by_process(self, driver: Driver) -> Mapping[int, Permit]:
-        """Return the permits, by the PIDs of the server processes behind their connections."""
-        return {
-            driver.process_id(record.dbapi_connection): permit
+    def by_process(self, driver: Driver) -> list[tuple[int, Permit]]:
+        """Return the PIDs of the primary's processes behind the connections, and the permits."""
+        return [
+            (driver.process_id(record.dbapi_connection), permit)
             for record, permit in list(self.permits.items())
-            if record.dbapi_connection is not None and not driver.is_broken(record.dbapi_connection)
-        }
+            if record.dbapi_connection is not None
+            and server_of(record).is_primary  # processes of different servers may have one PID
+            and not driver.is_broken(record.dbapi_connection)
+        ]

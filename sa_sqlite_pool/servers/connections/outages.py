@@ -1,4 +1,4 @@
-"""Whether a server answers, as observed by both engines of a database."""
+"""Whether a server responds, as observed by both engines of a database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Outages:
         self.times = 0
 
     def begin(self, failure: BaseException) -> bool:
-        """Record that the server does not answer; return whether this outage is new."""
+        """Record that the server does not respond; return whether this outage is new."""
         self.failure = failure
         if self.since is not None:
             return False
@@ -34,5 +34,5 @@ class Outages:
         return True
 
     def end(self) -> None:
-        """Record that the server answers."""
+        """Record that the server responds."""
         self.since = self.failure = None

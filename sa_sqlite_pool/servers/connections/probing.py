@@ -1,4 +1,4 @@
-"""Probe servers that are down: try to connect until they answer."""
+"""Probe servers that are down: try to connect until they respond."""
 
 from __future__ import annotations
 

@@ -17,7 +17,12 @@ _SERVER = "sa_sqlite_pool_server"
 
 @final
 class ServerRecord(Record):
-    """A connection record for a server, created without a connection."""
+    """A connection record for a server, created without a connection.
+
+    ``received`` tells whether the task that checks it out has received its connection.
+    """
+
+    received = False
 
     def __init__(self, pool: Pool, server: Server) -> None:
         super().__init__(pool, connect=False)

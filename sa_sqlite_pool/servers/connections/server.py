@@ -43,7 +43,7 @@ class Server:
     position that reads of it are known to see; it only grows until the server restarts, which
     begins another of its ``lives``.
 
-    :param outages: whether the server answers; both engines of a database share the object
+    :param outages: whether the server responds; both engines of a database share the object
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def is_up(self) -> bool:
-        """Whether the server answered when it was last queried."""
+        """Whether the server responded when it was last queried."""
         return self.outages.since is None
 
     @property
@@ -156,7 +156,7 @@ class Server:
         self.shows = max(self.shows, position)
 
     def note_down(self, error: BaseException) -> bool:
-        """Record that the server does not answer; return whether this outage is new."""
+        """Record that the server does not respond; return whether this outage is new."""
         self.forget_position()
         return self.outages.begin(error)
 

@@ -38,7 +38,7 @@ class Asyncpg:
 
         origin = error.__cause__ if type(error).__module__.startswith("sqlalchemy.") else error
         if isinstance(origin, asyncio.TimeoutError):
-            return "it did not answer in time"
+            return "it did not respond in time"
         is_of_server = isinstance(origin, (OSError, TargetServerAttributeNotMatched))
         if is_of_server or getattr(origin, "sqlstate", None) is not None:
             return str(origin) or type(origin).__name__

@@ -45,7 +45,7 @@ class Psycopg:
         from psycopg import OperationalError  # noqa: PLC0415
 
         if isinstance(error, asyncio.TimeoutError):
-            return "it did not answer in time"
+            return "it did not respond in time"
         if isinstance(error, (OSError, OperationalError)):
             return str(error) or type(error).__name__
         return None

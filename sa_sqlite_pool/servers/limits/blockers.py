@@ -43,16 +43,28 @@ def ask_for_holders(pool: ServerPool, asking: Any, process: int) -> tuple[float 
     the server knows of others; it is empty if no lock is awaited. ``asking`` is in no transaction.
     """
     rows = pool.driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=process))
-    out, now = pool.checked_out, time.monotonic()
-    own = out.by_process(pool.driver)
-    found = {}
-    for holder, described, _ in rows:
-        if holder in own:
-            found[holder] = own[holder].describe(now)
-        else:
-            found[holder] = described or "a prepared transaction, or one that has ended since"
+    own = _tasks_by_process(pool)
+    found = {
+        holder: own.get(holder)
+        or described
+        or "a prepared transaction, or one that has ended since"
+        for holder, described, _ in rows
+    }
     waited = rows[0][2] if rows else None
     return None if waited is None else float(waited), "; ".join(found.values())
+
+
+def _tasks_by_process(pool: ServerPool) -> dict[int, str]:
+    """Describe the tasks that use the primary, through either engine of the database."""
+    now, found = time.monotonic(), {}
+    for engine in pool.engines:
+        other = engine.pool
+        assert isinstance(other, ServerPool)
+        what = "a reader" if other.only_reads else "a writer"
+        for process, permit in other.checked_out.by_process(other.driver):
+            seconds = f"{now - permit.since:.1f} s"
+            found[process] = f"{permit.describe_holder()}, which has held {what} for {seconds}"
+    return found
 
 
 def stop_waiting(driver: Driver, asking: Any, process: int) -> None:

@@ -25,7 +25,7 @@ from ..drivers.choosing import driver_of
 from .running import Outcome
 
 _LIMIT = "statement_timeout"
-_ROLLED_BACK = "its transaction must be"
+_ROLLED_BACK = "its transaction or savepoint must be"
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
 
@@ -118,7 +118,7 @@ def explained(
     if is_unknown and hasattr(context.original_exception, _AT_COMMIT):
         return _commit_unknown(server, error)
     if failed is not None and failed.was_given_up:
-        what = "the server did not answer, so the connection was closed, and its transaction is"
+        what = "the server did not respond, so the connection was closed, and its transaction is"
         return _took_too_long(server, failed.sql, failed.limit, what)
     _advise(context, error, state, writes=writes)
     found = None
@@ -190,9 +190,9 @@ def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException
     """Return the error for a statement that was cancelled on request, or by the server itself."""
     if failed.blocked_by is not None:
         return WriteTimeout(
-            f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held for "
-            f"{failed.blocked_by}; the statement was stopped, and its transaction must be "
-            f"rolled back: {shorten(failed.sql)}; shorten the transaction there or raise "
+            f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held by "
+            f"{failed.blocked_by}; the statement was stopped, and {_ROLLED_BACK} rolled "
+            f"back: {shorten(failed.sql)}; shorten the transaction there or raise "
             "write_timeout",
             error.orig,
         )
@@ -210,6 +210,6 @@ def _took_too_long(server: str, sql: str, limit: float | None, what: str) -> Sta
     whose = "the statement_timeout of the server" if limit is None else f"{_LIMIT}={limit} s"
     return StatementTimeout(
         f"a statement on {server} was stopped after {whose}: {shorten(sql)}; {what} rolled back; "
-        f"make it shorter, or raise {_LIMIT} (of the database, or in execution_options of this "
+        f"shorten it, or raise {_LIMIT} (of the database, or in execution_options of this "
         "statement)"
     )
