@@ -98,7 +98,7 @@ async def test_a_row_that_a_task_of_this_process_has(app: App) -> None:
 
 @MODES
 async def test_a_change_of_the_schema(app: App, writes: str) -> None:
-    """Waits for all that read the table, and its error names the task that does."""
+    """It waits for all transactions that have read the table, and its error names the task."""
     async with app.open(writes=writes, write_timeout=0.2, replicas=[]) as db:
         await create_accounts(db)
         async with db.read() as reading:

@@ -1,4 +1,4 @@
-"""A checkout that fails inside SQLAlchemy, before a task has received it: the turn comes back."""
+"""A checkout fails inside SQLAlchemy, before a task has received it: its permit is released."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def read_view(engine: AsyncEngine) -> int:
 
 
 async def test_a_read_while_it_changes(app: App) -> None:
-    """What is prepared between the statement and its COMMIT is of the schema before."""
+    """A statement prepared between the change and its COMMIT has the previous schema."""
     app.sql("CREATE VIEW view AS SELECT 1 AS a")
     async with app.open(replicas=[], readers=1) as db:
         async with db.writer_engine.begin() as connection:
