@@ -171,6 +171,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self.reader_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=ReaderPool, pool_size=readers, **options
         )
+        self._share_private_directory()
         if keep_wal:
             self._pools[1].keep_log()
         self._sessionmaker = GuardedSessionmaker(
@@ -213,6 +214,12 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         location = self._backups.location = locate(self.url)
         for pool in self._pools:
             pool.move_to(location)
+        self._share_private_directory()
+
+    def _share_private_directory(self) -> None:
+        """Let the engines keep the directory, in case the application keeps only an engine."""
+        for pool in self._pools:
+            pool.keep_directory(self._private_directory)
 
     async def _open_engines(self) -> None:
         for engine in (self.writer_engine, self.reader_engine):

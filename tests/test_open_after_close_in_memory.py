@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import tempfile
 import threading
@@ -29,6 +30,19 @@ async def test_one_in_memory_is_empty(tmp_path_factory: pytest.TempPathFactory) 
             directory = Path(str(db.url.database)).parent
             assert directory.stat().st_mode & 0o777 == 0o700
         assert not directory.exists()
+
+
+async def test_an_application_that_keeps_only_an_engine() -> None:
+    """The engine keeps the database, as a stock engine does, and the directory goes with it."""
+    engine = SQLiteDatabase(":memory:").writer_engine
+    gc.collect()
+    await create_items(engine)
+    assert await amounts(engine) == [0, 0, 0]
+    directory = Path(str(engine.url.database)).parent
+    await engine.dispose()
+    del engine
+    gc.collect()
+    assert not directory.exists()
 
 
 async def test_a_directory_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:

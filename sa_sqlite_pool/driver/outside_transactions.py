@@ -13,7 +13,14 @@ from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.statements import Kind, first_word, is_on, parse_pragma, words
+from ..sqlite.statements import (
+    Kind,
+    first_word,
+    is_followed_by_another,
+    is_on,
+    parse_pragma,
+    words,
+)
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
@@ -99,6 +106,8 @@ def setting_within(
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
+        return execute
+    if is_followed_by_another(sql):  # the driver refuses it
         return execute
     name, wanted = pragma.name, is_on(pragma.value)
 

@@ -13,6 +13,7 @@ from ..sqlite.statements import (
     Kind,
     ends_transaction,
     first_word,
+    is_followed_by_another,
     is_well_formed_savepoint,
     parse_pragma,
     savepoint_name,
@@ -149,6 +150,8 @@ class Preparation:
         """
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
+            return
+        if is_followed_by_another(statement.sql):  # the driver refuses it
             return
         question, authorizer, execute = saying_only(pragma), self._authorizer, statement.execute
 

@@ -77,6 +77,7 @@ class Connector:
         self._rules: Rules | None = None  # of the pool, while it opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
+        self.shared_directory: PrivateDirectory | None = None  # that of a facade, only kept
         # Those that dispose() has left, and that are still in use.
         self.left: list[PrivateDirectory] = []
         self._probing = False

@@ -17,6 +17,7 @@ from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
 from ..files.location import Location
+from ..files.private_directory import PrivateDirectory
 from ..opening.connector import Connector
 from ..opening.creator import Opened
 from ..settings import (
@@ -270,6 +271,10 @@ class FairPool(ReadsAtOnce, TakesBack):
         """Open another file from now on; the pool has been made by ``dispose()``, and is empty."""
         self._connector.move_to(location)
         self._forget_file()
+
+    def keep_directory(self, directory: PrivateDirectory | None) -> None:
+        """Keep the directory of a database in memory that belongs to the facade."""
+        self._connector.shared_directory = directory
 
     def recall(self, reason: str) -> None:
         """Recall all checkouts: stop running statements, and roll back open transactions.

@@ -379,6 +379,20 @@ def unquoted(name: str) -> str:
     return name[1:-1].replace(first * 2, first) if first in _QUOTES else name
 
 
+def is_followed_by_another(sql: str) -> bool:
+    """Return whether a second statement follows in ``sql``, which ``sqlite3`` refuses."""
+    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
+    begun = ended = False
+    for token in tokens:
+        if token.lastgroup != "skip":
+            if ended:
+                return True
+            begun = True
+        elif token.group() == ";":
+            ended = begun
+    return False
+
+
 class Dropped(NamedTuple):
     """The table of a DROP TABLE, without quotes; if ``schema`` is None, SQLite searches for it."""
 

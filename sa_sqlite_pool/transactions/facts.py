@@ -6,7 +6,14 @@ from collections import OrderedDict
 from typing import final
 
 from ..sqlite.examination import Finding
-from ..sqlite.statements import LONGEST_REMEMBERED, classify, dropped_table, may_defer
+from ..sqlite.statements import (
+    LONGEST_REMEMBERED,
+    Kind,
+    classify,
+    dropped_table,
+    is_followed_by_another,
+    may_defer,
+)
 from ..stats.counts import ConnectionCounts, Runs
 
 # The most CPU seconds that a short statement takes in the thread,
@@ -23,6 +30,9 @@ _FIRST_PENALTY, _MOST_PENALTY = 8, 1_024
 _FORGIVING = 100
 
 _MOST_CALLING = 1_000
+
+# Kinds of texts in whose place the package may send another one, or nothing.
+_REPLACED = frozenset({Kind.BEGIN, Kind.BEGIN_WRITE, Kind.END})
 
 
 @final
@@ -58,7 +68,10 @@ class StatementFacts:
     def __init__(self, sql: str, runs: Runs) -> None:
         self.sql = sql
         self.runs = runs
-        self.kind = self.kind_of_text = classify(sql)
+        kind = classify(sql)
+        if kind in _REPLACED and is_followed_by_another(sql):
+            kind = Kind.UNKNOWN  # sent as it is, and refused by the driver
+        self.kind = self.kind_of_text = kind
         self.may_defer = may_defer(sql)
         self.drops = dropped_table(sql)
         self.finding: Finding | None = None

@@ -27,6 +27,8 @@ UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
 """Names of the holder of SQLite's lock, for use where the system reveals no more."""
 
+_ENDS = {"COMMIT", "ROLLBACK"}
+
 _DDL = re.compile(r"\s*(CREATE|ALTER|DROP)\s", re.IGNORECASE)
 
 # A holder that finds SQLite's lock taken retries sooner than this, unless its loop is very busy.
@@ -205,9 +207,19 @@ class WriteTurn:
             self._self_deadlocks += 1
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
-                f"({self.line.describe_holders()}) and would wait for itself; write through the "
-                "session or connection that is open, or end its transaction first"
+                f"({self.line.describe_holders()}) and would wait for itself; "
+                f"{self._way_out_of_own_turn()}"
             )
+
+    def _way_out_of_own_turn(self) -> str:
+        """Return advice; a writer's connection holds the turn until it is returned to its pool."""
+        holder = self.holder
+        if holder is not None and holder.last_sql in _ENDS:
+            return (
+                "its transaction has ended, but its connection has not been returned: close it "
+                "first; a listener of after_commit or after_rollback can write in a new task"
+            )
+        return "write through the session or connection that is open, or end its transaction first"
 
     def not_in_time(self, seconds: float) -> WriteTimeout:
         """Return the error for a task that waited ``seconds`` while another task held the turn."""

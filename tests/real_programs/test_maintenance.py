@@ -26,6 +26,16 @@ async def test_maintenance_after_a_write_is_refused_by_name(writing: Door, sql: 
     assert await app.value("SELECT count(*) FROM item") == 0
 
 
+async def test_a_mistake_after_a_write_is_reported_as_one(writing: Door) -> None:
+    """To commit first, as for a VACUUM that is valid, would not help."""
+    app = await writing.open()
+    async with app.enter() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+        with pytest.raises(OperationalError, match="syntax error") as raised:
+            await connection.execute(text("VACUUM main 1"))
+        assert "commit or roll back" not in str(raised.value)
+
+
 _OTHERS = [
     "PRAGMA synchronous = FULL",
     "PRAGMA temp_store = MEMORY",

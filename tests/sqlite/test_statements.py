@@ -18,6 +18,7 @@ from sa_sqlite_pool.sqlite.statements import (
     dropped_table,
     ends_transaction,
     first_word,
+    is_followed_by_another,
     is_on,
     parse_attach,
     parse_pragma,
@@ -333,3 +334,21 @@ def test_a_boolean_value_is_read_as_sqlite_reads_it(form: str, value: str) -> No
     assert is_on(pragma.value) is is_set
     assert found[0] is not None
     assert is_on(found[0].lower()) is is_set
+
+
+@pytest.mark.parametrize(
+    ("sql", "followed"),
+    [
+        ("BEGIN", False),
+        (" ; BEGIN ; ", False),
+        ("BEGIN; -- INSERT\n/* INSERT */", False),
+        ("SAVEPOINT 'a;b'", False),
+        ("", False),
+        ("BEGIN; INSERT INTO t VALUES (1)", True),
+        ("BEGIN;(", True),
+        ("-- c;\nCOMMIT;;SELECT 1", True),
+    ],
+)
+def test_a_second_statement_is_found(sql: str, followed: bool) -> None:
+    """Semicolons alone, and those in quotes and comments, begin none."""
+    assert is_followed_by_another(sql) is followed
