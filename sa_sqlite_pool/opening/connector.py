@@ -32,6 +32,7 @@ from ..execution.connection_thread import (
 )
 from ..execution.shared_thread import SharedThread
 from ..files.location import Location
+from ..files.open_files import open_files
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
 from ..settings import ConnectionSettings, Role
@@ -312,7 +313,12 @@ class Connector:
         if own:
             self._own[opened.raw] = None
         try:
-            await self._set_up(worker, set_up)
+            try:
+                await self._set_up(worker, set_up)
+            except Exception:
+                _assert_not_lost(rules.file)
+                raise
+            _assert_not_lost(rules.file)
             if set_up.is_incomplete:
                 await worker.run(set_up.complete)
         except asyncio.CancelledError:
@@ -389,6 +395,16 @@ class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
     def __init__(self, location: Location) -> None:
         super().__init__(location)
         self.location = location
+
+
+def _assert_not_lost(file: str | None) -> None:
+    """Raise an error if ``file`` or its log was replaced between the pool's check and its opening.
+
+    The new connection then reads another log by the index of the old one, as "file is not a
+    database", for example.
+    """
+    if file is not None:
+        open_files.assert_may_open(file)
 
 
 def _check_not_inherited(location: Location) -> None:

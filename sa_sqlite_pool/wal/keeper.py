@@ -127,6 +127,7 @@ class WalKeeper:
 
     def found(self) -> None:
         """Check, when a connection is opened, whether an earlier process has left a large log."""
+        self.monitor.note_log()
         if self.monitor.is_large():
             self._consider()
 
