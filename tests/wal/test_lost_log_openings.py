@@ -24,7 +24,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-
 def once(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, then: Callable[[], None]) -> None:
     """Call ``then`` after the next call of a method."""
     method = getattr(owner, name)
