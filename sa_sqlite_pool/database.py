@@ -211,7 +211,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._private_directory = PrivateDirectory()
         self.url = self.url.set(database=self._private_directory.database)
         location = self._backups.location = locate(self.url)
-        for pool in self._pools:
+        for engine, pool in zip((self.reader_engine, self.writer_engine), self._pools, strict=True):
+            engine.sync_engine.url = self.url
             pool.move_to(location)
 
     async def _open_engines(self) -> None:
@@ -267,6 +268,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         async with contextlib.AsyncExitStack() as stack:  # each, even if another one raises
             if keeper is not None:
                 stack.callback(keeper.monitor.size)  # last: closes a log that is gone
+                if not (self._keep_wal or self._pools[1].at_rest):
+                    stack.push_async_callback(keeper.checkpointing.close_last)
             for engine in reversed(engines):
                 stack.push_async_callback(engine.dispose)
             if keeper is not None:

@@ -201,6 +201,32 @@ async def test_disposed_of_by_two_tasks_at_the_same_time(path: Path) -> None:
         late = (await driver(connection)).worker
     gate.set()
     await asyncio.gather(*disposing)
-    assert slow.closed and late.closed
+    assert slow.closed
+    assert late.closed
     await db.close()
+    assert files_beside(path) == {"app.db"}
+
+
+@pytest.mark.parametrize("keep_wal", [False, True])
+async def test_closed_after_its_writer(path: Path, keep_wal: bool) -> None:
+    """The last reader cannot remove the log, and it is removed all the same."""
+    db = await SQLiteDatabase(path, keep_wal=keep_wal).open()
+    await works(db)
+    await db.writer_engine.dispose()
+    await db.close()
+    log = {"app.db-wal", "app.db-shm"} if keep_wal else set()
+    assert files_beside(path) == {"app.db"} | log
+
+
+async def test_closed_after_its_writer_was_lost(path: Path) -> None:
+    """The application has closed the writer's own connection, and another process reads."""
+    db = await SQLiteDatabase(path).open()
+    await works(db)
+    other = sqlite3.connect(path)
+    other.execute("SELECT * FROM notes").fetchall()
+    async with db.writer_engine.connect() as connection:
+        await (await driver(connection)).worker.close()
+    await db.close()
+    assert "app.db-wal" in files_beside(path)
+    other.close()
     assert files_beside(path) == {"app.db"}
