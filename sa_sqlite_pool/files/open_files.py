@@ -107,7 +107,8 @@ class OpenFiles:
     def note_log(self, path: str) -> None:
         """Note the log that the connections to ``path`` use now, unless theirs is lost.
 
-        If it was deleted before this call, the name may already be that of another log.
+        If it was deleted before this call, the name may already be that of another log. A log that
+        this process does not have open is that of another process.
         """
         if self.has_lost_log(path):
             return
@@ -116,7 +117,7 @@ class OpenFiles:
             return
         if log is None or not is_open_for_writing(log.device, log.inode):
             found = deleted_but_open(name)
-            log = log if found is None else _File(name, *found)
+            log = None if found is None else _File(name, *found)
         if log is not None:
             self._logs[path] = log
 

@@ -13,6 +13,7 @@ from typing import TypeVar, final
 from ..errors import WriteTimeout
 from ..files.location import Location
 from ..files.neighbours import describe_writer, outside_readers, outside_writers
+from ..files.open_files import open_files
 from ..settings import PragmaValue
 from ..stats.log import (
     Checkpoint,
@@ -119,6 +120,7 @@ class Checkpointing:
         For a writer that was closed before them.
         """
         with contextlib.suppress(sqlite3.Error):  # it stays until it is opened again
+            open_files.assert_may_open(self._file)
             async with self.connected(_LAST_SECONDS):
                 pass
 
