@@ -55,6 +55,7 @@ from .settings import (
 from .stats.database import DatabaseStatistics
 from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .system.clock import time
+from .turn.fair_semaphore import FairSemaphore
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
@@ -164,6 +165,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._write_timeout = settings.write_timeout
         super().__init__(check_timeout("close_timeout", close_timeout))
         self._keep_wal = keep_wal
+        self._disposing = FairSemaphore(1)
         options = {**engine_options, **settings.options()}
         self.writer_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=WriterPool, **options
@@ -212,7 +214,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._private_directory = PrivateDirectory()
         self.url = self.url.set(database=self._private_directory.database)
         location = self._backups.location = locate(self.url)
-        for pool in self._pools:
+        for engine, pool in zip((self.reader_engine, self.writer_engine), self._pools, strict=True):
+            engine.sync_engine.url = self.url
             pool.move_to(location)
         self._share_private_directory()
 
@@ -255,6 +258,17 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         await asyncio.gather(*checkouts, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
+        # A failed open() and close() may do this at the same time. SQLAlchemy's engine would then
+        # lose the pool that the first has made, with its connections. A loop that stands still may
+        # hold the permit.
+        permit = await self._disposing.acquire(HURRY_SECONDS)
+        try:
+            await self._dispose_each()
+        finally:
+            if permit is not None:
+                self._disposing.release(permit)
+
+    async def _dispose_each(self) -> None:
         # The last connection to close runs a checkpoint and removes the log
         # (https://www.sqlite.org/wal.html), unless it is a reader, which may not.
         engines, keeper = [self.reader_engine, self.writer_engine], self._keeper
@@ -263,6 +277,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         async with contextlib.AsyncExitStack() as stack:  # each, even if another one raises
             if keeper is not None:
                 stack.callback(keeper.monitor.size)  # last: closes a log that is gone
+                if not (self._keep_wal or self._pools[1].at_rest):
+                    stack.push_async_callback(keeper.checkpointing.close_last)
             for engine in reversed(engines):
                 stack.push_async_callback(engine.dispose)
             if keeper is not None:
@@ -347,6 +363,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         try:
             return await keeper.checkpoint(wanted, wait)
         except sqlite3.Error as error:
+            if self._state is not State.OPEN:  # closed meanwhile
+                raise self._not_open() from error
             raise OperationalError("PRAGMA wal_checkpoint", None, error) from error
 
     # -- copies ---------------------------------------------------------------------------------

@@ -100,3 +100,16 @@ async def test_an_opening_that_fails_because_it_closes(path: Path) -> None:
         await amounts(db.reader_engine)
     assert isinstance(raised.value.__cause__, sqlite3.OperationalError)
     await db.close()
+
+
+async def test_the_url_of_its_engines() -> None:
+    """It names the database of this term, for what opens connections by it."""
+    db = SQLiteDatabase(":memory:")
+    for _ in range(2):
+        async with db:
+            await create_items(db.writer_engine)
+            for engine in (db.writer_engine, db.reader_engine):
+                connection = sqlite3.connect(str(engine.url.database))
+                (count,) = connection.execute("SELECT count(*) FROM items").fetchone()
+                connection.close()
+                assert count == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import event, text
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.publishing.publisher import Publisher
+from tests.helpers import driver, files_beside
 
 MEMORY = Path(":memory:")
 
@@ -175,3 +177,56 @@ def test_closed_where_no_loop_runs(path: Path) -> None:
 
     asyncio.run(go_on())
     assert "closed" in repr(db)
+
+
+@pytest.mark.needs_thread
+async def test_disposed_of_by_two_tasks_at_the_same_time(path: Path) -> None:
+    """By a failed open() and by close(): no connection stays open in a pool that none of them has.
+
+    One               | Other             | Task
+    closes            |                   |
+                      | another pool      |
+                      |                   | opens a connection there, and returns it
+    a third pool      |                   |
+    """
+    db = await SQLiteDatabase(path).open()
+    async with db.writer_engine.connect() as connection:
+        slow = (await driver(connection)).worker
+    gate = threading.Event()
+    slow.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
+    disposing = [asyncio.create_task(db._dispose_engines()) for _ in range(2)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    async with db.writer_engine.connect() as connection:
+        late = (await driver(connection)).worker
+    gate.set()
+    await asyncio.gather(*disposing)
+    assert slow.closed
+    assert late.closed
+    await db.close()
+    assert files_beside(path) == {"app.db"}
+
+
+@pytest.mark.parametrize("keep_wal", [False, True])
+async def test_closed_after_its_writer(path: Path, keep_wal: bool) -> None:
+    """The last reader cannot remove the log, and it is removed all the same."""
+    db = await SQLiteDatabase(path, keep_wal=keep_wal).open()
+    await works(db)
+    await db.writer_engine.dispose()
+    await db.close()
+    log = {"app.db-wal", "app.db-shm"} if keep_wal else set()
+    assert files_beside(path) == {"app.db"} | log
+
+
+async def test_closed_after_its_writer_was_lost(path: Path) -> None:
+    """The application has closed the writer's own connection, and another process reads."""
+    db = await SQLiteDatabase(path).open()
+    await works(db)
+    other = sqlite3.connect(path)
+    other.execute("SELECT * FROM notes").fetchall()
+    async with db.writer_engine.connect() as connection:
+        await (await driver(connection)).worker.close()
+    await db.close()
+    assert "app.db-wal" in files_beside(path)
+    other.close()
+    assert files_beside(path) == {"app.db"}

@@ -137,7 +137,11 @@ class Backups:
             else job.long_read(pool.database_file.snapshots),
             connected(reader, self.location.file) as worker,
         ):
-            await self._begin(job, worker)
+            try:
+                await self._begin(job, worker)
+            except Exception:
+                self._assert_in_place(job)
+                raise
             self._assert_in_place(job)  # the path may have led to another file
             yield worker
 

@@ -11,7 +11,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_DIRECTORIES = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # other systems do not list all
+_LINKS = "/proc/self/fd"  # on Linux: links to the files that are open
+_DIRECTORIES = {"linux": _LINKS, "darwin": "/dev/fd"}  # other systems do not list all
 
 
 def descriptor_of(device: int, inode: int) -> int | None:
@@ -31,6 +32,24 @@ def is_open_for_writing(device: int, inode: int) -> bool:
     except OSError:
         return False
     return any(each & os.O_ACCMODE != os.O_RDONLY for each in flags)
+
+
+def deleted_but_open(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a deleted file ``path`` that this process has open to write.
+
+    None if there is none, or if the system does not tell the names of descriptors.
+    """
+    for name in os.listdir(_LINKS) if os.path.isdir(_LINKS) else ():
+        try:
+            # "If the pathname has been unlinked, the symbolic link will contain the string
+            # '(deleted)' appended to the original pathname": proc_pid_fd(5)
+            if os.readlink(f"{_LINKS}/{name}") == f"{path} (deleted)":
+                found = os.fstat(int(name))
+                if is_open_for_writing(found.st_dev, found.st_ino):
+                    return found.st_dev, found.st_ino
+        except OSError:
+            continue
+    return None
 
 
 def _descriptors_of(device: int, inode: int) -> Iterator[int]:

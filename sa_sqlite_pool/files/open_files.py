@@ -14,7 +14,7 @@ import os
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
-from .descriptors import descriptor_of, is_open_for_writing
+from .descriptors import deleted_but_open, descriptor_of, is_open_for_writing
 from .log_file import measure
 
 
@@ -104,9 +104,22 @@ class OpenFiles:
         if file is not None and file.is_not(_look_at(file.path)):
             self._note_log(file.path)
 
-    def note_log(self, path: str, device: int, inode: int) -> None:
-        """Note the log that the connections to ``path`` use now."""
-        self._logs[path] = _File(f"{path}-wal", device, inode)
+    def note_log(self, path: str) -> None:
+        """Note the log that the connections to ``path`` use now, unless theirs is lost.
+
+        If it was deleted before this call, the name may already be that of another log. A log that
+        this process does not have open is that of another process.
+        """
+        if self.has_lost_log(path):
+            return
+        log = _look_at(name := f"{path}-wal")
+        if log is not None and log == self._logs.get(path):
+            return
+        if log is None or not is_open_for_writing(log.device, log.inode):
+            found = deleted_but_open(name)
+            log = None if found is None else _File(name, *found)
+        if log is not None:
+            self._logs[path] = log
 
     def has_lost_log(self, path: str) -> bool:
         """Return whether connections to ``path`` write to a log that is not beside it any more."""
@@ -118,11 +131,16 @@ class OpenFiles:
         return any(file.path == path and other is not connection for other, file in files)
 
     def discard(self, connection: object) -> None:
-        """Forget a ``connection`` that was closed, and a log that SQLite removed with it."""
+        """Forget a ``connection`` that was closed, and its log if it was the last to use it.
+
+        Once nothing in this process has a log open, another file may get its inode number.
+        Connections that this package does not know may still have it open.
+        """
         file = self._files.pop(connection, None)
         if file is None or (log := self._logs.get(file.path)) is None:
             return
-        if _look_at(log.path) is None and not self.others_are_open(connection, file.path):
+        in_use = self.others_are_open(connection, file.path)
+        if not in_use and not is_open_for_writing(log.device, log.inode):
             self._logs.pop(file.path, None)
 
     def is_open(self, path: str) -> bool:

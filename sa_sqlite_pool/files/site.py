@@ -40,7 +40,7 @@ class Site:
             self.inspected
         )  # and no task is left in line, which a later one would overtake
         self.mount: Mount | None = None
-        self._location = location
+        self.location = location
         self._journal_mode = journal_mode
         self._line = FairSemaphore(1)
         self.renew_in_child()
@@ -72,14 +72,14 @@ class Site:
             self._line.release(permit)
 
     async def _find_out(self, wait: float) -> None:
-        path = self._location.path
+        path = self.location.path
         assert path is not None
         if (found := find_at_hand(path)) is None:
             await self._wait_for_look(wait)
             return
         file, mount = found
-        self._location.found_at(file)
-        self._location.check()
+        self.location.found_at(file)
+        self.location.check()
         self._assess(file, mount)
 
     async def _wait_for_look(self, wait: float) -> None:
@@ -91,7 +91,7 @@ class Site:
         looking.result()
 
     def _look(self) -> None:
-        location = self._location
+        location = self.location
         assert location.path is not None
         location.check()  # first, because the first access mounts an automount
         file = location.file
@@ -100,7 +100,7 @@ class Site:
 
     def _assess(self, file: str, mount: Mount | None) -> None:
         _check_side_files(file)
-        location = self._location
+        location = self.location
         if mount is not None and location.writable:
             if mount.doubt is not None and self._journal_mode == "WAL":
                 raise self._refused(mount)
@@ -109,13 +109,13 @@ class Site:
 
     def _refused(self, mount: Mount) -> DatabaseNotUsableError:
         return DatabaseNotUsableError(
-            f"{self._location.path} is on {mount}, where WAL is not reliable: {mount.doubt}; keep "
+            f"{self.location.path} is on {mount}, where WAL is not reliable: {mount.doubt}; keep "
             "it on a local disk, or, if only one machine uses the file, open it with "
             'pragmas={"journal_mode": "TRUNCATE"}. Nothing was changed'
         )
 
     def _warn(self, file: str, mount: Mount) -> None:
-        label = self._location.label
+        label = self.location.label
         if mount.doubt is not None:
             _once(
                 file,
@@ -133,10 +133,10 @@ class Site:
             )
 
     def _no_answer(self, seconds: float) -> DatabaseNotUsableError:
-        assert self._location.path is not None
-        mount = find_mount(self._location.path)  # not the real path: that would access the files
+        assert self.location.path is not None
+        mount = find_mount(self.location.path)  # not the real path: that would access the files
         return DatabaseNotUsableError(
-            f"{self._location.path} has not responded for {seconds:.2f} s; it seems to be on "
+            f"{self.location.path} has not responded for {seconds:.2f} s; it seems to be on "
             f"{mount or 'a file system of unknown type'}: check its server, or keep the database "
             "on a local disk"
         )

@@ -49,14 +49,15 @@ def register(
     """Export the metrics of a database, or of the application's own engine, with ``registry``.
 
     It may be registered before it is opened. Before that, and once it is closed, it exports
-    nothing. Any number may be registered; the label ``database`` distinguishes them.
+    nothing. Registering it again has no effect, for example in a lifespan that runs again. Any
+    number may be registered; the label ``database`` distinguishes them.
 
     :param monitored: a :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with a pool of this
         package
     :param name: the value of the label; by default the name of the file
 
-    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it, or another of the same name, is already
-    registered, or if it is an engine with another pool.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is already registered with another name,
+    or another with this name, or if it is an engine with another pool.
     """
     source = Source(monitored, name)
     with _mutex:
@@ -100,7 +101,9 @@ class DatabaseCollector(Collector):
         self._sources: tuple[Source, ...] = ()
 
     def add(self, source: Source) -> None:
-        """Add a database, in the place of one of its name that is closed."""
+        """Add a database, in the place of one of its name that is closed; it may be there."""
+        if any(one.is_same(source) for one in self._sources):
+            return
         others = tuple(one for one in self._sources if not _makes_way(one, source))
         if any(one.overlaps(source) for one in others):
             raise ConfigurationError(

@@ -55,6 +55,10 @@ class Source:
             return self._database() is monitored
         return self._engine is _sync(monitored)
 
+    def is_same(self, other: Source) -> bool:
+        """Return whether both have the same engines and name."""
+        return self.name == other.name and self.engines == other.engines
+
     def overlaps(self, other: Source) -> bool:
         """Return whether both have an engine in common."""
         return any(engine in other.engines for engine in self.engines)

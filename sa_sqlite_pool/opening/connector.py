@@ -32,17 +32,20 @@ from ..execution.connection_thread import (
 )
 from ..execution.shared_thread import SharedThread
 from ..files.location import Location
+from ..files.open_files import open_files
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
+from ..mutex import new_lock
 from ..settings import ConnectionSettings, Role
 from ..slow_statements import SlowStatements
 from ..sqlite.configuring import NotPrepared, configure
 from ..sqlite.driver_errors import dbapi
 from ..stats.counts import EngineCounts
+from ..system.forks import renew_after_fork
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.rules import Rules
 from ..turn.waits import WaitWatch
-from .creator import Arguments, Creator, Opened
+from .creator import Arguments, Creator, Opened, is_probe
 from .set_up import SetUp, SetUps
 
 
@@ -76,31 +79,48 @@ class Connector:
         )
         self._rules: Rules | None = None  # of the pool, while it opens a connection
         self._opens_itself = self._creator.by_dialect
+        self._location: Location | None = None
         self._private_directory: PrivateDirectory | None = None
         self.shared_directory: PrivateDirectory | None = None  # that of a facade, only kept
         # Those that dispose() has left, and that are still in use.
         self.left: list[PrivateDirectory] = []
-        self._probing = False
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        self._mutex = new_lock()  # protects the location and the private directory
 
     # -- before: the location -------------------------------------------------------------------
 
-    @cached_property
+    @property
     def location(self) -> Location:
         """The location of the database; before :meth:`find_file`, the location in the URL.
 
         A pool does not receive the URL. The engine's creator knows it and passes it to
-        ``do_connect`` listeners, so the creator is called once for that argument alone.
+        ``do_connect`` listeners, so the creator is called for that argument alone, until one of
+        several threads that do so has stored it.
         """
+        while (location := self._location) is None:
+            asked, directory = self._ask_for_location()
+            with self._mutex:  # dispose() may have left the directory meanwhile
+                if self._location is None and directory in {None, self._private_directory}:
+                    self._location = asked
+        return location
+
+    @property
+    def known_location(self) -> Location | None:
+        """The same, None if finding it out might open a connection."""
+        return self._location
+
+    def _ask_for_location(self) -> tuple[Location, PrivateDirectory | None]:
+        """Return the location, and its directory if it takes the place of one in memory."""
         if self._creator.by_dialect and self._creator.early is None:
-            self._probing = True
             try:
                 # Only a listener for all engines runs before this one, and may open a connection.
-                self._creator.open_early()
+                self._creator.open_early(probing=True)
             except _Found as found:
-                return found.location
-            finally:
-                self._probing = False
-        return self._unnamed
+                return found.location, found.directory
+        return self._unnamed, None
 
     @property
     def _unnamed(self) -> Location:
@@ -139,37 +159,36 @@ class Connector:
     def _found(self, path: str | None, declared: Location) -> None:
         found = self._unnamed if path is None else Location(path)
         if found.file != declared.file:
-            self.location = found
-            self.__dict__.pop("site", None)
+            self.move_to(found)
 
     def dispose(self) -> None:
         """Close the connection that was opened early, if it was not used.
 
         The next pool looks up the real path again: a link may point to another file by then.
         """
-        if isinstance(location := vars(self).get("location"), Location):
-            self.location = location.looked_up_again()
+        with self._mutex:
+            if self._location is not None and self._private_directory is None:
+                self._location = self._location.looked_up_again()
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
     def move_to(self, location: Location) -> None:
         """Open another file from now on than the URL says."""
-        self.location = location
+        self._location = location
         vars(self).pop("site", None)
 
-    def leave_private_directory(self) -> bool:
-        """Leave the directory of the database in memory to :attr:`left`; return whether it has one.
+    def leave_private_directory(self) -> None:
+        """Leave the directory of the database in memory, if it has one, to :attr:`left`.
 
         The next connection creates a new one, as after the last close of an in-memory database.
         """
-        directory, location = self._private_directory, vars(self).get("location")
-        if directory is None or location is None or location.path != directory.database:
-            return False
-        self.left.append(directory)
-        self._private_directory = None
-        for name in ("location", "site"):
-            vars(self).pop(name, None)
-        return True
+        with self._mutex:
+            directory, location = self._private_directory, self._location
+            if directory is None or location is None or location.path != directory.database:
+                return
+            self.left.append(directory)
+            self._private_directory = self._location = None
+            vars(self).pop("site", None)
 
     @cached_property
     def site(self) -> Site:
@@ -207,7 +226,15 @@ class Connector:
 
     async def inspect_site(self) -> None:
         """Refuse a place where the database cannot be used, before anything is touched."""
-        await self.site.inspect(self._seconds)
+        while True:
+            location = self.location
+            if self.site.location != location:  # another thread has left that place meanwhile
+                vars(self).pop("site", None)
+            try:
+                return await self.site.inspect(self._seconds)
+            except DatabaseNotUsableError:
+                if self.location == location:
+                    raise
 
     @property
     def isolation_level(self) -> str | None:
@@ -242,8 +269,8 @@ class Connector:
         self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
     ) -> None:
         """Put this package's values into the arguments of ``sqlite3.connect``."""
-        if self._probing:
-            raise _Found(self._locate(str(args[0]), uri=bool(parameters.get("uri"))))
+        if is_probe(record):
+            raise self._locate(str(args[0]), uri=bool(parameters.get("uri")))
         location = self.location
         location.check()
         _check_not_inherited(location)
@@ -267,8 +294,8 @@ class Connector:
         self._own[connection] = set_up
         return connection
 
-    def _locate(self, database: str, *, uri: bool) -> Location:
-        """Return the location; a private in-memory database becomes a temporary file.
+    def _locate(self, database: str, *, uri: bool) -> _Found:
+        """Find the location; a private in-memory database becomes a temporary file.
 
         Each connection to ``:memory:`` would see its own empty database, and SQLite has no WAL in
         memory. A file in a private temporary directory, which is removed with the engine or its
@@ -276,15 +303,15 @@ class Connector:
         """
         location = Location.parse(database, uri=uri)
         if not location.private:
-            return location
+            return _Found(location)
         if self.role is not Role.AUTO:
             raise ConfigurationError(
                 "a private in-memory database cannot be shared by two engines; use "
                 'SQLiteDatabase(":memory:"), SQLitePool, or the path of a file'
             )
-        if self._private_directory is None:
-            self._private_directory = PrivateDirectory()
-        return Location(self._private_directory.database)
+        with self._mutex:
+            directory = self._private_directory = self._private_directory or PrivateDirectory()
+        return _Found(Location(directory.database), directory)
 
     async def _prepare(self) -> None:
         """Create the database that readers open, in the right journal mode, if necessary.
@@ -313,7 +340,12 @@ class Connector:
         if own:
             self._own[opened.raw] = None
         try:
-            await self._set_up(worker, set_up)
+            try:
+                await self._set_up(worker, set_up)
+            except Exception:
+                _assert_not_lost(rules.file)
+                raise
+            _assert_not_lost(rules.file)
             if set_up.is_incomplete:
                 await worker.run(set_up.complete)
         except asyncio.CancelledError:
@@ -387,9 +419,20 @@ class Connector:
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, directory: PrivateDirectory | None = None) -> None:
         super().__init__(location)
         self.location = location
+        self.directory = directory
+
+
+def _assert_not_lost(file: str | None) -> None:
+    """Raise an error if ``file`` or its log was replaced between the pool's check and its opening.
+
+    The new connection then reads another log by the index of the old one, as "file is not a
+    database", for example.
+    """
+    if file is not None:
+        open_files.assert_may_open(file)
 
 
 def _check_not_inherited(location: Location) -> None:

@@ -143,12 +143,16 @@ class Creator:
             )
         return Opened(stock)
 
-    def open_early(self) -> Opened:
-        """Open a connection without a record of the pool; :meth:`take_early` returns it."""
-        if self.early is None:
-            record = SimpleNamespace(info={}, record_info={})  # for do_connect listeners
-            self.early, self._early_info = self.open(record), record.info
-        return self.early
+    def open_early(self, *, probing: bool = False) -> Opened:
+        """Open a connection without a record of the pool; :meth:`take_early` returns it.
+
+        ``do_connect`` listeners get a record that :func:`is_probe` recognizes if ``probing``.
+        """
+        if (early := self.early) is None:
+            record = (_Probe if probing else SimpleNamespace)(info={}, record_info={})
+            early, self._early_info = self.open(record), record.info
+            self.early = early
+        return early
 
     def take_early(self, record: Any) -> Opened | None:
         """Return the connection that was opened early, for ``record``, or None."""
@@ -156,6 +160,15 @@ class Creator:
         if early is not None and record is not None:
             record.info.update(self._early_info)
         return early
+
+
+class _Probe(SimpleNamespace):
+    """The record of a call that only asks for the arguments of ``sqlite3.connect``."""
+
+
+def is_probe(record: object) -> bool:
+    """Return whether a connection with this ``record`` must not be opened."""
+    return isinstance(record, _Probe)
 
 
 _ANY_NUMBER = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS

@@ -171,7 +171,7 @@ class FairPool(ReadsAtOnce, TakesBack):
         renew_after_fork(self)
 
     def __repr__(self) -> str:
-        found = vars(self._connector).get("location")  # computing it may open a connection
+        found = self._connector.known_location
         label = "" if found is None else f" {found.label}"
         return (
             f"<{type(self).__name__}{label}, {self.checkedout()} checked out, "
@@ -326,11 +326,12 @@ class FairPool(ReadsAtOnce, TakesBack):
             await_only(connector.inspect_site())  # before the turn, whose files are there, too
         if not connector.knows_file:  # the turn depends on the file
             self._find_file()
-        permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
+        line = self._line  # opening may find another one
+        permit = line.acquire_nowait() or await_only(self._acquire(waited))
         try:
             record = self._pool.take() or self._one_more()
         except BaseException as error:
-            self._line.release(permit)
+            line.release(permit)
             self._remove_left_directories()
             if (refusal := connector.refusal) is not None and isinstance(error, Exception):
                 raise refusal() from error  # one in memory is gone, say
@@ -340,7 +341,7 @@ class FairPool(ReadsAtOnce, TakesBack):
         except BaseException:  # the stack is exhausted, or a signal handler has raised it
             self._pool.put_nowait(record)
             self._checkouts.forget(record)
-            self._line.release(permit)
+            line.release(permit)
             raise
         connector.counts.checkouts += 1
         if (refusal := connector.refusal) is not None:  # it was set during the wait
@@ -388,21 +389,44 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._first_opening.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        if self._left_memory:  # a task has waited in line, and opens what the next pool opens
-            self._forget_file()
-        rules = self._rules()
-        self.database_file.pools.add(self)
-        if kept := self._kept.take():
-            executor = Executor(*kept, rules)
-        else:
-            if self.database_file.file is not None:
-                self._leave_old_file(self.database_file.file)
-            opened = self._stock(connection_record, rules)
-            executor = await_only(self._connector.finish(opened, rules))
-        if (keeper := rules.keeper) is not None and keeper.due is not None:
+        while (executor := self._open_at(self._connector.location, connection_record)) is None:
+            pass
+        if (keeper := executor.rules.keeper) is not None and keeper.due is not None:
             keeper.attend()  # an earlier process left a large log behind
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
+
+    def _open_at(
+        self, location: Location, connection_record: ConnectionPoolEntry | None
+    ) -> Executor | None:
+        """Open a connection; return None if an in-memory database at ``location`` ends meanwhile.
+
+        Another task or thread has disposed of the engine then: part of the connection's state would
+        be that of the old database, and part that of the new one. A task that has waited in the
+        line of an old pool opens what the next pool opens.
+        """
+        if self.database_file.file != location.file:
+            self._forget_file()
+        try:
+            executor = self._new_executor(connection_record)
+        except Exception:
+            if self._connector.location == location:
+                raise
+            return None
+        if self._connector.location == location:
+            return executor
+        await_only(executor.worker.close())
+        return None
+
+    def _new_executor(self, connection_record: ConnectionPoolEntry | None) -> Executor:
+        rules = self._rules()
+        self.database_file.pools.add(self)
+        if kept := self._kept.take():
+            return Executor(*kept, rules)
+        if self.database_file.file is not None:
+            self._leave_old_file(self.database_file.file)
+        opened = self._stock(connection_record, rules)
+        return await_only(self._connector.finish(opened, rules))
 
     def _stock(self, connection_record: ConnectionPoolEntry | None, rules: Rules) -> Opened:
         """Return a connection opened by the dialect or by the application's own creator."""

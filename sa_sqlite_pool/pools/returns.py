@@ -37,7 +37,6 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
-    _left_memory = False  # whether dispose() has ended an in-memory database
 
     def _create_connection(self) -> ConnectionPoolEntry:
         return Record(self)
@@ -124,7 +123,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         cancellation is raised once all are closed. SQLAlchemy's engine then keeps this pool, which
         stays in use: checked-out connections return to rest.
         """
-        self._disposed = True
+        first, self._disposed = not self._disposed, True
         cancelled = _to_the_end(self._close_idle)
         cancelled = _to_the_end(self._kept.dispose) or cancelled
         self._connector.dispose()
@@ -137,7 +136,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._disposed = False
             self._kept.go_on()
             raise cancelled
-        self._left_memory = self._connector.leave_private_directory()
+        if first:  # else another thread does the same, and the next pool may have a database
+            self._connector.leave_private_directory()
         self._remove_left_directories()
 
     def _remove_left_directories(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +13,7 @@ from typing import TypeVar, final
 from ..errors import WriteTimeout
 from ..files.location import Location
 from ..files.neighbours import describe_writer, outside_readers, outside_writers
+from ..files.open_files import open_files
 from ..settings import PragmaValue
 from ..stats.log import (
     Checkpoint,
@@ -32,6 +34,9 @@ T = TypeVar("T")
 
 # The shortest time between two inspections of other processes' locks.
 _LOOK_AROUND_SECONDS = 0.05
+
+# How long close_last() waits for another checkpoint to end.
+_LAST_SECONDS = 0.5
 
 # The time between two checks during a gap of whether the log grows too fast.
 _GROWTH_LOOK_SECONDS = 0.02
@@ -108,6 +113,16 @@ class Checkpointing:
                 if self._checkpointer is checkpointer:  # else its loop has died: see above
                     self._checkpointer = None
                 self._one_at_a_time.release(permit)
+
+    async def close_last(self) -> None:
+        """Close a connection that may write, after the readers: SQLite removes the log with it.
+
+        For a writer that was closed before them.
+        """
+        with contextlib.suppress(sqlite3.Error):  # it stays until it is opened again
+            open_files.assert_may_open(self._file)
+            async with self.connected(_LAST_SECONDS):
+                pass
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the thread of the checkpoints."""

@@ -126,7 +126,8 @@ class WalKeeper:
         return self.monitor.settings
 
     def connection_opened(self) -> None:
-        """Check, in the thread of a new connection, whether an earlier process left a large log."""
+        """Check, when a connection is opened, whether an earlier process has left a large log."""
+        self.monitor.note_log()
         if self.monitor.is_large():
             self._note_what_is_due()
 

@@ -142,9 +142,13 @@ class WalMonitor:
             return self._size or 0
         if log.st_ino != self.presence.inode and not self._is_lost():
             self._log_inode = log.st_ino
-            open_files.note_log(self._database, log.st_dev, log.st_ino)
+            self.note_log()
             self.presence.show(log.st_ino)
         return log.st_size
+
+    def note_log(self) -> None:
+        """Note the log that connections of this process use, to notice its loss."""
+        open_files.note_log(self._database)
 
     def measure(self) -> LogSize:
         return measure(self._path)

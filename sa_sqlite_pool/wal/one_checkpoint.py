@@ -77,10 +77,14 @@ class Checkpointer:
     async def open(self) -> None:
         """Open both connections, or raise the error of ``sqlite3``; call ``close()`` even then."""
         open_files.assert_in_place(self._file)
-        while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
-            worker = await ConnectionThread.open(self._location.sqlite_uri, self._file)
-            self._workers.append(worker)
-            await self._prepare(worker)
+        try:
+            while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
+                worker = await ConnectionThread.open(self._location.sqlite_uri, self._file)
+                self._workers.append(worker)
+                await self._prepare(worker)
+        except sqlite3.Error:
+            open_files.assert_in_place(self._file)  # it may have been lost since then
+            raise
 
     async def _prepare(self, worker: ConnectionThread) -> None:
         # Closing a connection tries to acquire an exclusive lock, and holds it for a moment.

@@ -154,9 +154,24 @@ async def test_several_databases(
         assert metrics.value(f"{CONNECTION}max", name="app.db/reader") == 4
         assert metrics.value(f"{CONNECTION}max", name="other.db/reader") == 7
         with pytest.raises(ConfigurationError, match="instrumented already"):
-            record(other)
+            instrument(other)  # for other providers
         first.uninstrument()
         assert metrics.value(f"{CONNECTION}max", name="other.db/reader") == 7
+
+
+async def test_instrumented_where_it_is_opened(
+    path: Path, metrics: Metrics, record: Record
+) -> None:
+    """In a lifespan that runs again, before or after opening: it is recorded once."""
+    db = SQLiteDatabase(path)
+    first = record(db)
+    for _ in range(2):
+        assert record(db) is first
+        async with db:
+            assert record(db) is first
+            assert metrics.value(f"{CONNECTION}max", name="app.db/reader") == 4
+    first.uninstrument()
+    assert record(db) is not first
 
 
 def test_global_providers_that_are_set_later(tmp_path: Path) -> None:

@@ -233,10 +233,23 @@ async def test_opened_again_it_is_exported_again(path: Path, server: Server) -> 
         scraped = await server.scrape()
         for name in ("app.db", "other.db"):
             assert scraped.value("turn_waiting", database=name) == 0
-        with pytest.raises(ConfigurationError, match="is registered already"):
-            prometheus.register(db, server.registry)
+        prometheus.register(db, server.registry)
     collector = prometheus._collectors[server.registry]
     assert [source.name for source in collector._sources] == ["app.db", "other.db"]
+
+
+async def test_registered_where_it_is_opened(path: Path, server: Server) -> None:
+    """In a lifespan that runs again, before or after opening: its metrics are there once."""
+    db = SQLiteDatabase(path)
+    for _ in range(2):
+        prometheus.register(db, server.registry, name="own")
+        async with db:
+            for _ in range(2):
+                prometheus.register(db, server.registry, name="own")
+            exposition = await server.text()
+            assert exposition.count('sa_sqlite_pool_turn_waiting{database="own"}') == 1
+    prometheus.unregister(db, server.registry)
+    assert server.registry not in prometheus._collectors
 
 
 async def test_engines_of_ones_own(swap_in: AsyncEngine, server: Server, path: Path) -> None:

@@ -38,8 +38,10 @@ def instrument(
 ) -> Instrumentation:
     """Record metrics and waits of a database, or of the application's own engine, from now on.
 
-    It may be called before the database is opened, and before the providers are set. Any number of
-    databases may be instrumented; ``db.namespace`` distinguishes them.
+    It may be called before the database is opened, and before the providers are set. Calling it
+    again with the same arguments, for example in a lifespan that runs again, returns what it has
+    returned before. Any number of databases may be instrumented; ``db.namespace`` distinguishes
+    them.
 
     :param monitored: a :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with a pool of this
         package
@@ -47,12 +49,14 @@ def instrument(
     :param tracer_provider: records the spans, by default the global one
     :param name: the value of ``db.namespace``; by default the name of the file
 
-    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is already instrumented, or is an engine
-    with another pool.
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is already instrumented with other
+    arguments, or is an engine with another pool.
     """
-    source = Source(monitored, name)
+    source, providers = Source(monitored, name), (meter_provider, tracer_provider)
     for earlier in list(_instrumentations):
         known = earlier.source
+        if known.is_same(source) and earlier.providers == providers:
+            return earlier
         if known.is_gone or (known.is_closed and known.overlaps(source)):
             earlier.uninstrument()
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
@@ -62,7 +66,7 @@ def instrument(
                 f"{source.name!r} is instrumented already; call uninstrument() on the earlier one "
                 "first"
             )
-        found = Instrumentation(source, _instruments_of(meter_provider), tracer)
+        found = Instrumentation(source, _instruments_of(meter_provider), tracer, providers)
         _instrumentations.add(found)
     return found
 
@@ -71,8 +75,15 @@ def instrument(
 class Instrumentation:
     """The result of :func:`instrument`; :meth:`uninstrument` undoes it."""
 
-    def __init__(self, source: Source, instruments: Instruments, tracer: trace.Tracer) -> None:
+    def __init__(
+        self,
+        source: Source,
+        instruments: Instruments,
+        tracer: trace.Tracer,
+        providers: tuple[MeterProvider | None, TracerProvider | None],
+    ) -> None:
         self.source = source
+        self.providers = providers  # as given
         self._instruments = instruments
         self._tracer = tracer
         self._engines = [InstrumentedEngine(source.name, engine) for engine in source.engines]
