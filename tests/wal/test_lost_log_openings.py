@@ -74,7 +74,7 @@ async def test_lost_while_the_first_connection_is_opened(
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
     with ExitStack() as stack:
-        found_by_name = WalKeeper.found
+        found_by_name = WalKeeper.connection_opened
 
         def lose_log_and_find(keeper: WalKeeper) -> None:
             monkeypatch.undo()
@@ -84,7 +84,7 @@ async def test_lost_while_the_first_connection_is_opened(
                 begin_another_log(stack.enter_context(OtherProcess(path)))
             found_by_name(keeper)
 
-        monkeypatch.setattr(WalKeeper, "found", lose_log_and_find)
+        monkeypatch.setattr(WalKeeper, "connection_opened", lose_log_and_find)
         await refused(db.open(), "replaced by another file" if replaced else "deleted")
         async with db:
             await write(db)
