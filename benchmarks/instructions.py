@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sa_sqlite_pool.closures import borrowed_reader, read_line
+from sa_sqlite_pool.closures import read_group, shared_reader
 from sa_sqlite_pool.execution import loop_budget
 
 from .databases import files, items
@@ -72,7 +72,7 @@ _SLOWER = 20
 
 def _slow_clocks_down() -> None:
     names = "HOLDING", "LAP", "PATIENCE", "SLICE", "TOGETHER"
-    for module in (read_line, borrowed_reader, loop_budget):
+    for module in (read_group, shared_reader, loop_budget):
         for name in (f"{one}_SECONDS" for one in names):
             if hasattr(module, name):
                 setattr(module, name, _SLOWER * getattr(module, name))

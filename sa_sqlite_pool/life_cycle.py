@@ -154,8 +154,12 @@ class LifeCycle(ABC):
     async def open(self: L) -> L:
         """Open the first connections. Raise SQLAlchemy's errors, with advice.
 
-        Opening an open database does nothing; a closed one is reopened.
+        Opening an open database does nothing; a closed one is reopened, after :meth:`close` if that
+        was given up by its event loop.
         """
+        closing = self._term.closing
+        if closing is not None and closing.given_up:
+            await self.close()
         if self._state is State.CLOSED:
             self._begin_again()
         term = self._term

@@ -90,7 +90,7 @@ async def test_what_a_task_awaits(path: Path) -> None:
             assert "wait_for=<Job running>" in repr(statement)
             call = asyncio.create_task(db.run_read_core(lambda _: None))
             await asyncio.sleep(0)
-            assert "wait_for=<ReadCall pending>" in repr(call)
+            assert "wait_for=<Call pending>" in repr(call)
             ends.set()
             await statement
         await call
