@@ -127,7 +127,7 @@ async def test_a_commit_that_makes_the_log_too_large(
             moved_in.append(threading.current_thread() is threading.main_thread())
 
         monkeypatch.setattr(keeper.monitor, "catch_up", catch_up)
-        monkeypatch.setattr(keeper, "_works", lambda: True)
+        monkeypatch.setattr(keeper, "_task_runs", lambda: True)
         size = keeper.monitor.size()
         assert size is not None
         limits = WalSettings(soft_limit=1, hard_limit=size // 2 + 1)
