@@ -57,7 +57,7 @@ async def stored(path: Path) -> list[int]:
 
 
 async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
-    """In the time that close() gives it; the commit counts."""
+    """Work that ends within the time that close() gives it is committed."""
     entered, go_on = asyncio.Event(), asyncio.Event()
     threads: list[threading.Thread] = []
 
@@ -86,7 +86,7 @@ async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
 async def test_running_statements_are_stopped(
     db: SQLiteDatabase, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When their time is over; the task gets an error and not a hang."""
+    """Statements that outlast that time are interrupted, and their tasks get an error."""
     monkeypatch.setattr(facade, "HURRY_SECONDS", 20.0)  # a busy machine is slow
     started = asyncio.Event()
 
@@ -107,7 +107,7 @@ async def test_running_statements_are_stopped(
 
 
 async def test_an_idle_transaction_is_rolled_back(db: SQLiteDatabase, path: Path) -> None:
-    """Its commit fails, and says that the database was closed: it never pretends."""
+    """Its later commit fails, and the error says that the database was closed."""
     async with db.sessionmaker(role="writer") as session:
         await session.execute(UPDATE_FIRST)
         await db.close(0)
@@ -118,12 +118,12 @@ async def test_an_idle_transaction_is_rolled_back(db: SQLiteDatabase, path: Path
 
 @pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
 async def test_a_stream_that_lost_its_client_is_not_waited_for(db: SQLiteDatabase) -> None:
-    """It is found, and its connection given back."""
+    """The garbage collector finds it, and its connection is returned."""
     await end_beside_a_lost_stream(db.read, text("SELECT amount FROM items"), lambda: db.close(60))
 
 
 async def test_waiters_are_sent_away(db: SQLiteDatabase, path: Path) -> None:
-    """At once, also those in line behind another engine's writer; that one keeps its turn."""
+    """Waiting tasks get the error at once; another engine's writer keeps its turn."""
     turn = turn_of(path)
     permit = await turn.acquire(1)
     writing = [asyncio.create_task(write(db)) for _ in range(2)]
@@ -141,7 +141,7 @@ async def test_waiters_are_sent_away(db: SQLiteDatabase, path: Path) -> None:
 
 
 async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
-    """Served, but closed before it runs: it is refused, and gives back what it was handed.
+    """A waiter that is served just before the closing is refused, and returns its permit.
 
     Holder      | Waiter                 | Closer
     gives back  | (woken, not run yet)   |
@@ -165,9 +165,9 @@ async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
 async def test_closing_against_a_task_that_lets_others_go_on(
     db: SQLiteDatabase, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It asked before, and comes to the line when all were sent away: it is refused there.
+    """A task that joins the line after all waiters were sent away is refused there.
 
-    Not when it has the turn, which an engine of its own holds.
+    It does not have to wait for the turn, which another engine holds.
     """
     outside, room = asyncio.Event(), asyncio.Event()
 
@@ -190,7 +190,7 @@ async def test_closing_against_a_task_that_lets_others_go_on(
 
 
 async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
-    """The sessions, the session maker, and the engines that somebody kept."""
+    """So do sessions, the session maker, and engines that the application has kept."""
     sessionmaker = db.sessionmaker
     await db.close()
     for use in (write(db), read(db)):
@@ -205,14 +205,14 @@ async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
 
 
 async def test_a_wrong_time_out_is_refused(db: SQLiteDatabase) -> None:
-    """Before anything is closed."""
+    """A wrong argument is refused before anything is closed."""
     with pytest.raises(ConfigurationError, match="timeout must be a number of seconds"):
         await db.close(-1)
     await write(db)
 
 
 async def test_closing_twice_and_at_once(db: SQLiteDatabase) -> None:
-    """All wait for the same end."""
+    """Tasks that close at the same time wait for the same end."""
     async with db.read() as session:
         await session.execute(text("SELECT 1"))
         closing = [asyncio.create_task(db.close(60)) for _ in range(3)]
@@ -279,7 +279,7 @@ async def test_two_threads_close_at_the_same_time(
 
 
 async def test_a_cancelled_close_goes_on(db: SQLiteDatabase, path: Path) -> None:
-    """The cancellation ends the waiting, not the closing."""
+    """A cancellation ends the wait of its task, not the closing."""
     async with db.read() as session:
         await session.execute(text("SELECT 1"))
         closing = asyncio.create_task(db.close(60))
@@ -292,7 +292,7 @@ async def test_a_cancelled_close_goes_on(db: SQLiteDatabase, path: Path) -> None
 
 
 async def test_closing_while_it_opens(path: Path) -> None:
-    """open() fails and says why; nothing stays open."""
+    """open() raises an error that says why, and no connection stays open."""
     db = SQLiteDatabase(path)
     opening = asyncio.create_task(db.open())
     await asyncio.sleep(0)
@@ -303,7 +303,7 @@ async def test_closing_while_it_opens(path: Path) -> None:
 
 
 async def test_closing_what_was_never_opened(path: Path) -> None:
-    """No file is made."""
+    """No file is created."""
     db = SQLiteDatabase(path)
     await db.close()
     assert files_beside(path) == set()
@@ -313,7 +313,7 @@ async def test_closing_what_was_never_opened(path: Path) -> None:
 
 @pytest.mark.needs_thread
 async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: Path) -> None:
-    """A function of the application sleeps: it cannot be interrupted, and is left to itself."""
+    """A function of the application that sleeps cannot be interrupted, and is left running."""
     function = SleepingFunction()
     db = SQLiteDatabase(path, readers=1, on_connect=function.on_connect)
     await db.open()
@@ -331,7 +331,7 @@ async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: 
 
 @pytest.mark.needs_thread
 async def test_leaving_the_block_by_a_cancellation_is_quick(path: Path) -> None:
-    """Ctrl-C does not wait for close_timeout: an hour here."""
+    """Ctrl-C does not wait for close_timeout, which is an hour here."""
     started = asyncio.Event()
 
     async def work(db: SQLiteDatabase) -> None:
@@ -355,7 +355,7 @@ async def test_leaving_the_block_by_a_cancellation_is_quick(path: Path) -> None:
 
 
 def test_the_loop_may_end_while_it_closes(path: Path) -> None:
-    """asyncio.run() cancels the closing itself: what runs is stopped, nothing hangs."""
+    """asyncio.run() cancels the closing: running work is stopped, and nothing hangs."""
 
     db = SQLiteDatabase(path)
 
