@@ -19,7 +19,7 @@ from typing import Any, final
 from sqlalchemy import Column, ForeignKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 from .columns.base import NULL, Codec, Kind, Problem
 from .columns.choosing import SQLITE
 from .columns.numbers import Numeric

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 from .columns.base import ESCAPES, Kind, Problem
 from .misfits import Collector
 from .source import Rows, read_any_text, read_texts

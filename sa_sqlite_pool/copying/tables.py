@@ -14,7 +14,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 
 from ..backup.foreign_schemas import add_collations, is_strange
 from ..errors import CopyError
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 from .columns.base import Codec
 from .columns.choosing import codec_of
 from .names import clipped

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 
 
 class Severity(enum.Enum):

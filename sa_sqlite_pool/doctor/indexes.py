@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..sqlite.inspection import rows
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 from .contents import tables_of
 from .findings import Finding, Severity, Subject, as_written
 

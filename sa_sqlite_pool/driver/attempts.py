@@ -10,7 +10,8 @@ from ..execution.jobs import OutOfTime
 from ..execution.replies import Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.statements import Kind, changes_settings, first_word
+from ..sqlite.statements import Kind, changes_settings
+from ..sqlite.tokens import first_word
 from ..system.clock import time
 from ..transactions.locks import Patience, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy

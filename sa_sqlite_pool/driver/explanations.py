@@ -8,7 +8,8 @@ from ..errors import ForbiddenWriteError, OwnLockError
 from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import is_read_only
-from ..sqlite.statements import Kind, first_word, parse_pragma
+from ..sqlite.statements import Kind, parse_pragma
+from ..sqlite.tokens import first_word
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState

@@ -13,14 +13,8 @@ from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.statements import (
-    Kind,
-    first_word,
-    is_followed_by_another,
-    is_on,
-    parse_pragma,
-    words,
-)
+from ..sqlite.statements import Kind, is_on, parse_pragma
+from ..sqlite.tokens import first_word, is_followed_by_another, words
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules

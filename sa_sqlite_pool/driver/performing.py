@@ -14,7 +14,8 @@ from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.examination import examine
 from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
-from ..sqlite.statements import Kind, first_word
+from ..sqlite.statements import Kind
+from ..sqlite.tokens import first_word
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import may_pass
 from ..transactions.placement import PlacementPolicy

@@ -12,12 +12,11 @@ from ..sqlite.examination import Finding, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
-    first_word,
-    is_followed_by_another,
     is_well_formed_savepoint,
     parse_pragma,
     savepoint_name,
 )
+from ..sqlite.tokens import first_word, is_followed_by_another
 from ..transactions.own_settings import optimize_only_says, saying_only
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules

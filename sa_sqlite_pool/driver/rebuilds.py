@@ -9,7 +9,8 @@ from operator import itemgetter
 from ..execution.replies import Execute, Parameters, Reply
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.inspection import ask, rows
-from ..sqlite.statements import Dropped, quoted
+from ..sqlite.statements import Dropped
+from ..sqlite.tokens import quoted
 from ..transactions.rules import Rules
 
 # The copy that Alembic's batch mode fills, and renames to the table that it drops.

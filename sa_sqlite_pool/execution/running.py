@@ -66,7 +66,7 @@ class RunsJobs:
     ``spent`` is True if the connection must not be checked out again: the application has replaced
     the file with another database, in memory (``deserialize()``), or SQLite has ignored a
     setting. ``suspect`` is True if SQLite has reported something as read-only: see
-    :mod:`.read_only`.
+    :func:`..sqlite.inspection.should_write`.
 
     Properties that tell whether it can be used, in order of increasing demands (each inlines the
     others, since they are read several times in each statement):

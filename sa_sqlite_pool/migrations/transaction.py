@@ -17,7 +17,8 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ..driver.adapter import SQLiteConnection
-from ..sqlite.statements import Kind, classify, words
+from ..sqlite.statements import Kind, classify
+from ..sqlite.tokens import words
 from .guard import Guard, MigrationError, refusal
 from .servers import is_server
 

@@ -21,7 +21,7 @@ from ..files.location import Location
 from ..files.open_files import open_files
 from ..mutex import new_lock
 from ..settings import Role
-from ..sqlite.read_only import should_write
+from ..sqlite.inspection import should_write
 from .checkouts import Checkouts
 from .idle import IdleWatch
 from .on_file import OnFile

@@ -18,7 +18,8 @@ from sqlalchemy.sql.selectable import HasPrefixes, HasSuffixes, SelectBase, Text
 
 from ..postgresql.acting import fragment_acts, text_acts
 from ..postgresql.functions import function_acts
-from ..sqlite.statements import Kind, called_functions, classify, top_level_words, words
+from ..sqlite.statements import Kind, classify
+from ..sqlite.tokens import called_functions, top_level_words, words
 
 # Words that make a text that begins like a read something else: SELECT … FOR UPDATE, SELECT …
 # INTO, and PostgreSQL's WITH x AS (INSERT …) SELECT ….

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, final
 
 from .authorizer import Access, Authorizer
 from .inspection import ask, rows
-from .statements import Kind, first_word, without_leading_semicolons
+from .statements import Kind
+from .tokens import first_word, without_leading_semicolons
 
 _TEMP = 1  # the number of the database "temp", in any connection
 

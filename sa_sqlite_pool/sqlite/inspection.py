@@ -6,6 +6,7 @@ connections that the package has just opened have the same functions, which are 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -140,3 +141,23 @@ def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, .
 def _passes(error: Exception) -> bool:
     """Return whether the error is temporary (a lock, an interrupt), so the query is retried."""
     return is_busy(error) or is_interrupted(error)
+
+
+def should_write(connection: sqlite3.Connection, file: str) -> bool:
+    """Return whether only the connection itself prevents writes to the database ``file``.
+
+    If a file cannot be opened for writing (for example, because no file descriptor is left), SQLite
+    opens it for reading without an error (``unixOpen()`` in its os_unix.c), and likewise the log
+    and its index. Every write then fails with SQLITE_READONLY, and only a new connection helps.
+
+    Return False if the application's ``PRAGMA query_only``, the permissions or a read-only mount
+    prevent them, because that applies to any connection. Call this in the connection's thread.
+    """
+    if ask(connection, "query_only") != 0:
+        return False
+    directory = os.path.dirname(file)
+    return os.access(directory, os.W_OK | os.X_OK) and all(
+        os.access(path, os.W_OK)
+        for path in (f"{file}{side}" for side in ("", "-wal", "-shm"))
+        if os.path.exists(path)
+    )

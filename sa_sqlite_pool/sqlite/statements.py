@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
+from .tokens import LOOKED_AT, QUOTES, first_word, tokens, top_level_words, unquoted, words
+
 
 class Kind(enum.Enum):
     """The kind of a statement: what it requires before it may run."""
@@ -128,70 +130,13 @@ _KIND_OF_PRAGMA = {
     **dict.fromkeys(_SCHEMA_PRAGMAS, Kind.READ),
 }
 
-# SQLite's own tokens (``sqlite3GetToken()`` in its tokenize.c): a byte order mark counts as space,
-# and every non-ASCII character may be part of a name. An unclosed quote or comment extends to the
-# end, because a long text is truncated.
-_TOKEN = re.compile(
-    r"""
-      (?P<skip>[\s\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z) | ;)
-    | (?P<quoted>'(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z)
-        | \[[^\]]*(?:\]|\Z))
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-_QUOTES = "\"'`[]"
-
-
-def words(sql: str) -> Iterator[str]:
-    """Return the words of ``sql`` outside quotes and comments, in upper case."""
-    return (word for word, _ in _words_and_depths(sql))
-
-
-def top_level_words(sql: str) -> Iterator[str]:
-    """Return the words of ``sql`` outside quotes, comments and parentheses, in upper case."""
-    return (word for word, depth in _words_and_depths(sql) if depth == 0)
-
-
-def called_functions(sql: str) -> Iterator[str]:
-    """Yield the names in ``sql`` that precede a parenthesis, in lower case and without quotes."""
-    before = ""
-    for match in _TOKEN.finditer(sql):
-        kind, found = match.lastgroup, match.group()
-        if found == "(" and before:
-            yield before
-        if kind != "skip":
-            is_name = kind == "word" or (kind == "quoted" and found[0] != "'")
-            before = found.strip(_QUOTES).lower() if is_name else ""
-
-
-def first_word(sql: str) -> str:
-    """Return the first word of ``sql``, in upper case; empty if there is none."""
-    return next(words(sql[:_LOOKED_AT]), "")
-
-
-def _words_and_depths(sql: str) -> Iterator[tuple[str, int]]:
-    depth = 0
-    for match in _TOKEN.finditer(sql):
-        if match.lastgroup == "word":
-            yield match.group().upper(), depth
-        elif match.group() == "(":
-            depth += 1
-        elif match.group() == ")":
-            depth -= 1
-
-
 LONGEST_REMEMBERED = 4096
 """The length of the longest text that tables keyed by text store, to bound their memory."""
-
-_LOOKED_AT = 16_384  # how many characters are searched for the verb of a statement
 
 
 def classify(sql: str) -> Kind:
     """Return what ``sql`` requires before it may run; the time is bounded."""
-    sql = sql[:_LOOKED_AT]
+    sql = sql[:LOOKED_AT]
     remaining = top_level_words(sql)
     first = next(remaining, "")
     if first in _BY_FIRST_WORD:
@@ -263,8 +208,7 @@ class Pragma(NamedTuple):
 
 def parse_pragma(sql: str) -> Pragma | None:
     """Return the PRAGMA that ``sql`` executes or explains; None if ``sql`` is not a PRAGMA."""
-    found = (token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip")
-    parts = (token.group().strip(_QUOTES).lower() or "''" for token in found)
+    parts = (token.group().strip(QUOTES).lower() or "''" for token in tokens(sql))
     first = next(parts, "")
     if first == "explain":
         first = next((part for part in parts if part not in {"query", "plan"}), "")
@@ -335,7 +279,7 @@ def parse_attach(sql: str) -> Attach | None:
 
     ``ATTACH [DATABASE] expr AS schema-name``: https://www.sqlite.org/lang_attach.html
     """
-    found = [token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip"]
+    found = list(tokens(sql))
     words = [token.group().upper() if token.lastgroup == "word" else "" for token in found]
     if words[:1] != ["ATTACH"] or "AS" not in words or "KEY" in words:
         return None
@@ -348,49 +292,20 @@ def parse_attach(sql: str) -> Attach | None:
 
 def savepoint_name(sql: str) -> str:
     """Return the name in a SAVEPOINT, RELEASE or ROLLBACK TO, as SQLite compares it."""
-    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
-    names = [match.group() for match in tokens if match.lastgroup in {"word", "quoted"}]
-    return names[-1].strip(_QUOTES).lower()
+    names = [token.group() for token in tokens(sql) if token.lastgroup in {"word", "quoted"}]
+    return names[-1].strip(QUOTES).lower()
 
 
 def is_well_formed_savepoint(sql: str) -> bool:
     """Return whether ``sql`` is SAVEPOINT and a name, which SQLite would accept."""
-    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
-    groups = [token.lastgroup for token in tokens if token.lastgroup != "skip"]
+    groups = [token.lastgroup for token in tokens(sql)]
     return groups in (["word", "word"], ["word", "quoted"])
 
 
 def ends_transaction(sql: str) -> bool:
     """Return whether a statement of kind ``END`` ends the transaction, not only a SAVEPOINT."""
-    found = list(words(sql[:_LOOKED_AT]))
+    found = list(words(sql[:LOOKED_AT]))
     return found[0] != "RELEASE" and not (found[0] == "ROLLBACK" and "TO" in found)
-
-
-def quoted(name: str) -> str:
-    """Return ``name`` quoted, so that SQLite accepts it as an identifier, whatever it contains."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def unquoted(name: str) -> str:
-    """Return the identifier that is written as ``name``, with quotes of any kind or none."""
-    first = name[:1]
-    if first == "[":
-        return name[1:-1]
-    return name[1:-1].replace(first * 2, first) if first in _QUOTES else name
-
-
-def is_followed_by_another(sql: str) -> bool:
-    """Return whether a second statement follows in ``sql``, which ``sqlite3`` refuses."""
-    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
-    begun = ended = False
-    for token in tokens:
-        if token.lastgroup != "skip":
-            if ended:
-                return True
-            begun = True
-        elif token.group() == ";":
-            ended = begun
-    return False
 
 
 class Dropped(NamedTuple):
@@ -407,7 +322,7 @@ def dropped_table(sql: str) -> Dropped | None:
     """
     if first_word(sql) != "DROP":
         return None
-    found = [token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip"]
+    found = list(tokens(sql))
     words = [token.group().upper() for token in found]
     names = found[4:] if words[2:4] == ["IF", "EXISTS"] else found[2:]
     if words[1:2] != ["TABLE"] or len(names) not in {1, 3}:
@@ -450,10 +365,3 @@ def changes_settings(sql: str) -> bool:
     if pragma is None:
         return first_word(sql) in {"ATTACH", "DETACH"}
     return pragma.value is not None and pragma.name not in _QUESTIONS
-
-
-def without_leading_semicolons(sql: str) -> str:
-    """Return ``sql`` for use after ``EXPLAIN``: SQLite skips semicolons only at the start."""
-    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
-    first = next((token for token in tokens if token.lastgroup != "skip"), None)
-    return sql if first is None else sql[first.start() :]

@@ -18,7 +18,7 @@ from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask, rows
-from ..sqlite.statements import quoted
+from ..sqlite.tokens import quoted
 from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn

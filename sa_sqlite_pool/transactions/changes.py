@@ -17,7 +17,7 @@ from ..reporting.events import SchemaChangeUndone, log
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.statements import first_word
+from ..sqlite.tokens import first_word
 from .rules import Rules
 
 _told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that have been warned about

@@ -6,14 +6,8 @@ from collections import OrderedDict
 from typing import final
 
 from ..sqlite.examination import Finding
-from ..sqlite.statements import (
-    LONGEST_REMEMBERED,
-    Kind,
-    classify,
-    dropped_table,
-    is_followed_by_another,
-    may_defer,
-)
+from ..sqlite.statements import LONGEST_REMEMBERED, Kind, classify, dropped_table, may_defer
+from ..sqlite.tokens import is_followed_by_another
 from ..stats.counts import ConnectionCounts, Runs
 
 # The most CPU seconds that a short statement takes in the thread,

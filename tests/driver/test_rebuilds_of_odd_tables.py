@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sa_sqlite_pool import SQLitePool
-from sa_sqlite_pool.sqlite.statements import quoted
+from sa_sqlite_pool.sqlite.tokens import quoted
 from tests.conftest import MakeEngine
 
 PARENT = "CREATE TABLE authors (id INTEGER PRIMARY KEY)"

@@ -9,7 +9,7 @@ from typing import Any, final
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
-from ...sqlite.statements import first_word
+from ...sqlite.tokens import first_word
 from ...system.clock import time
 from ..sources import pool_of
 from .instruments import InstrumentedEngine, Instruments

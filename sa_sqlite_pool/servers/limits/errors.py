@@ -19,7 +19,7 @@ from ...postgresql.sqlstate import (
     sqlstate_of,
 )
 from ...sessions.refusals import USE_A_WRITER, reason_of
-from ...sqlite.statements import words
+from ...sqlite.tokens import words
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
 from .running import Outcome
