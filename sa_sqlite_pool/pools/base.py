@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,14 +12,11 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from ..compat.without_loop import refuse_without_loop
-from ..driver.adapter import SQLiteConnection
-from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
 from ..opening.connector import Connector
-from ..opening.creator import Opened
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -39,9 +36,8 @@ from ..settings import (
     merge_pragmas,
 )
 from ..system.exits import close_at_exit
-from ..system.forks import prepare_before_fork, renew_after_fork, rest
+from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import of_running_loop
-from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.waits import UNWATCHED, WaitedFor
@@ -65,7 +61,7 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     This class has its own line; :class:`WriterPool` uses the write turn's. Checkouts are here;
     check-ins, ``dispose()`` and closing before a fork are in :class:`~.returns.TakesBack`; the
-    state of the engine and the file, with the rules of its connections, is in
+    state of the engine and the file, and how connections to it are opened, is in
     :class:`~.on_file.OnFile`; reads without a checkout are in :class:`~.at_once.ReadsAtOnce`.
 
     :param timeout: ``pool_timeout``: seconds to wait for a connection, by default ``read_timeout``,
@@ -94,8 +90,6 @@ class FairPool(ReadsAtOnce, TakesBack):
     """
 
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
-    # Cached properties that depend on the file, which may turn out not to be the URL's.
-    _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
     _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
@@ -349,23 +343,6 @@ class FairPool(ReadsAtOnce, TakesBack):
             raise refusal()
         return record
 
-    def _find_file(self) -> None:
-        connector, site = self._connector, self._connector.site
-        first = await_only(self._first_opening.acquire(None))
-        assert first is not None
-        try:
-            if not connector.knows_file:
-                connector.find_file()
-                self._forget_file()
-        finally:
-            self._first_opening.release(first)
-        if connector.site is not site:
-            await_only(connector.inspect_site())
-
-    def _forget_file(self) -> None:
-        for name in self._of_file:
-            self.__dict__.pop(name, None)
-
     def _one_more(self) -> ConnectionPoolEntry:
         self._inc_overflow()
         try:
@@ -387,51 +364,6 @@ class FairPool(ReadsAtOnce, TakesBack):
             return record
         finally:
             self._first_opening.release(first)
-
-    def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        while (executor := self._open_at(self._connector.location, connection_record)) is None:
-            pass
-        if (keeper := executor.rules.keeper) is not None and keeper.due is not None:
-            keeper.attend()  # an earlier process left a large log behind
-        dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
-        return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
-
-    def _open_at(
-        self, location: Location, connection_record: ConnectionPoolEntry | None
-    ) -> Executor | None:
-        """Open a connection; return None if an in-memory database at ``location`` ends meanwhile.
-
-        Another task or thread has disposed of the engine then: part of the connection's state would
-        be that of the old database, and part that of the new one. A task that has waited in the
-        line of an old pool opens what the next pool opens.
-        """
-        if self.database_file.file != location.file:
-            self._forget_file()
-        try:
-            executor = self._new_executor(connection_record)
-        except Exception:
-            if self._connector.location == location:
-                raise
-            return None
-        if self._connector.location == location:
-            return executor
-        await_only(executor.worker.close())
-        return None
-
-    def _new_executor(self, connection_record: ConnectionPoolEntry | None) -> Executor:
-        rules = self._rules()
-        self.database_file.pools.add(self)
-        if kept := self._kept.take():
-            return Executor(*kept, rules)
-        if self.database_file.file is not None:
-            self._leave_old_file(self.database_file.file)
-        opened = self._stock(connection_record, rules)
-        return await_only(self._connector.finish(opened, rules))
-
-    def _stock(self, connection_record: ConnectionPoolEntry | None, rules: Rules) -> Opened:
-        """Return a connection opened by the dialect or by the application's own creator."""
-        with rest():  # aiosqlite opens it in a thread of its own
-            return self._connector.open(connection_record, rules)
 
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")

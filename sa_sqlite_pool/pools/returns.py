@@ -154,18 +154,6 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 with contextlib.suppress(ValueError):  # another thread removed it
                     left.remove(directory)
 
-    def _leave_old_file(self, path: str) -> None:
-        """Close connections at rest to a file that was deleted or replaced since they were opened.
-
-        A test may do that before it creates a new engine. SQLite finds the log by the name of the
-        database, so a new connection would use the old log, which the last old connection deletes.
-        """
-        if open_files.is_replaced(path):
-            self.database_file.close_at_rest()
-        elif open_files.has_lost_log(path):
-            self.database_file.leave_log()
-        open_files.assert_may_open(path)
-
     # -- forks, and the end ---------------------------------------------------------------------
 
     def keep_log(self) -> None:
