@@ -73,7 +73,7 @@ def _slowly(
 
     def linger() -> None:
         counts["windows"] += 1
-        # Other processes need real time to intervene; a checkpoint has no events to wait for.
+        # A commit of another process is what must not happen here: such a wait needs a time limit.
         time.sleep(rng.uniform(0, _WINDOW_SECONDS))
 
     return Window(database, linger) if why_not() is None else contextlib.nullcontext()

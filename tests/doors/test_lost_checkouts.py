@@ -170,20 +170,25 @@ async def test_one_that_a_listener_keeps(path: Path) -> None:
     """A connection that a listener has checked out during a failing checkout remains its own."""
     async with SQLiteDatabase(path, readers=3) as db:
         await create_items(db.writer_engine)
-        engine = db.reader_engine.sync_engine
-        kept: list[Any] = []
+        await keep_one_in_a_listener(db.reader_engine)
 
-        @event.listens_for(engine, "checkout")
-        def check(*_: object) -> None:
-            if not kept:
-                kept.append(None)
-                kept.append(engine.connect())
-                raise ZeroDivisionError
 
-        with pytest.raises(ZeroDivisionError):
-            await db.reader_engine.connect()
-        assert isinstance(engine.pool, FairPool)
-        assert engine.pool.checkedout() == 1
-        assert await greenlet_spawn(lambda: kept[1].scalar(text("SELECT 1"))) == 1
-        await greenlet_spawn(kept[1].close)
-        assert engine.pool.checkedout() == 0
+async def keep_one_in_a_listener(engine: AsyncEngine) -> None:
+    """Let a listener of ``checkout`` connect and then fail; its connection works until closed."""
+    sync_engine = engine.sync_engine
+    kept: list[Any] = []
+    pool: Any = sync_engine.pool
+
+    @event.listens_for(sync_engine, "checkout")
+    def connect_and_fail(*_: object) -> None:
+        if not kept:
+            kept.append(None)
+            kept.append(sync_engine.connect())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await engine.connect()
+    assert pool.checkedout() == 1
+    assert await greenlet_spawn(lambda: kept[1].scalar(text("SELECT 1"))) == 1
+    await greenlet_spawn(kept[1].close)
+    assert pool.checkedout() == 0

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlalchemy.pool.base import _ConnectionFairy
-from sqlalchemy.util import greenlet_spawn
 
+from tests.doors.test_lost_checkouts import keep_one_in_a_listener
 from tests.postgresql import App
 from tests.servers.doing import ONE
 from tests.servers.test_frozen import DOORS
@@ -70,19 +70,4 @@ async def test_two_listeners_that_fail(app: App, name: str) -> None:
 async def test_one_that_a_listener_keeps(app: App) -> None:
     """A connection that a listener has checked out during a failing checkout remains its own."""
     async with app.open(replicas=[], readers=3) as db:
-        engine = db.reader_engine.sync_engine
-        kept: list[Any] = []
-
-        @event.listens_for(engine, "checkout")
-        def check(*_: object) -> None:
-            if not kept:
-                kept.append(None)
-                kept.append(engine.connect())
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            await db.reader_engine.connect()
-        assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
-        assert await greenlet_spawn(lambda: kept[1].scalar(ONE)) == 1
-        await greenlet_spawn(kept[1].close)
-        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await keep_one_in_a_listener(db.reader_engine)
