@@ -55,7 +55,6 @@ from .settings import (
 from .stats.database import DatabaseStatistics
 from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .system.clock import time
-from .turn.fair_semaphore import FairSemaphore
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
@@ -165,7 +164,6 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._write_timeout = settings.write_timeout
         super().__init__(check_timeout("close_timeout", close_timeout))
         self._keep_wal = keep_wal
-        self._disposing = FairSemaphore(1)
         options = {**engine_options, **settings.options()}
         self.writer_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=WriterPool, **options
@@ -258,17 +256,6 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         await asyncio.gather(*checkouts, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
-        # A failed open() and close() may do this at the same time. SQLAlchemy's engine would then
-        # lose the pool that the first has made, with its connections. A loop that stands still may
-        # hold the permit.
-        permit = await self._disposing.acquire(HURRY_SECONDS)
-        try:
-            await self._dispose_each()
-        finally:
-            if permit is not None:
-                self._disposing.release(permit)
-
-    async def _dispose_each(self) -> None:
         # The last connection to close runs a checkpoint and removes the log
         # (https://www.sqlite.org/wal.html), unless it is a reader, which may not.
         engines, keeper = [self.reader_engine, self.writer_engine], self._keeper

@@ -109,11 +109,13 @@ class LifeCycle(ABC):
         self._close_timeout = close_timeout
         self._term = _Term()
         self._changing = new_lock()  # held while the state changes, for a few instructions
+        self._disposal: Future[None] | None = None  # the last, which may have ended
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
         """Let the child process continue what threads of its parent were in the middle of."""
         self._changing = new_lock()
+        self._disposal = None
         if self._term.closing is not None:
             self._term.closing.leave_to_parent()
 
@@ -169,7 +171,7 @@ class LifeCycle(ABC):
             except BaseException as error:
                 # Unless another task has opened it meanwhile, or reopened it.
                 if self._term is term and self._state is not State.OPEN:
-                    await self._dispose_engines()
+                    await self._dispose()
                 if isinstance(error, Exception) and term.closing is not None:  # the cause
                     raise self._not_open() from error
                 raise
@@ -226,13 +228,33 @@ class LifeCycle(ABC):
         If the loop of this task was stopped, another may have closed and reopened the database.
         """
         try:
-            for step in (partial(self._end_work, timeout), self._dispose_engines):
+            for step in (partial(self._end_work, timeout), self._dispose):
                 if self._term is term:
                     await step()
         except Exception:  # for example of a listener; after a cancellation another task continues
             self._has_shut(term)
             raise
         self._has_shut(term)
+
+    async def _dispose(self) -> None:
+        """Dispose of the engines, after any other call that does so.
+
+        A failed ``open()`` and ``close()`` may do this at the same time, and SQLAlchemy's engine
+        would lose the pool that the first of them has made, with its connections. The other call
+        may belong to a loop that stands still, so the wait is short.
+        """
+        waited, mine = False, Future[None]()
+        while True:
+            with self._changing:
+                other = self._disposal
+                if waited or other is None or other.done():
+                    self._disposal = mine
+                    break
+            waited = not await done_in_time(other, HURRY_SECONDS)
+        try:
+            await self._dispose_engines()
+        finally:
+            mine.set_result(None)
 
     def _has_shut(self, term: _Term) -> None:
         if self._term is term:

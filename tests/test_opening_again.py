@@ -194,7 +194,7 @@ async def test_disposed_of_by_two_tasks_at_the_same_time(path: Path) -> None:
         slow = (await driver(connection)).worker
     gate = threading.Event()
     slow.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
-    disposing = [asyncio.create_task(db._dispose_engines()) for _ in range(2)]
+    disposing = [asyncio.create_task(db._dispose()) for _ in range(2)]
     for _ in range(50):
         await asyncio.sleep(0)
     async with db.writer_engine.connect() as connection:
