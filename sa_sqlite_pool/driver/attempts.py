@@ -153,44 +153,48 @@ class TriesStatements:
         if refused:
             how = " (attach it with on_connect= or in a connect listener)"
             raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
+        self._wait_for_turn_and_gap(statement, needs_turn)
 
+        worker, policy = self.worker, self.policy
         facts, perform = statement.facts, self._performing.perform
+        if statement.inline and worker.idle_connection is not None:
+            # Otherwise, the keeper has checked: see PlacementPolicy.end_is_inline().
+            if policy.always and _may_commit(kind, sql, alone, was_open):
+                worker.assert_may_commit()
+            return policy.run_inline(worker, facts, kind, perform, plan, statement)
+
+        may_commit = _may_commit(kind, sql, alone, was_open)
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
             try:
-                if _may_commit(kind, sql, alone=alone, was_open=was_open):
-                    self.worker.assert_may_commit()
-                return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
+                if may_commit:
+                    worker.assert_may_commit()
+                return policy.run_in_thread(connection, facts, kind, perform, plan, statement)
             finally:
-                self.worker.note_open(connection)
+                worker.note_open(connection)
 
+        text = None if facts.steps_are_long else sql
+        return transaction.run(in_thread, text=text, timeout=statement.timeout)
+
+    def _wait_for_turn_and_gap(self, statement: Statement, needs_turn: bool) -> None:
+        """Wait for the write turn, if needed, for those of attached files, and for a gap's end."""
+        transaction, rules, sql = self.transaction, self.rules, statement.sql
+        writing, checkout = transaction.writing, transaction.checkout
         if needs_turn and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may hold SQLite's lock without the turn.
             # Waiting for the turn would then mean waiting for a task that waits for the lock.
             needs_turn = False
-        writing, checkout = transaction.writing, transaction.checkout
         statement.took_turn |= needs_turn
         if needs_turn and not writing.begin_nowait(checkout):
             transaction.note(sql)  # for reports of the wait
             transaction.wait_for(writing.begin(self._patience(statement), checkout))
         transaction.note(sql)
         if statement.databases and transaction.attached.any:
-            others = transaction.attached.take_turns(
-                statement.databases, self.rules, self._patience(statement)
-            )
+            patience = self._patience(statement)
+            others = transaction.attached.take_turns(statement.databases, rules, patience)
             transaction.wait_for(others)
         while writing.claim is None and not transaction.begin_read():
-            transaction.wait_for(self.rules.snapshots.until_no_gap())
-        if statement.inline and self.worker.idle_connection is not None:
-            # Otherwise, the keeper has checked: see PlacementPolicy.end_is_inline().
-            if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):
-                self.worker.assert_may_commit()
-            return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
-        return transaction.run(
-            in_thread,
-            text=None if facts.steps_are_long else sql,
-            timeout=statement.timeout,
-        )
+            transaction.wait_for(rules.snapshots.until_no_gap())
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)
@@ -223,7 +227,7 @@ _COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # RELEASE: of the outermost 
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})
 
 
-def _may_commit(kind: Kind, sql: str, *, alone: bool, was_open: bool) -> bool:
+def _may_commit(kind: Kind, sql: str, alone: bool, was_open: bool) -> bool:
     """Return whether a statement is a writing transaction of its own, or COMMIT sent as text."""
     if kind is Kind.END:
         return first_word(sql) in _COMMITS
