@@ -77,7 +77,7 @@ def printed_by(program: str, directory: Path) -> str:
 def test_the_readme_facade_example(tmp_path: Path) -> None:
     """Of a hundred concurrent deposits, none is lost."""
     block, *_ = code_blocks("The facade: a writer and readers")
-    for _ in range(2):  # a reader of the page runs it again
+    for _ in range(2):  # the program can be run again
         assert printed_by(block, tmp_path) == "1000\n"
 
 
