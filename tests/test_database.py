@@ -240,7 +240,7 @@ async def test_engine_options_go_to_both_engines(path: Path) -> None:
 
 
 async def test_the_defaults_are_those_of_the_table(items: SQLiteDatabase) -> None:
-    """docs/design.md lists the pragmas of each role."""
+    """docs/mechanisms_files.md lists the pragmas of each role."""
     expected = {
         "journal_mode": "wal",
         "synchronous": 1,

@@ -1,4 +1,4 @@
-"""docs/design.md names the modules and functions of the package correctly."""
+"""The pages for contributors name the modules and functions of the package correctly."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ import sa_sqlite_pool
 from .test_floors import FLOORS
 
 PACKAGE = Path(sa_sqlite_pool.__file__).parent
-DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 # ``pools/returns.py``, and ``name()`` or ``Class.name()`` after it on the same line.
 _TOKEN = re.compile(r"`([\w/]+\.(?:py|js)|#?\w+(?:\.\w+)?\(\))`")
 
 
-def section(title: str) -> str:
-    """Return the text below a heading of the page, up to the next one."""
-    found = re.search(rf"^## {title}\n(.*?)^## ", DESIGN.read_text(), re.DOTALL | re.MULTILINE)
+def section(page: str, title: str) -> str:
+    """Return the text below a heading of a page, up to the next one."""
+    text = (DOCS / page).read_text()
+    found = re.search(rf"^## {title}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
     assert found is not None, title
     return found[1]
 
 
 def rooms() -> list[str]:
     """Return columns two and three of each row; headings of groups, such as *Tools*, have none."""
-    lines = re.findall(r"^\| [^*].*? \| (.*) \|$", section("Where to look"), re.MULTILINE)
+    text = section("where_to_look.md", "From a report to a function")
+    lines = re.findall(r"^\| [^*].*? \| (.*) \|$", text, re.MULTILINE)
     return lines[1:]
 
 
 def steps() -> list[str]:
     """Return the numbered lines, each with its continuation lines."""
-    text = section("One read and one write, step by step")
+    text = section("design.md", "One read and one write, step by step")
     return re.findall(r"^\d+\. .*(?:\n {3}.*)*", text, re.MULTILINE)
 
 
@@ -43,7 +45,8 @@ def steps() -> list[str]:
 
 def house() -> list[str]:
     """Return the names in the list, in its order: ``turn/`` and ``turn/permit.py``, for example."""
-    (block,) = re.findall(r"```\nsa_sqlite_pool/\n(.*?)```", section("The house"), re.DOTALL)
+    text = (DOCS / "house.md").read_text()
+    (block,) = re.findall(r"```\nsa_sqlite_pool/\n(.*?)```", text, re.DOTALL)
     found, folders = [], [""]
     for line in block.splitlines():
         if match := re.match(r"((?:  ){1,3})(\w+(?:\.py|/))(?: |$)", line):
@@ -88,6 +91,15 @@ def test_the_house_is_in_the_order_of_its_floors() -> None:
     """The order is from the ground up, as in tests/test_floors.py."""
     floors = [name for name in house() if "/" not in name.rstrip("/")]
     assert [name.rstrip("/").removesuffix(".py") for name in floors] == FLOORS
+
+
+def test_the_floors_are_all_in_the_table_and_in_the_picture() -> None:
+    """The table has their order; the picture shows the same floors from the top."""
+    floors = section("design.md", "The floors")
+    assert re.findall(r"^\| `(\w+)` \|", floors, re.MULTILINE) == FLOORS
+    (picture,) = re.findall(r"```\n(.*?)```", floors, re.DOTALL)
+    drawn = re.findall(r"\w+", re.sub(r"^.{26}|\(\w+\)", "", picture, flags=re.MULTILINE))
+    assert sorted(drawn) == sorted(floor for floor in FLOORS if not floor.startswith("__"))
 
 
 # -- where to look, and the two ways ---------------------------------------------------------------
