@@ -9,12 +9,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..compat.sqlalchemy_orm import may_roll_back
 from ..settings import Role
+from .drop_in import async_sessionmaker
 from .routing import RoutedAsyncSession, RoutedSession
 
 if TYPE_CHECKING:
