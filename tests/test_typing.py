@@ -6,10 +6,11 @@ differently: ``Row[int, str]`` and ``Row[tuple[int, str]]``. ``_tuple()`` is the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
 from sqlalchemy import Connection, RowMapping, String, bindparam, column, func, select, table, text
@@ -32,6 +33,9 @@ from sa_sqlite_pool import (
     restore,
     routing_sessionmaker,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -58,6 +62,13 @@ if TYPE_CHECKING:
         assert_type(await db.run_read_core(rows), list[str])
         assert_type(await db.run_write_core(rows), list[str])
         assert_type(await db.run_write(lambda session: session.new), IdentitySet)
+        assert_type(
+            await asyncio.gather(db.run_read(total, 1), db.run_write_core(rows)),
+            tuple[float, list[str]],
+        )
+        started: Coroutine[None, None, float] = db.run_read(total, 1)
+        assert_type(await asyncio.create_task(started), float)
+        db.run_read(total, 1)  # type: ignore[unused-coroutine]
         await db.run_read(total, "1")  # type: ignore[arg-type]
         await db.run_read(total)  # type: ignore[call-arg]
         await db.run_read(rows)  # type: ignore[arg-type]
@@ -118,6 +129,11 @@ if TYPE_CHECKING:
     class OwnDatabase(SQLiteDatabase[Own]):
         def __init__(self) -> None:
             super().__init__("app.db", session_class=Own)
+
+        async def run_write(
+            self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+        ) -> T:
+            return await super().run_write(fn, *args, **kwargs)
 
     async def own_sessions(any_database: Callable[[SQLiteDatabase], None]) -> None:
         db = SQLiteDatabase("app.db", session_class=Own)
