@@ -149,7 +149,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads, Generic[S_co]):
             )
         check_count("readers", readers)
         self._private_directory: PrivateDirectory | None = None
-        self.url = self._own_if_in_memory(parse_url(url))
+        self.url: URL = self._own_if_in_memory(parse_url(url))
         settings = ConnectionSettings(
             merge_pragmas(DEFAULT_PRAGMAS, pragmas),
             write_timeout,

@@ -115,7 +115,7 @@ class ServerDatabase(LifeCycle, Generic[S_co]):
         check_engine_options(engine_options)
         if isinstance(replicas, (str, URL)):
             raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
-        self.url = server_url(url)
+        self.url: URL = server_url(url)
         settings = EngineSettings(
             primary=self.url,
             replicas=[parse_replica(one, self.url) for one in replicas],
