@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo demo-postgresql migrations test test-against-stock test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo demo-postgresql migrations test test-against-stock test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types types-sqlalchemy20 clean
 .PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-least bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
 ## To begin with
@@ -40,6 +40,9 @@ lint: $(VENV)/.dev  ## ruff
 
 types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
+
+types-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the types of the public names, with SQLAlchemy 2.0
+	.venv-sqlalchemy20/bin/mypy --follow-imports silent --cache-dir .venv-sqlalchemy20/.mypy tests/test_typing.py
 
 ## More tests
 

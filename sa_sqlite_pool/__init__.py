@@ -35,16 +35,7 @@ from .freshness import Seen
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
 from .pools.statistics import statistics
 from .prepared.read import PreparedRead
-from .sessions.drop_in import (
-    AsyncConnection,
-    AsyncEngine,
-    AsyncSession,
-    async_engine_from_config,
-    async_scoped_session,
-    async_sessionmaker,
-    create_async_engine,
-    reuse_greenlets,
-)
+from .sessions.drop_in import async_engine_from_config, create_async_engine, reuse_greenlets
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
@@ -73,6 +64,26 @@ if TYPE_CHECKING:
     from .copying.report import CopiedTable, CopyReport, MisfitsError
     from .servers.database import ServerDatabase
     from .stats.servers import ServerDatabaseStatistics, ServerStatistics
+
+# To type checkers these are SQLAlchemy's own classes, so that a function annotated with one name
+# accepts what was created by the other, and the facade's sessions. As subclasses they would differ:
+# `async_sessionmaker` is invariant, and engines are declared to return SQLAlchemy's connections.
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+        async_sessionmaker,
+    )
+else:
+    from .sessions.drop_in import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+        async_sessionmaker,
+    )
 
 __all__ = [
     "AsyncConnection",

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups
@@ -31,10 +31,10 @@ from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
 from .pools.statistics import statistics_of
 from .prepared.api import PreparesReads
 from .publishing.publisher import Publisher
-from .sessions.given_out import GuardedSessionmaker, SessionBlock
+from .sessions.given_out import DEFAULT_SESSION_CLASS, GuardedSessionmaker, S_co, SessionBlock
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
-from .sessions.routing import RoutedAsyncSession, RoutedSession
+from .sessions.routing import RoutedSession
 from .settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -57,12 +57,14 @@ from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .system.clock import time
 from .wal.keeper import WalKeeper
 
+D = TypeVar("D", bound="SQLiteDatabase[Any]")
+
 DEFAULT_CLOSE_TIMEOUT = 5.0
 
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
 
-class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
+class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads, Generic[S_co]):
     """One SQLite database: a writer engine, a reader engine, and sessions over both.
 
     ::
@@ -132,7 +134,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         keep_wal: bool = False,
         publish_status: bool = True,
         group_commit: bool = True,
-        session_class: type[AsyncSession] = RoutedAsyncSession,
+        session_class: type[S_co] = DEFAULT_SESSION_CLASS,  # type: ignore[assignment]
         **engine_options: Any,
     ) -> None:
         if refused := _CHOSEN_HERE & engine_options.keys():
@@ -147,7 +149,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             )
         check_count("readers", readers)
         self._private_directory: PrivateDirectory | None = None
-        self.url = self._own_if_in_memory(parse_url(url))
+        self.url: URL = self._own_if_in_memory(parse_url(url))
         settings = ConnectionSettings(
             merge_pragmas(DEFAULT_PRAGMAS, pragmas),
             write_timeout,
@@ -174,7 +176,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._share_private_directory()
         if keep_wal:
             self._pools[1].keep_log()
-        self._sessionmaker = GuardedSessionmaker(
+        self._sessionmaker: GuardedSessionmaker[S_co] = GuardedSessionmaker(
             self._assert_usable,
             **sessionmaker_options(
                 writer=self.writer_engine, reader=self.reader_engine, class_=session_class
@@ -191,7 +193,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
     # -- life cycle -----------------------------------------------------------------------------
 
-    async def open(self) -> SQLiteDatabase:
+    async def open(self: D) -> D:
         """Open the first connection of each engine, which creates the file and switches it to WAL.
 
         If an earlier process has left a large log, wait for a checkpoint of it. Raise
@@ -280,7 +282,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     # -- work -----------------------------------------------------------------------------------
 
     @property
-    def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
+    def sessionmaker(self) -> async_sessionmaker[S_co]:
         """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``.
 
         It may be kept from the start, for example for ``async_scoped_session``; creating a session
@@ -300,7 +302,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         """
         return FreshBlock(self, Seen())
 
-    def write(self) -> AbstractAsyncContextManager[AsyncSession]:
+    def write(self) -> AbstractAsyncContextManager[S_co]:
         """Return the context of a session that writes: ``async with db.write() as session:``.
 
         BEGIN IMMEDIATE is sent with its first statement, in the write turn. The session commits at
@@ -312,7 +314,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         """
         return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
-    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[S_co]:
         """Return the context of a session that reads: ``async with db.read() as session:``.
 
         It sees one snapshot from its first statement on, and cannot write. Wait at most

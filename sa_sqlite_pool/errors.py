@@ -62,7 +62,7 @@ class _Locked(exc.OperationalError):
     applications check for before they retry: SQLite's last error, or an equivalent one.
     """
 
-    code = ""  # no link to SQLAlchemy's explanation, which describes another error
+    code: str = ""  # no link to SQLAlchemy's explanation, which describes another error
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:
         orig = _database_is_locked() if orig is None else orig
@@ -120,7 +120,7 @@ class CommitUnknownError(exc.OperationalError):
     It is unknown whether the transaction was committed. ``orig`` is the driver's error.
     """
 
-    code = ""  # no link to SQLAlchemy's explanation, which describes other errors
+    code: str = ""  # no link to SQLAlchemy's explanation, which describes other errors
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:
         orig = ConnectionError("the connection has ended") if orig is None else orig

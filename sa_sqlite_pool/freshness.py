@@ -59,8 +59,8 @@ class Seen:
     ) -> None:
         self.position: Position = 0 if token is None else parse_token(token)
         self.read_from: dict[Hashable, int] = {}
-        self.unconfirmed = token is not None
-        self.notes = 0
+        self.unconfirmed: bool = token is not None
+        self.notes: int = 0
         self._reads = 0
         self._settle = settle
 

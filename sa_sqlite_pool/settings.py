@@ -217,6 +217,18 @@ LONGEST_SECONDS = 2_147_483.0
 little higher on some systems."""
 
 
+def wrong_type_of_url(given: object, kinds: str) -> ConfigurationError:
+    """Return the error for a URL of another type than ``kinds``, such as pydantic's DSNs.
+
+    It does not contain the URL, in which there may be a password.
+    """
+    secret = hasattr(given, "get_secret_value")
+    remedy = "pass what its get_secret_value() returns" if secret else "pass str() of it"
+    return ConfigurationError(
+        f"the URL has the type {type(given).__name__}; it must be {kinds}: {remedy}"
+    )
+
+
 def check_timeout(name: str, seconds: float) -> float:
     """Return ``seconds`` as a float; raise :class:`ConfigurationError` unless it is a number ≥ 0.
 

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from pydantic import AnyUrl, SecretStr
 from sqlalchemy import URL, func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -294,6 +295,9 @@ async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
         ({"url": "postgresql+asyncpg://localhost/app"}, "there is ServerDatabase"),
         ({"url": "nonsense://"}, "needs a sqlite\\+aiosqlite URL"),
         ({"url": "://"}, "neither a path nor a URL"),
+        ({"url": None}, "type NoneType; it must be a string, a path or a sqlalchemy.URL"),
+        ({"url": SecretStr("sqlite+aiosqlite:///app.db")}, "pass what its get_secret_value"),
+        ({"url": AnyUrl("sqlite+aiosqlite:///app.db")}, "type AnyUrl; .* pass str\\(\\) of it"),
         ({"readers": 0}, "readers must be a whole number of at least 1"),
         ({"readers": "many"}, "readers must be a whole number"),
         ({"write_timeout": -1}, "write_timeout must be a number of seconds"),

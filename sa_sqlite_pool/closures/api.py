@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, final
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, final
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -140,6 +140,8 @@ class Closures:
 class RunsClosures(ABC):
     """``run_read()`` and ``run_write()`` of the facade."""
 
+    # These coroutines yield to their event loop alone, hence ``NoReturn`` and ``object``. With Any,
+    # as in a type that is not known, mypy would take the result of ``gather()`` for Any.
     _closures: Closures
 
     @abstractmethod
@@ -148,7 +150,7 @@ class RunsClosures(ABC):
 
     def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[NoReturn, object, T]:
         """Run ``fn(session, ...)`` on a reader, in a single hop: ``await run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
@@ -168,7 +170,7 @@ class RunsClosures(ABC):
 
     def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[NoReturn, object, T]:
         """Run ``fn(session, ...)`` on the writer, in one transaction: ``await run_write(fn, ...)``.
 
         The transaction is committed when this returns, and rolled back if ``fn`` raises. Calls that
@@ -188,14 +190,14 @@ class RunsClosures(ABC):
 
     def run_read_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[NoReturn, object, T]:
         """Run ``fn`` as :meth:`run_read` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.read(_reading_connection, lambda c: fn(c, *args, **kwargs), fn)
 
     def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[NoReturn, object, T]:
         """Run ``fn`` as :meth:`run_write` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.write(_with_connection, lambda c: fn(c, *args, **kwargs), fn)

@@ -89,10 +89,10 @@ class Shape:
         self._metadata = metadata
         self._keys = metadata._key_to_index
 
-    def row(self, values: Sequence[Any]) -> Row[Any]:
+    def row(self, values: Sequence[Any]) -> Any:
         return Row(self._metadata, self._processors, self._keys, values)
 
-    def rows(self, found: Sequence[Sequence[Any]]) -> list[Row[Any]]:
+    def rows(self, found: Sequence[Sequence[Any]]) -> list[Any]:
         metadata, processors, keys = self._metadata, self._processors, self._keys
         return [Row(metadata, processors, keys, values) for values in found]
 

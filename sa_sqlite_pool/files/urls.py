@@ -8,6 +8,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..errors import ConfigurationError
+from ..settings import wrong_type_of_url
 from .location import Location
 
 
@@ -19,6 +20,8 @@ def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwi
     """
     if isinstance(address, os.PathLike):
         return URL.create("sqlite+aiosqlite", database=os.fspath(address))
+    if not isinstance(address, (str, URL)):
+        raise wrong_type_of_url(address, "a string, a path or a sqlalchemy.URL")
     if isinstance(address, str) and "://" not in address:
         return URL.create("sqlite+aiosqlite", database=address)
     try:

@@ -19,7 +19,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastapi import Depends, FastAPI
+from . import without_library
+
+try:
+    from fastapi import Depends, FastAPI
+except ModuleNotFoundError as _error:
+    raise without_library(_error, "fastapi") from _error
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import SQLiteDatabase

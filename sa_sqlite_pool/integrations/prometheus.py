@@ -20,9 +20,18 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, final
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
+from . import without_library
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as _error:
+    raise without_library(_error, "prometheus") from _error
 
 from ..errors import ConfigurationError
 from ..mutex import new_lock

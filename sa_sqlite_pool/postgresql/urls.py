@@ -15,6 +15,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..errors import ConfigurationError
+from ..settings import wrong_type_of_url
 
 _DRIVERS = {"asyncpg": "asyncpg", "psycopg": "psycopg", "psycopg_async": "psycopg"}
 """Names of drivers in a URL, and their packages; the first that is installed is the default."""
@@ -60,6 +61,8 @@ def server_url(url: str | URL, *, what: str = "the URL", default_driver: str | N
 def _parsed(url: str | URL) -> URL:
     if isinstance(url, URL):
         return url
+    if not isinstance(url, str):
+        raise wrong_type_of_url(url, "a string or a sqlalchemy.URL")
     try:
         # Some providers write "postgres".
         return make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, methodcaller
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, final
 
 from sqlalchemy import ClauseElement, Row, RowMapping
 from sqlalchemy.engine import Result
@@ -23,7 +23,25 @@ from ..turn.permit import shorten
 from .fetching import execute_for_one, execute_for_two
 from .parameters import Binder
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    R_co = typing_extensions.TypeVar("R_co", default=Any, covariant=True)
+else:  # the default is for type checkers alone; before Python 3.13 typing has none
+    R_co = TypeVar("R_co", covariant=True)
+
 T = TypeVar("T")
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+
+
+class _BeginsWith(Protocol[V_co]):
+    """A row whose first column has the type ``V_co``, in SQLAlchemy 2.0 as in 2.1."""
+
+    def _tuple(self) -> tuple[V_co, typing_extensions.Unpack[tuple[Any, ...]]]:
+        """Return the row itself, as SQLAlchemy's rows do."""
+        raise NotImplementedError
+
 
 _Parameters = Mapping[str, Any]
 _Rows = Sequence[Sequence[Any]]
@@ -37,10 +55,10 @@ def _all(method: str) -> Callable[[Result[Any]], Any]:
     return lambda result: part(result).all()
 
 
-_ONE: Final[Callable[[Result[Any]], Row[Any]]] = methodcaller("one")
-_ONE_OR_NONE: Final[Callable[[Result[Any]], Row[Any] | None]] = methodcaller("one_or_none")
-_FIRST: Final[Callable[[Result[Any]], Row[Any] | None]] = methodcaller("first")
-_ALL: Final[Callable[[Result[Any]], Sequence[Row[Any]]]] = methodcaller("all")
+_ONE: Final[Callable[[Result[Any]], Any]] = methodcaller("one")
+_ONE_OR_NONE: Final[Callable[[Result[Any]], Any]] = methodcaller("one_or_none")
+_FIRST: Final[Callable[[Result[Any]], Any]] = methodcaller("first")
+_ALL: Final[Callable[[Result[Any]], Sequence[Any]]] = methodcaller("all")
 _MAPPINGS: Final[Callable[[Result[Any]], Sequence[RowMapping]]] = _all("mappings")
 _SCALAR: Final[Callable[[Result[Any]], Any]] = methodcaller("scalar")
 _SCALAR_ONE: Final[Callable[[Result[Any]], Any]] = methodcaller("scalar_one")
@@ -50,7 +68,7 @@ _mapping: Final[Callable[[Row[Any]], RowMapping]] = attrgetter("_mapping")
 
 
 @final
-class PreparedRead:
+class PreparedRead(Generic[R_co]):
     """A statement that reads, compiled once; each call executes it in one snapshot of its own.
 
     ::
@@ -58,7 +76,8 @@ class PreparedRead:
         by_id = db.prepare(select(Item.id, Item.name).where(Item.id == bindparam("id")))
         row = await by_id.one(id=7)
 
-    Created by :meth:`SQLiteDatabase.prepare`. The methods take the parameters by name, and return
+    Created by :meth:`SQLiteDatabase.prepare`. To type checkers its rows, ``R_co``, are those that
+    SQLAlchemy returns for the statement. The methods take the parameters by name, and return
     the same as the method of that name of SQLAlchemy's ``Result``: SQLAlchemy's own rows, with the
     types of the columns. They also raise the same errors, and ``ArgumentError`` for a parameter
     that the statement does not have.
@@ -110,28 +129,28 @@ class PreparedRead:
 
     # -- results --------------------------------------------------------------------------------
 
-    async def one(self, /, **parameters: Any) -> Row[Any]:
+    async def one(self, /, **parameters: Any) -> R_co:
         """Return the only row; raise ``NoResultFound`` or ``MultipleResultsFound`` otherwise."""
         shape, rows = self._read_at_once(parameters, execute_for_two)
         if shape is not None and rows is not None and len(rows) == 1:
             return shape.row(rows[0])
         return await self._finish(parameters, execute_for_two, shape, rows, _ONE)
 
-    async def one_or_none(self, /, **parameters: Any) -> Row[Any] | None:
+    async def one_or_none(self, /, **parameters: Any) -> R_co | None:
         """Return the only row, None if there is none; raise ``MultipleResultsFound`` for more."""
         shape, rows = self._read_at_once(parameters, execute_for_two)
         if shape is not None and rows is not None and len(rows) == 1:
             return shape.row(rows[0])
         return await self._finish(parameters, execute_for_two, shape, rows, _ONE_OR_NONE)
 
-    async def first(self, /, **parameters: Any) -> Row[Any] | None:
+    async def first(self, /, **parameters: Any) -> R_co | None:
         """Return the first row, None if there is none. Further rows are not computed."""
         shape, rows = self._read_at_once(parameters, execute_for_one)
         if shape is not None and rows:
             return shape.row(rows[0])
         return await self._finish(parameters, execute_for_one, shape, rows, _FIRST)
 
-    async def all(self, /, **parameters: Any) -> Sequence[Row[Any]]:
+    async def all(self, /, **parameters: Any) -> Sequence[R_co]:
         """Return all rows."""
         shape, rows = self._read_at_once(parameters, execute_at_once)
         if shape is not None and rows is not None:
@@ -145,28 +164,30 @@ class PreparedRead:
             return [_mapping(row) for row in shape.rows(rows)]
         return await self._finish(parameters, execute_at_once, shape, rows, _MAPPINGS)
 
-    async def scalar(self, /, **parameters: Any) -> Any:
+    async def scalar(self: PreparedRead[_BeginsWith[V]], /, **parameters: Any) -> V | None:
         """Return the first column of the first row, None if there is no row."""
         shape, rows = self._read_at_once(parameters, execute_for_one)
         if shape is not None and rows:
             return shape.row(rows[0])[0]
         return await self._finish(parameters, execute_for_one, shape, rows, _SCALAR)
 
-    async def scalar_one(self, /, **parameters: Any) -> Any:
+    async def scalar_one(self: PreparedRead[_BeginsWith[V]], /, **parameters: Any) -> V:
         """Return the first column of the only row; raise what :meth:`one` raises."""
         shape, rows = self._read_at_once(parameters, execute_for_two)
         if shape is not None and rows is not None and len(rows) == 1:
             return shape.row(rows[0])[0]
         return await self._finish(parameters, execute_for_two, shape, rows, _SCALAR_ONE)
 
-    async def scalar_one_or_none(self, /, **parameters: Any) -> Any:
+    async def scalar_one_or_none(
+        self: PreparedRead[_BeginsWith[V]], /, **parameters: Any
+    ) -> V | None:
         """Return the first column of the only row, None if there is none; raise for more."""
         shape, rows = self._read_at_once(parameters, execute_for_two)
         if shape is not None and rows is not None and len(rows) == 1:
             return shape.row(rows[0])[0]
         return await self._finish(parameters, execute_for_two, shape, rows, _SCALAR_ONE_OR_NONE)
 
-    async def scalars(self, /, **parameters: Any) -> Sequence[Any]:
+    async def scalars(self: PreparedRead[_BeginsWith[V]], /, **parameters: Any) -> Sequence[V]:
         """Return the first column of all rows."""
         shape, rows = self._read_at_once(parameters, execute_at_once)
         return await self._finish(parameters, execute_at_once, shape, rows, _SCALARS)

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn
@@ -18,9 +18,8 @@ from ..freshness import FreshBlock, Seen
 from ..functions import assert_plain, checked
 from ..life_cycle import HURRY_SECONDS, LifeCycle, State
 from ..postgresql.urls import server_url
-from ..sessions.given_out import GuardedSessionmaker, SessionBlock
+from ..sessions.given_out import DEFAULT_SESSION_CLASS, GuardedSessionmaker, S_co, SessionBlock
 from ..sessions.maker import sessionmaker_options
-from ..sessions.routing import RoutedAsyncSession
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_SLOW_WAIT_WARNING,
@@ -45,11 +44,12 @@ from .statistics import statistics_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
+D = TypeVar("D", bound="ServerDatabase[Any]")
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
 
 
-class ServerDatabase(LifeCycle):
+class ServerDatabase(LifeCycle, Generic[S_co]):
     """A PostgreSQL database: a primary for writes, and replicas for reads.
 
     It has the interface and the errors of :class:`~sa_sqlite_pool.SQLiteDatabase`::
@@ -107,7 +107,7 @@ class ServerDatabase(LifeCycle):
         attempts: int = DEFAULT_ATTEMPTS,
         slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
-        session_class: type[AsyncSession] = RoutedAsyncSession,
+        session_class: type[S_co] = DEFAULT_SESSION_CLASS,  # type: ignore[assignment]
         connect_args: Mapping[str, Any] | None = None,
         **engine_options: Any,
     ) -> None:
@@ -115,7 +115,7 @@ class ServerDatabase(LifeCycle):
         check_engine_options(engine_options)
         if isinstance(replicas, (str, URL)):
             raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
-        self.url = server_url(url)
+        self.url: URL = server_url(url)
         settings = EngineSettings(
             primary=self.url,
             replicas=[parse_replica(one, self.url) for one in replicas],
@@ -136,7 +136,7 @@ class ServerDatabase(LifeCycle):
         self.writer_engine: AsyncEngine = writer_engine(settings)
         self.reader_engine: AsyncEngine = reader_engine(settings)
         share_schema_changes(self.writer_engine.sync_engine, self.reader_engine.sync_engine)
-        self._sessionmaker = GuardedSessionmaker(
+        self._sessionmaker: GuardedSessionmaker[S_co] = GuardedSessionmaker(
             self._assert_open,
             **sessionmaker_options(
                 writer=self.writer_engine, reader=self.reader_engine, class_=session_class
@@ -145,7 +145,7 @@ class ServerDatabase(LifeCycle):
 
     # -- life cycle -----------------------------------------------------------------------------
 
-    async def open(self) -> ServerDatabase:
+    async def open(self: D) -> D:
         """Open a connection to the primary and to each replica.
 
         A replica that cannot be reached is logged and counts as down; for the primary, the error
@@ -187,11 +187,11 @@ class ServerDatabase(LifeCycle):
     # -- work -----------------------------------------------------------------------------------
 
     @property
-    def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
+    def sessionmaker(self) -> async_sessionmaker[S_co]:
         """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``."""
         return self._sessionmaker
 
-    def write(self) -> AbstractAsyncContextManager[AsyncSession]:
+    def write(self) -> AbstractAsyncContextManager[S_co]:
         """Return a context manager for a writer session: ``async with db.write() as session:``.
 
         Its transaction begins with its first statement, commits when the block ends, and rolls back
@@ -203,7 +203,7 @@ class ServerDatabase(LifeCycle):
         """
         return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
-    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[S_co]:
         """Return a context manager for a reader session: ``async with db.read() as session:``.
 
         From its first statement on, it sees one snapshot of a replica, and it cannot write; within

@@ -40,7 +40,7 @@ AsyncEngine = LeanEngine
 AsyncSession = LeanSession
 
 
-def create_async_engine(url: str | URL, **kw: Any) -> AsyncEngine:
+def create_async_engine(url: str | URL, **kw: Any) -> theirs.AsyncEngine:
     """Create an engine as SQLAlchemy's function of that name does, with the same arguments.
 
     The engine reuses greenlets. For ``sqlite+aiosqlite``, ``poolclass`` defaults to
@@ -52,7 +52,7 @@ def create_async_engine(url: str | URL, **kw: Any) -> AsyncEngine:
 
 def async_engine_from_config(
     configuration: dict[str, Any], prefix: str = "sqlalchemy.", **kwargs: Any
-) -> AsyncEngine:
+) -> theirs.AsyncEngine:
     """Create an engine from a dictionary, as SQLAlchemy's function of that name does.
 
     The result is the same as that of :func:`create_async_engine`.

@@ -6,35 +6,48 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
-from typing import Any, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..compat.sqlalchemy_orm import may_roll_back
 from ..settings import Role
+from .drop_in import async_sessionmaker
 from .routing import RoutedAsyncSession, RoutedSession
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    S_co = typing_extensions.TypeVar(
+        "S_co", bound=AsyncSession, default=AsyncSession, covariant=True
+    )
+else:  # the default is for type checkers alone; before Python 3.13 typing has none
+    S_co = TypeVar("S_co", bound=AsyncSession, covariant=True)
+
+S = TypeVar("S", bound=AsyncSession)
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+DEFAULT_SESSION_CLASS: type[AsyncSession] = RoutedAsyncSession
 
 
 @final
-class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
+class GuardedSessionmaker(async_sessionmaker[S]):
     """A session maker that calls ``assert_usable()`` before it creates a session."""
 
     def __init__(self, assert_usable: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
         self._assert_usable = assert_usable
 
-    def __call__(self, **local_kw: Any) -> AsyncSession:
+    def __call__(self, **local_kw: Any) -> S:
         self._assert_usable()
         return super().__call__(**local_kw)
 
 
 @final
-class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
+class SessionBlock(AbstractAsyncContextManager[S_co, None], Generic[S_co]):
     """The context manager of ``db.read()`` and ``db.write()``: a session that ends with the block.
 
     ``maker`` creates the session with ``options``; messages call the block ``name``. A block can be
@@ -44,11 +57,13 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
 
     __slots__ = ("_maker", "_name", "_options", "_session")
 
-    def __init__(self, maker: GuardedSessionmaker, options: dict[str, Any], name: str) -> None:
+    def __init__(
+        self, maker: GuardedSessionmaker[S_co], options: dict[str, Any], name: str
+    ) -> None:
         self._maker = maker
         self._options = options
         self._name = name
-        self._session: AsyncSession | None = None
+        self._session: S_co | None = None
 
     def __call__(self, function: F) -> F:
         """Decorate a coroutine function: each call runs in a block of its own."""
@@ -60,7 +75,7 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
 
         return cast(F, inner)
 
-    async def __aenter__(self) -> AsyncSession:
+    async def __aenter__(self) -> S_co:
         if self._session is not None:
             raise InvalidRequestError(
                 f"this block can be entered only once: call {self._name} again"

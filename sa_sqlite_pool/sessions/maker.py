@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError
+from . import drop_in
 from .composing import composed, derived
 from .refusals import assert_staleness_can_be_told, twophase_refused
 from .routing import RoutedAsyncSession, RoutedSession
@@ -111,7 +112,7 @@ def routing_sessionmaker(
     :param kw: any other arguments of ``Session``, except ``twophase``. Statements that ``binds`` or
         ``bind`` direct to another engine or connection are not routed
     """
-    return async_sessionmaker(
+    return drop_in.async_sessionmaker(
         **sessionmaker_options(
             writer=writer,
             reader=reader,

@@ -69,9 +69,9 @@ class RoutedSession(Session):
     ) -> None:
         if kw.get("twophase"):
             raise twophase_refused()
-        self.writer = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
-        self.reader = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
-        self.role = role if isinstance(role, Role) else Role.parse("role", role)
+        self.writer: Engine = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
+        self.reader: Engine = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
+        self.role: Role = role if isinstance(role, Role) else Role.parse("role", role)
         if refuse_stale_writes:
             assert_staleness_can_be_told(self.writer, self.reader)
         self._refuse_stale_writes = refuse_stale_writes

@@ -25,7 +25,13 @@ from sqlalchemy.exc import ArgumentError, StatementError
 from sqlalchemy.orm import Bundle, aliased
 from sqlalchemy.schema import CreateTable
 
-from sa_sqlite_pool import ClosureError, ConfigurationError, DatabaseClosedError, SQLiteDatabase
+from sa_sqlite_pool import (
+    ClosureError,
+    ConfigurationError,
+    DatabaseClosedError,
+    PreparedRead,
+    SQLiteDatabase,
+)
 from tests.helpers import Base, Item
 
 _BY_ID = select(Item.id, Item.amount).where(Item.id == bindparam("id"))
@@ -129,7 +135,7 @@ async def test_a_default_that_the_same_parameter_has_elsewhere(db: SQLiteDatabas
 
 async def test_parameters_of_any_name(db: SQLiteDatabase) -> None:
     """The names may be ``self``, and others that are no identifiers in Python."""
-    read = db.prepare(select(bindparam("self"), bindparam("a b:c")))
+    read: PreparedRead = db.prepare(select(bindparam("self"), bindparam("a b:c")))
     for _ in range(3):
         assert tuple(await read.one(**{"self": 1, "a b:c": 2})) == (1, 2)
 

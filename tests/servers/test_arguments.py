@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import PostgresDsn, SecretStr
 from sqlalchemy.exc import MissingGreenlet
 
 from sa_sqlite_pool import ConfigurationError, ServerDatabase, SQLiteDatabase
@@ -48,6 +49,16 @@ def test_an_option_of_sqlite(option: str) -> None:
 def only(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
     """Simulate that only these drivers are installed."""
     monkeypatch.setattr(urls, "find_spec", lambda name: object() if name in installed else None)
+
+
+@pytest.mark.parametrize("kind", [SecretStr, PostgresDsn])
+def test_a_url_of_another_type(kind: Any) -> None:
+    """Settings of pydantic have such fields; the error does not tell the password."""
+    url = kind("postgresql://app:hunter2@primary/app")
+    for arguments in ((url,), ("postgresql://app@primary/app", url)):
+        with pytest.raises(ConfigurationError, match=f"type {kind.__name__};") as caught:
+            ServerDatabase(arguments[0], replicas=arguments[1:])
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])

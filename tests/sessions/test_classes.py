@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
+import sa_sqlite_pool
 from sa_sqlite_pool import (
     ConfigurationError,
     DatabaseClosedError,
@@ -138,6 +139,20 @@ async def test_through_the_facade(path: Path) -> None:
             async with db.read(long=long) as session:
                 assert isinstance(session, Own)
                 assert await session.run_sync(count) == 4
+
+
+async def test_all_is_of_the_drop_in_classes(path: Path) -> None:
+    """``isinstance`` holds with this package's names, which are SQLAlchemy's to a type checker."""
+    async with SQLiteDatabase(path, session_class=Own) as db:
+        routed = routing_sessionmaker(writer=db.writer_engine, reader=db.reader_engine)
+        for maker in (db.sessionmaker, routed):
+            assert isinstance(maker, sa_sqlite_pool.async_sessionmaker)
+        async with db.read() as read, db.sessionmaker() as auto, routed() as other:
+            for session in (read, auto, other):
+                assert isinstance(session, sa_sqlite_pool.AsyncSession)
+            assert isinstance(await read.connection(), sa_sqlite_pool.AsyncConnection)
+        for engine in (db.writer_engine, db.reader_engine):
+            assert isinstance(engine, sa_sqlite_pool.AsyncEngine)
 
 
 def test_it_keeps_what_makes_sessions_lean() -> None:

@@ -9,6 +9,13 @@
 It requires Starlette (``pip install sa-sqlite-pool[live]``), which FastAPI installs anyway.
 """
 
+from .. import without_library
+
+try:
+    import starlette as _starlette  # noqa: F401
+except ModuleNotFoundError as _error:
+    raise without_library(_error, "live") from _error
+
 from .app import Allow, LivePage, live_page
 
 __all__ = ["Allow", "LivePage", "live_page"]

@@ -13,6 +13,13 @@ It records ``db.client.operation.duration`` and ``db.client.connection.*``
 statements, use OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
 """
 
+from .. import without_library
+
+try:
+    from opentelemetry import metrics as _metrics  # noqa: F401
+except ModuleNotFoundError as _error:
+    raise without_library(_error, "opentelemetry") from _error
+
 from .instrumentation import Instrumentation, instrument
 
 __all__ = ["Instrumentation", "instrument"]
