@@ -54,8 +54,27 @@ async def test_another_program_leaves_the_log(path: Path, caplog: pytest.LogCapt
     assert said(caplog) == []
 
 
+async def test_the_index_of_the_log(path: Path) -> None:
+    """If a copy of the directory drops its locks, other programs do not begin another one.
+
+    They would empty it, and the next use of it here would kill the process (SIGBUS).
+    """
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        index = path.with_name(f"{path.name}-shm")
+        for term in range(3):
+            for name in (path, log_of(path), index):
+                drop_locks(name)
+            assert families(index) == ["OFDLCK"]
+            update_elsewhere(path)
+            await write(db)
+            assert (await amounts(db.reader_engine))[0] == found(path) == 2 * (term + 1)
+    assert not index.exists()
+
+
 @pytest.mark.parametrize("door", ["pool", "drop-in", "two engines"])
 async def test_every_door(path: Path, make_engine: MakeEngine, door: str) -> None:
+    engine: AsyncEngine
     if door == "drop-in":
         engine = sa_sqlite_pool.create_async_engine(f"sqlite+aiosqlite:///{path}")
     else:
