@@ -64,7 +64,7 @@ class OwnSettings:
         if pragma is None:
             return execute
         if pragma.name in _FOR_ALL_CONNECTIONS and not set_up:
-            return execute if pragma.value is None else _alone(pragma, rules.file, execute)
+            return _alone(pragma, rules.file, execute)
         return self._execution_of(pragma, rules, role, execute)
 
     def _execution_of(self, pragma: Pragma, rules: Rules, role: Role, execute: Execute) -> Execute:
@@ -251,7 +251,7 @@ def _alone(pragma: Pragma, file: str | None, execute: Execute) -> Execute:
 
     With locking_mode = EXCLUSIVE, it acquires that lock later.
     """
-    if file is None:
+    if file is None or pragma.value in {None, "wal", "normal"}:
         return execute
     keeps = pragma.name == "locking_mode" and pragma.value == "exclusive"
 

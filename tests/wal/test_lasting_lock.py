@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 import sa_sqlite_pool
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.files.descriptors import descriptor_of
+from sa_sqlite_pool.files.lasting_lock import LastingLocks
 from sa_sqlite_pool.files.open_files import open_files
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, write
@@ -25,6 +26,10 @@ from tests.wal.lasting import WORKER, drop_locks, families, found, log_of, updat
 from tests.wal.others import OtherProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such locks")
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-shm")
 
 
 def is_open(path: Path) -> bool:
@@ -61,7 +66,7 @@ async def test_the_index_of_the_log(path: Path) -> None:
     """
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
-        index = path.with_name(f"{path.name}-shm")
+        index = index_of(path)
         for term in range(3):
             for name in (path, log_of(path), index):
                 drop_locks(name)
@@ -242,3 +247,31 @@ async def test_a_system_without_such_locks(
     assert not log_of(path).exists()
     assert not is_open(path)
     assert found(path) == 1
+
+
+def test_a_file_that_was_replaced(path: Path) -> None:
+    """Its descriptor stays until nothing else has it open, and locks nothing."""
+    lasting = LastingLocks()
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        lasting.hold(str(path))
+        return connection
+
+    old = connect()
+    moved = path.rename(path.with_name("old.db"))
+    for name in (log_of(path), index_of(path)):
+        name.unlink()
+    new = connect()
+    assert families(moved) == ["POSIX"]
+    assert families(path) == families(index_of(path)) == ["OFDLCK", "POSIX"]
+    lasting.close_unused()
+    assert families(moved) == ["POSIX"]
+    old.close()
+    lasting.release(str(path))
+    new.close()
+    lasting.close_unused()
+    assert not is_open(moved)
+    assert not is_open(path)
