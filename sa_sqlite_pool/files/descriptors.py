@@ -34,6 +34,14 @@ def is_open_for_writing(device: int, inode: int) -> bool:
     return any(each & os.O_ACCMODE != os.O_RDONLY for each in flags)
 
 
+def is_open_elsewhere(descriptor: int, device: int, inode: int) -> bool:
+    """Return whether this process has a file open by another descriptor; True if it cannot tell."""
+    try:
+        return any(each != descriptor for each in _descriptors_of(device, inode))
+    except OSError:
+        return True
+
+
 def deleted_but_open(path: str) -> tuple[int, int] | None:
     """Return device and inode of a deleted file ``path`` that this process has open to write.
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
 from .descriptors import deleted_but_open, descriptor_of, is_open_for_writing
+from .lasting_lock import LastingLocks
 from .log_file import measure
 
 
@@ -86,6 +87,8 @@ class OpenFiles:
         self._files: dict[object, _File] = {}
         self._old_logs: dict[str, _Log] = {}  # of replaced files, by the path of the database
         self._logs: dict[str, _File] = {}  # in use by connections, by the path of the database
+        self._closing: set[object] = set()
+        self._locks = LastingLocks()
 
     def add(self, connection: object, path: str) -> None:
         """Register the file ``path`` of a new ``connection``; this happens once in its lifetime."""
@@ -95,14 +98,34 @@ class OpenFiles:
         if file is not None and file.inode:
             self._files[connection] = file
 
+    def hold(self, path: str) -> None:
+        """Show other programs that the database ``path`` is in use, even if SQLite's locks go.
+
+        Call this for a new connection, after :meth:`add`.
+        """
+        self._locks.hold(path)
+
+    def let_go(self, path: str) -> bool:
+        """Undo :meth:`hold`, so that one connection can have ``path`` for itself if it is alone."""
+        return self._locks.release(path)
+
     def closes(self, connection: object) -> None:
-        """Record the log of a ``connection`` that is to be closed, if its file was replaced.
+        """Prepare for the close of a ``connection``. Record its log if its file was replaced.
 
         SQLite does not move the log of such a file, but leaves it where another file would use it.
         """
         file = self._files.get(connection)
-        if file is not None and file.is_not(_look_at(file.path)):
+        if file is None:
+            return
+        self._closing.add(connection)
+        self._locks.release(file.path, lambda: self._is_in_use(file.path))
+        if file.is_not(_look_at(file.path)):
             self._note_log(file.path)
+
+    def _is_in_use(self, path: str) -> bool:
+        """Return whether a connection to ``path`` is open that is not being closed."""
+        files = list(self._files.items())
+        return any(file.path == path and each not in self._closing for each, file in files)
 
     def note_log(self, path: str) -> None:
         """Note the log that the connections to ``path`` use now, unless theirs is lost.
@@ -137,10 +160,13 @@ class OpenFiles:
         Connections that this package does not know may still have it open.
         """
         file = self._files.pop(connection, None)
-        if file is None or (log := self._logs.get(file.path)) is None:
+        self._closing.discard(connection)
+        if file is None or self.others_are_open(connection, file.path):
             return
-        in_use = self.others_are_open(connection, file.path)
-        if not in_use and not is_open_for_writing(log.device, log.inode):
+        self._locks.release(file.path, lambda: self._is_in_use(file.path))
+        self._locks.close_unused()
+        log = self._logs.get(file.path)
+        if log is not None and not is_open_for_writing(log.device, log.inode):
             self._logs.pop(file.path, None)
 
     def is_open(self, path: str) -> bool:

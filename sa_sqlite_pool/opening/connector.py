@@ -346,6 +346,8 @@ class Connector:
                 _assert_not_lost(rules.file)
                 raise
             _assert_not_lost(rules.file)
+            if rules.file is not None and not self.site.unreliable:
+                open_files.hold(rules.file)
             if set_up.is_incomplete:
                 await worker.run(set_up.complete)
         except asyncio.CancelledError:

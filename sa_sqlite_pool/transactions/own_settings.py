@@ -15,6 +15,7 @@ from typing import final
 
 from ..errors import ConfigurationError
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
+from ..files.open_files import open_files
 from ..settings import Role
 from ..sqlite import attaching
 from ..sqlite.authorizer import Authorizer
@@ -60,8 +61,10 @@ class OwnSettings:
         if kind is Kind.ATTACH:
             return self._attaching(rules, execute) if role is Role.READER else execute
         pragma = parse_pragma(sql)
-        if pragma is None or (pragma.name in _FOR_ALL_CONNECTIONS and not set_up):
+        if pragma is None:
             return execute
+        if pragma.name in _FOR_ALL_CONNECTIONS and not set_up:
+            return _alone(pragma, rules.file, execute)
         return self._execution_of(pragma, rules, role, execute)
 
     def _execution_of(self, pragma: Pragma, rules: Rules, role: Role, execute: Execute) -> Execute:
@@ -241,6 +244,26 @@ def _is_for_all_connections(pragma: Pragma, rules: Rules) -> bool:
     # The journal mode of a database in memory is always "memory".
     own = pragma.schema in {None, "main"} and rules.file is not None
     return own and pragma.name in _FOR_ALL_CONNECTIONS
+
+
+def _alone(pragma: Pragma, file: str | None, execute: Execute) -> Execute:
+    """Execute a PRAGMA for which SQLite may need the exclusive lock on the file.
+
+    With locking_mode = EXCLUSIVE, it acquires that lock later.
+    """
+    if file is None or pragma.value in {None, "wal", "normal"}:
+        return execute
+    keeps = pragma.name == "locking_mode" and pragma.value == "exclusive"
+
+    def alone(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        held = open_files.let_go(file)
+        try:
+            return execute(connection, sql, parameters)
+        finally:
+            if held and not keeps:
+                open_files.hold(file)
+
+    return alone
 
 
 # SQLite's busy timeout is an int of milliseconds: https://www.sqlite.org/c3ref/busy_timeout.html

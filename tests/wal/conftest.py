@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.files.lasting_lock import LastingLocks
 from sa_sqlite_pool.wal import one_checkpoint
 from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.wal.checkpointing import Database, open_checkpointer
@@ -29,6 +30,12 @@ def affected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Provide both cases: SQLite is treated as a version that can lose commits, or not."""
     monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: request.param)
     return bool(request.param)
+
+
+@pytest.fixture
+def no_lasting_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a database lose its locks, as on a system that has only POSIX locks."""
+    monkeypatch.setattr(LastingLocks, "hold", lambda *_: None)
 
 
 @pytest.fixture

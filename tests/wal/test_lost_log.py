@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from sa_sqlite_pool.files.open_files import open_files
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, write
 from tests.wal.facade import said
+from tests.wal.lasting import drop_locks, found, log_of, update_elsewhere
 from tests.wal.others import OtherProcess
 from tests.wal.test_replaced import COMMITS, write_raw
 
@@ -25,36 +22,7 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="the system does not list all descriptors"
 )
 
-_UPDATE = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
-connection.execute(sys.argv[2])
-connection.close()
-"""
-
 Commit = Callable[[SQLiteDatabase], Awaitable[None]]
-
-
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-def found(path: Path) -> int:
-    """What another program reads now; after a kill of this process nothing else would be left."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        (amount,) = connection.execute("SELECT amount FROM items WHERE id = 1").fetchone()
-    return int(amount)
-
-
-def drop_locks(path: Path) -> None:
-    """Read the file as a download of it does; its close drops the locks of this process."""
-    path.read_bytes()
-
-
-def update_elsewhere(path: Path) -> None:
-    """Another process writes, and takes its connection for the last one when it closes it."""
-    arguments = [sys.executable, "-c", _UPDATE, str(path), str(UPDATE_FIRST)]
-    subprocess.run(arguments, check=True, timeout=60)
 
 
 async def refused(operation: Awaitable[object], what: str = "deleted") -> None:
@@ -85,6 +53,7 @@ async def test_a_commit_is_refused(
         assert (await amounts(db.reader_engine))[0] == found(path) == 2 + 20 * warm
 
 
+@pytest.mark.usefixtures("no_lasting_locks")
 @pytest.mark.parametrize("again", [False, True])
 async def test_the_locks_were_dropped(path: Path, again: bool) -> None:
     """The next program that closes the database removes the log that is in use here."""
@@ -100,6 +69,7 @@ async def test_the_locks_were_dropped(path: Path, again: bool) -> None:
         assert (await amounts(db.reader_engine))[0] == found(path) == 3 + again
 
 
+@pytest.mark.usefixtures("no_lasting_locks")
 async def test_another_process_goes_on_with_another_log(path: Path) -> None:
     """What it commits meanwhile is kept."""
     async with SQLiteDatabase(path) as db:

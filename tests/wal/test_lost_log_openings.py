@@ -16,8 +16,9 @@ from sa_sqlite_pool.files.open_files import open_files
 from sa_sqlite_pool.wal.keeper import WalKeeper
 from tests.helpers import amounts, create_items, write
 from tests.wal.facade import said
+from tests.wal.lasting import drop_locks, found, log_of, update_elsewhere
 from tests.wal.others import OtherProcess
-from tests.wal.test_lost_log import drop_locks, found, log_of, refused, update_elsewhere
+from tests.wal.test_lost_log import refused
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="the system does not list all descriptors"
@@ -43,6 +44,7 @@ def begin_another_log(other: OtherProcess) -> None:
         other.execute("INSERT INTO others (text) VALUES (hex(zeroblob(3000)))")
 
 
+@pytest.mark.usefixtures("no_lasting_locks")
 async def test_lost_while_another_connection_is_opened(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
