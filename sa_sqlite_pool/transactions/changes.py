@@ -60,8 +60,12 @@ class Changes:
 
     @property
     def follow_dml(self) -> bool:
-        """True if the stock driver would have begun a transaction, too: it does for these verbs."""
-        return first_word(self.first_sql) in _BEGINS
+        """True if the stock driver would be in a transaction, too: these verbs begin one.
+
+        So does a SAVEPOINT in AUTOCOMMIT, where the package has not begun one.
+        """
+        word = first_word(self.first_sql)
+        return word in _BEGINS or (word == "SAVEPOINT" and self.as_begun is None)
 
     def forget_schema_changes(self) -> None:
         """Record that the outcome of all DDL so far is known."""

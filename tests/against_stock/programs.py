@@ -1,13 +1,10 @@
-"""A random program, run on one kind of engine, and its outcome."""
+"""A plain program: statements of all kinds on connections and with sessions, in one task."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +24,12 @@ from .operations import ON_CONNECTIONS, ON_SESSIONS, Block, Step
 
 Outcome = tuple[object, ...]
 
-_SECONDS = 60.0  # the time limit of a program, which does not wait for anything
 
-
-def outcomes(kind: str, seed: int, path: Path) -> list[Outcome]:
-    """Run the program of ``seed`` on ``path``; return its results, errors and the final content."""
-
-    async def in_time() -> list[Outcome]:
-        return await asyncio.wait_for(_run(kind, random.Random(seed), path), _SECONDS)
-
-    found = asyncio.run(in_time())
-    with closing(sqlite3.connect(path)) as connection:
-        version = connection.execute("PRAGMA user_version").fetchone()
-        found.append(("the file", list(connection.iterdump()), version))
-    return found
-
-
-async def _run(kind: str, rng: random.Random, path: Path) -> list[Outcome]:
+async def run(kind: str, rng: random.Random, path: Path) -> list[Outcome]:
     level = rng.choice([None, None, "AUTOCOMMIT", "SERIALIZABLE", "READ UNCOMMITTED"])
-    engine, sessions = _engine(kind, path, {} if level is None else {"isolation_level": level})
+    engine, sessions = engine_and_sessions(
+        kind, path, {} if level is None else {"isolation_level": level}
+    )
     event.listen(engine.sync_engine, "connect", on_connect)
     found: list[Outcome] = [("isolation level", level)]
     async with engine.begin() as connection:
@@ -57,7 +41,7 @@ async def _run(kind: str, rng: random.Random, path: Path) -> list[Outcome]:
         block = Block(rng, way == "autocommit" or level == "AUTOCOMMIT")
         found.append(("block", way))
         try:
-            async with _entered(way, engine, sessions) as executor:
+            async with entered(way, engine, sessions) as executor:
                 steps = ON_SESSIONS if way == "session" else ON_CONNECTIONS
                 for _ in range(rng.randrange(3, 16)):
                     found.append(await _step(rng.choice(steps), executor, block))
@@ -69,15 +53,15 @@ async def _run(kind: str, rng: random.Random, path: Path) -> list[Outcome]:
     return found
 
 
-def _engine(
-    kind: str, path: Path, options: dict[str, Any]
+def engine_and_sessions(
+    kind: str, path: Path, options: dict[str, Any], patience: float | None = None
 ) -> tuple[AsyncEngine, Callable[[], AsyncSession]]:
     url = f"sqlite+aiosqlite:///{path}"
     # A longer wait is pointless: only a connection that the program has lost can hold a lock.
     if kind == "stock":
-        options["connect_args"] = {"timeout": 0.1}
+        options["connect_args"] = {"timeout": patience or 0.1}
     else:
-        options["write_timeout"] = 2.0
+        options["write_timeout"] = patience or 2.0
     if kind == "imports":
         lean = sa_sqlite_pool.create_async_engine(url, **options)
         return lean, sa_sqlite_pool.async_sessionmaker(lean)
@@ -87,7 +71,7 @@ def _engine(
     return engine, async_sessionmaker(engine)
 
 
-def _entered(way: str, engine: AsyncEngine, sessions: Callable[[], AsyncSession]) -> Any:
+def entered(way: str, engine: AsyncEngine, sessions: Callable[[], AsyncSession]) -> Any:
     if way == "session":
         return sessions()
     if way == "begin":

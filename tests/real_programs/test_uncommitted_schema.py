@@ -65,6 +65,29 @@ async def test_where_stock_rolls_it_back_too(
     assert caplog.text.count(UNDONE) == (not await app.value(_UNDOES[sql]))
 
 
+async def test_in_a_savepoint_of_autocommit(
+    changing: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SAVEPOINT begins SQLite's transaction there, and ROLLBACK TO leaves it open, as on stock."""
+    app = await changing.open()
+    engine = app.writer.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await (await connection.begin_nested()).rollback()
+        await connection.execute(text("PRAGMA user_version = 7"))
+    assert await app.value("PRAGMA user_version") == 0
+    assert UNDONE not in caplog.text
+
+
+async def test_after_a_savepoint(changing: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """On stock, the RELEASE has ended the transaction, and what follows is committed at once."""
+    app = await changing.open()
+    async with app.writer.connect() as connection:
+        await (await connection.begin_nested()).commit()
+        await connection.execute(text("PRAGMA user_version = 7"))
+    kept = bool(await app.value("PRAGMA user_version"))
+    assert caplog.text.count(UNDONE) == (not kept)
+
+
 def _begin_nothing(connection: Any, _record: object) -> None:
     connection.isolation_level = None
 
