@@ -20,7 +20,7 @@ from ..mutex import new_lock
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
 from ..system.forks import rest
-from .jobs import LET_GO, Job
+from .jobs import OVER, Job
 from .raw import mark_closed, queue_of
 from .shared_thread import SharedThread
 
@@ -183,7 +183,7 @@ class RunsJobs:
         connection = raw._connection
         if self.ended is not None or connection is None or not raw._running:
             return False
-        at_rest = (job := self._last_job) is None or job.stage in LET_GO
+        at_rest = (job := self._last_job) is None or job.stage in OVER
         if (at_rest and not raw._tx.unfinished) or self._is_used_here:  # type: ignore[attr-defined]
             self._was_open = connection.in_transaction
         return self._was_open
@@ -216,13 +216,13 @@ class RunsJobs:
     @property
     def at_rest(self) -> bool:
         """True if nothing is running or queued."""
-        no_job = (job := self._last_job) is None or job.let_go
+        no_job = (job := self._last_job) is None or job.over
         return no_job and not self.application_uses_it
 
     @property
     def connection_at_rest(self) -> sqlite3.Connection | None:
         """The connection; None if it is given up, or anything is running or queued."""
-        if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
+        if self.ended is not None or not ((job := self._last_job) is None or job.stage in OVER):
             return None
         raw = self.aiosqlite_connection
         if raw._tx.unfinished or not raw._running:  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ class RunsJobs:
         idle = (
             self._threadsafe
             and not self.lent
-            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and ((job := self._last_job) is None or job.stage in OVER)
             and self.ended is None
             and raw._running
             and not raw._tx.unfinished  # type: ignore[attr-defined]
@@ -279,7 +279,7 @@ class RunsJobs:
         self.uses += 1
         last, self._last_job = self._last_job, job
         try:
-            if last is not None and not last.let_go:
+            if last is not None and not last.over:
                 self._queue_after(last, job)
             elif text is None or not self._shares(job, text):
                 self._in_own_thread = True
@@ -322,7 +322,7 @@ class RunsJobs:
 
         Later items in the queue, for example the application's, must not run beside it even then.
         """
-        while job is not None and not job.let_go:
+        while job is not None and not job.over:
             if self.ended is None:
                 time.sleep(_LOOK_SECONDS)
             else:
@@ -389,7 +389,7 @@ class RunsJobs:
 
     def stop_job(self) -> None:
         """Stop the running job, as its timeout would. Call this in the loop where it is awaited."""
-        if (job := self._running_job) is not None and not job.let_go:
+        if (job := self._running_job) is not None and not job.over:
             job.time_is_over()
 
     @property
@@ -402,7 +402,7 @@ class RunsJobs:
     def _running_job(self) -> Job[Any] | None:
         """The running job, or the last one; other jobs may wait for it."""
         job = self._last_job
-        while job is not None and (before := job.after) is not None and not before.let_go:
+        while job is not None and (before := job.after) is not None and not before.over:
             job = before
         return job
 

@@ -126,7 +126,7 @@ async def test_a_cancelled_hold(database: Database, checkpointer: Checkpointer) 
     """Whether it was interrupted or not, nothing of it is left afterwards."""
     job = checkpointer.hold()
     job.cancel()
-    await until(lambda: job.let_go)
+    await until(lambda: job.over)
     await checkpointer.close()
     with sqlite3.connect(database.path) as connection:
         database.add()
