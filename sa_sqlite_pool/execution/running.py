@@ -80,8 +80,8 @@ class RunsJobs:
     """
 
     __slots__ = (
-        "_here",
         "_in_own_thread",
+        "_in_use",
         "_last_job",
         "_shared",
         "_threadsafe",
@@ -111,7 +111,7 @@ class RunsJobs:
         self.lent = False
         self.spent = False
         self.suspect = False
-        self._here = new_lock()  # held while the loop itself uses the connection
+        self._in_use = new_lock()  # by the loop, or by a thread that keeps the loop away
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
         self._in_own_thread = False  # whether the last job is, instead of in the shared thread
@@ -240,7 +240,7 @@ class RunsJobs:
             and self.ended is None
             and raw._running
             and not raw._tx.unfinished  # type: ignore[attr-defined]
-            and not self._here.locked()
+            and not self._in_use.locked()
         )
         return raw._connection if idle else None
 
@@ -344,7 +344,7 @@ class RunsJobs:
         if rest.forking:
             rest.begin(self)
         try:
-            with self._here:
+            with self._in_use:
                 connection = raw._connection
                 if self.ended is not None or connection is None or not raw._running:
                     raise self._no_connection()
@@ -363,7 +363,7 @@ class RunsJobs:
 
         def call() -> None:
             self._until_over(job)
-            with self._here, rest():
+            with self._in_use, rest():
                 connection = self.aiosqlite_connection._connection
                 if self.ended is None and connection is not None:
                     function(connection)
