@@ -133,25 +133,25 @@ class Group(ABC):
 
     async def _lead(self) -> None:
         await self._get_ready()
-        fairy = await greenlet_spawn(raw_connection, self._groups.engine.sync_engine)
-        connection = fairy.dbapi_connection
+        proxied = await greenlet_spawn(raw_connection, self._groups.engine.sync_engine)
+        connection = proxied.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor
-        self._checked_out = fairy, executor
+        self._checked_out = proxied, executor
         try:
-            await self._serve(executor, fairy)
+            await self._serve(executor, proxied)
             self._hand_over()
         finally:
             self._closed = True
             if self._may_return():
-                await give_back(fairy, executor)
+                await give_back(proxied, executor)
 
     @abstractmethod
     async def _get_ready(self) -> None:
         """Do what has to be done before the checkout."""
 
     @abstractmethod
-    async def _serve(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    async def _serve(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         """Run the calls on the connection that was checked out, in one or several hops."""
 
     def _may_return(self) -> bool:

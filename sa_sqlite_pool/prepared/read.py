@@ -252,8 +252,8 @@ class PreparedRead:
     async def _check_out_and_read(
         self, sql: str, values: tuple[Any, ...], execute: Execute
     ) -> Reply:
-        fairy = await greenlet_spawn(self._sync_engine.raw_connection)
-        connection = fairy.dbapi_connection
+        proxied = await greenlet_spawn(self._sync_engine.raw_connection)
+        connection = proxied.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
         executor, timeout = connection.executor, self._timeout
         try:
@@ -263,7 +263,7 @@ class PreparedRead:
                 timeout=executor.statement_timeout if isinstance(timeout, NotGiven) else timeout,
             )
         finally:
-            await give_back(fairy, executor)
+            await give_back(proxied, executor)
 
     async def _read_by_sqlalchemy(
         self, parameters: _Parameters, finish: Callable[[Result[Any]], T]
