@@ -79,7 +79,7 @@ class Group(ABC):
             raise
         try:
             # Not in the first caller's context, which the callback would keep alive.
-            self._leader.add_done_callback(self._led, context=contextvars.Context())
+            self._leader.add_done_callback(self._leader_ended, context=contextvars.Context())
         except BaseException:
             self._leader.cancel()
             raise
@@ -197,7 +197,7 @@ class Group(ABC):
         except BaseException as error:  # otherwise, the calls would wait for ever
             line.fail_all(partial(for_another, error))
 
-    def _led(self, leader: asyncio.Future[None]) -> None:
+    def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         """End the group after its leader has ended, in whatever way."""
         self._closed = True
         self._groups.forget(self)

@@ -135,9 +135,9 @@ class WriteGroup(Group):
         await pause()
         transaction.writing.others_had_lock(time.monotonic() - began)
 
-    def _led(self, leader: asyncio.Future[None]) -> None:
+    def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         self._place.leave()
-        super()._led(leader)
+        super()._leader_ended(leader)
 
 
 @final
