@@ -291,7 +291,7 @@ class Groups(ABC):
 
     def lead(self, line: Line) -> None:
         """Begin a group for the calls in ``line``."""
-        line.server = group = self._new_group(line)
+        line.group = group = self._new_group(line)
         group.start()
         self._last[line.loop] = group
         self._groups.add(group)
