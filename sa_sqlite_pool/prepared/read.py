@@ -29,7 +29,7 @@ _Parameters = Mapping[str, Any]
 _Rows = Sequence[Sequence[Any]]
 
 # Execution options that are honored here; a statement with any other is left to SQLAlchemy.
-_KEPT_OPTIONS = frozenset({"statement_timeout"})
+_HONORED_OPTIONS = frozenset({"statement_timeout"})
 
 
 def _all(method: str) -> Callable[[Result[Any]], Any]:
@@ -83,7 +83,7 @@ class PreparedRead:
         "_assert_usable",
         "_binder",
         "_engine",
-        "_kept",
+        "_honors_options",
         "_options",
         "_shape",
         "_statement",
@@ -101,7 +101,7 @@ class PreparedRead:
         self._binder = Binder(compile_statement(statement, self._sync_engine.dialect))
         self._shape: Shape | None = None  # known once SQLAlchemy has executed the statement
         self._options: Mapping[str, Any] | None = None  # the engine's, as last seen
-        self._kept = False  # whether all execution options of the statement are honored here
+        self._honors_options = False  # whether it honors all execution options of the statement
         self._timeout: float | NotGiven | None = NOT_GIVEN  # from these options
 
     def __repr__(self) -> str:
@@ -281,15 +281,15 @@ class PreparedRead:
         options = engine.get_execution_options()
         if options is not self._options:
             self._consider(options)
-        return self._kept and not listens(engine)
+        return self._honors_options and not listens(engine)
 
     def _consider(self, options: Mapping[str, Any]) -> None:
         """Decide whether the execution options of engine and statement are honored here."""
         all_of_them = {**self._statement.get_execution_options(), **options}
-        self._kept = all_of_them.keys() <= _KEPT_OPTIONS
+        self._honors_options = all_of_them.keys() <= _HONORED_OPTIONS
         timeout = all_of_them.get("statement_timeout", NOT_GIVEN)
-        if self._kept and not isinstance(timeout, NotGiven):
-            self._kept = _is_limit(timeout)
+        if self._honors_options and not isinstance(timeout, NotGiven):
+            self._honors_options = _is_limit(timeout)
         self._timeout, self._options = timeout, options
 
 
