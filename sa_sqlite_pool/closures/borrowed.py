@@ -15,18 +15,18 @@ class BorrowedConnection(AdaptedConnection):
     """A driver connection that is its own pool proxy.
 
     :param executor: the executor of the borrowed connection
-    :param fairy: the pool's proxy for that connection
+    :param proxied: the pool's proxy for that connection
     """
 
-    __slots__ = ("_executor", "_fairy")
+    __slots__ = ("_executor", "_proxied")
 
-    def __init__(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    def __init__(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         self._executor = executor
-        self._fairy = fairy
+        self._proxied = proxied
 
     @property
     def dbapi(self) -> Any:
-        return self._fairy.dbapi_connection.dbapi  # type: ignore[union-attr]
+        return self._proxied.dbapi_connection.dbapi  # type: ignore[union-attr]
 
     @property
     def dbapi_connection(self) -> BorrowedConnection:
@@ -34,16 +34,16 @@ class BorrowedConnection(AdaptedConnection):
 
     @property
     def info(self) -> Any:
-        return self._fairy.info
+        return self._proxied.info
 
     @property
     def record_info(self) -> Any:
-        return self._fairy.record_info
+        return self._proxied.record_info
 
     @property
     def _connection_record(self) -> Any:
         """The record in which SQLAlchemy notes options to reset at check-in."""
-        return self._fairy._connection_record
+        return self._proxied._connection_record
 
     @property
     def is_detached(self) -> bool:
@@ -64,16 +64,16 @@ class BorrowedConnection(AdaptedConnection):
         """Do nothing; SQLAlchemy's ``Connection`` calls this in place of :meth:`close`."""
 
 
-async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:
+async def give_back(proxied: PoolProxiedConnection, executor: Executor) -> None:
     """Check the connection in; if its thread still uses it, once the thread has finished.
 
     If its last function was let go while it was running, the pool resets nothing: the connection is
     then discarded, unless it is as it was opened.
     """
-    if not fairy.is_valid:  # it was recalled, since its loop is closed
+    if not proxied.is_valid:  # it was recalled, since its loop is closed
         return
     if executor.worker.at_rest and not executor.transaction.cancelled:
-        await greenlet_spawn(fairy.close)
+        await greenlet_spawn(proxied.close)
     else:
         executor.transaction.cancelled = True
-        fairy.invalidate()
+        proxied.invalidate()

@@ -79,7 +79,7 @@ class Group(ABC):
             raise
         try:
             # Not in the first caller's context, which the callback would keep alive.
-            self._leader.add_done_callback(self._led, context=contextvars.Context())
+            self._leader.add_done_callback(self._leader_ended, context=contextvars.Context())
         except BaseException:
             self._leader.cancel()
             raise
@@ -133,25 +133,25 @@ class Group(ABC):
 
     async def _lead(self) -> None:
         await self._get_ready()
-        fairy = await greenlet_spawn(raw_connection, self._groups.engine.sync_engine)
-        connection = fairy.dbapi_connection
+        proxied = await greenlet_spawn(raw_connection, self._groups.engine.sync_engine)
+        connection = proxied.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor
-        self._checked_out = fairy, executor
+        self._checked_out = proxied, executor
         try:
-            await self._serve(executor, fairy)
+            await self._serve(executor, proxied)
             self._hand_over()
         finally:
             self._closed = True
             if self._may_return():
-                await give_back(fairy, executor)
+                await give_back(proxied, executor)
 
     @abstractmethod
     async def _get_ready(self) -> None:
         """Do what has to be done before the checkout."""
 
     @abstractmethod
-    async def _serve(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    async def _serve(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         """Run the calls on the connection that was checked out, in one or several hops."""
 
     def _may_return(self) -> bool:
@@ -197,7 +197,7 @@ class Group(ABC):
         except BaseException as error:  # otherwise, the calls would wait for ever
             line.fail_all(partial(for_another, error))
 
-    def _led(self, leader: asyncio.Future[None]) -> None:
+    def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         """End the group after its leader has ended, in whatever way."""
         self._closed = True
         self._groups.forget(self)
@@ -291,7 +291,7 @@ class Groups(ABC):
 
     def lead(self, line: Line) -> None:
         """Begin a group for the calls in ``line``."""
-        line.server = group = self._new_group(line)
+        line.group = group = self._new_group(line)
         group.start()
         self._last[line.loop] = group
         self._groups.add(group)

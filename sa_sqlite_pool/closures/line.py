@@ -108,8 +108,8 @@ class Call(Awaited[T]):
             self.report()
 
 
-class Server(Protocol):
-    """What runs the calls of a line."""
+class GroupOfCalls(Protocol):
+    """The group that runs the calls of a line: see :class:`.group.Group`."""
 
     def not_in_time(self) -> Exception:
         """Return the error of a call that has waited too long, and count it."""
@@ -123,12 +123,12 @@ class Server(Protocol):
 
 @final
 class Line:
-    """The calls that wait for ``server``, in one event loop.
+    """The calls that wait for ``group``, in one event loop.
 
     ``mutex`` protects the calls. Any thread may take them; all else is done in the loop.
     """
 
-    server: Server | None = None
+    group: GroupOfCalls | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -146,8 +146,8 @@ class Line:
         """Remove ``call``, and return whether it was there; if so, it will never run."""
         with self.mutex:
             found = self.calls.pop(call, call) is None
-        if found and not self.calls and self.server is not None:
-            self.server.end_if_unwanted()
+        if found and not self.calls and self.group is not None:
+            self.group.end_if_unwanted()
         return found
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
@@ -182,15 +182,15 @@ class Line:
 
     def look(self) -> None:
         """Fail the calls that are overdue; note what blocks those that have waited for long."""
-        now, next_due, server = loop_time(self.loop), math.inf, self.server
-        assert server is not None
+        now, next_due, group = loop_time(self.loop), math.inf, self.group
+        assert group is not None
         for call in self._waiting():
             if call.deadline <= now:
                 if self.drop(call):
-                    call.end(server.not_in_time())
+                    call.end(group.not_in_time())
                 continue
             if call.due <= now:
-                call.held_by, call.due = server.describe_holders(), call.deadline
+                call.held_by, call.due = group.describe_holders(), call.deadline
             next_due = min(next_due, call.due)
             if call.held_by is None:  # the calls behind it have not waited for long, either
                 break

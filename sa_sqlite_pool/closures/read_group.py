@@ -81,10 +81,10 @@ class ReadGroup(Group):
             await gap.until_no_gap()
             self._groups.gap = None
 
-    async def _serve(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    async def _serve(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         groups = self._groups
         reader = SharedReader(
-            *(self, groups.engine.sync_engine, executor, fairy, groups.threads, groups.long)
+            *(self, groups.engine.sync_engine, executor, proxied, groups.threads, groups.long)
         )
         while self._begin_hop(reader):
             if self.line is not None and len(self.line.calls) > 1:
@@ -109,12 +109,12 @@ class ReadGroup(Group):
         """Check the reader in if its calls have ended, before a fork. Any thread may call this."""
         if self._checked_out is None:
             return
-        fairy, executor = self._checked_out
+        proxied, executor = self._checked_out
         with self._mutex:
             at_rest = not (self._serves or self._is_returned) and executor.worker.at_rest
             self._is_returned = self._is_returned or at_rest
         if at_rest:
-            fairy.close()
+            proxied.close()
 
     # -- its reader's thread --------------------------------------------------------------------
 

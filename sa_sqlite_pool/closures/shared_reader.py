@@ -78,7 +78,7 @@ class SharedReader:
         calls: Calls,
         engine: Engine,
         executor: Executor,
-        fairy: PoolProxiedConnection,
+        proxied: PoolProxiedConnection,
         threads: set[int],
         long: LongFunctions,
     ) -> None:
@@ -88,7 +88,7 @@ class SharedReader:
         assert isinstance(pool, FairPool)
         self._pool = pool
         self._executor = executor
-        self._fairy = fairy
+        self._proxied = proxied
         self._threads = threads
         self._long = long
         permit = executor.transaction.checkout
@@ -167,7 +167,7 @@ class SharedReader:
     def _run(self, sqlite: sqlite3.Connection, cursor: sqlite3.Cursor, call: Call[Any]) -> bool:
         """Run ``call``; return False if it could not begin, because of a gap."""
         executor, permit, self._call = self._executor, self._permit, call
-        here = self._here = ThreadConnection(sqlite, executor, self._fairy, caller=call)
+        here = self._here = ThreadConnection(sqlite, executor, self._proxied, caller=call)
         permit.work_for(call.task)
         permit.last_sql, permit.idle_since = "BEGIN", None
         permit.since = call.taken_at or 0.0

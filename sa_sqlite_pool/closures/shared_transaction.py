@@ -72,7 +72,7 @@ class _Waiting(NamedTuple):
 class SharedTransaction:
     """The work of one hop: a job for the connection's thread.
 
-    :param fairy: the pool's proxy for the connection
+    :param proxied: the pool's proxy for the connection
     :param take_next: takes the next call in line, for this object only; None if there is none
     :param ended: called when all calls that were taken have their outcomes; its argument is whether
         the connection is in the same state as before
@@ -83,7 +83,7 @@ class SharedTransaction:
     def __init__(
         self,
         executor: Executor,
-        fairy: PoolProxiedConnection,
+        proxied: PoolProxiedConnection,
         take_next: Callable[[], Call[Any] | None],
         ended: Callable[[bool], None],
         deferred_keys: DeferredKeys,
@@ -92,7 +92,7 @@ class SharedTransaction:
     ) -> None:
         self._executor = executor
         self._transaction = executor.transaction
-        self._fairy = fairy
+        self._proxied = proxied
         self._take_next = take_next
         self._ended = ended
         self._deferred_keys = deferred_keys
@@ -183,7 +183,7 @@ class SharedTransaction:
         if not first:
             sqlite.execute(_SAVEPOINT)
         here = self._here = ThreadConnection(
-            *(sqlite, self._executor, self._fairy),
+            *(sqlite, self._executor, self._proxied),
             caller=work,
             on_commit=getcurrent().switch,
             alone=first,

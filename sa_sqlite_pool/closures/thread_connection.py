@@ -51,7 +51,7 @@ PROGRESS_STEPS = 200_000
 class ThreadConnection(Guarded):
     """The connection beneath SQLAlchemy's objects in one closure; its transaction is already open.
 
-    :param fairy: the pool's proxy for the connection
+    :param proxied: the pool's proxy for the connection
     :param caller: knows whether it still waits for the function
     :param on_commit: called when SQLAlchemy commits, after the function has returned; None on a
         reader
@@ -70,13 +70,13 @@ class ThreadConnection(Guarded):
         self,
         sqlite: sqlite3.Connection,
         executor: Executor,
-        fairy: PoolProxiedConnection,
+        proxied: PoolProxiedConnection,
         *,
         caller: Caller,
         on_commit: Callable[[], None] | None = None,
         alone: bool = True,
     ) -> None:
-        super().__init__(executor, fairy)
+        super().__init__(executor, proxied)
         self.sqlite = sqlite
         self._caller = caller
         self._on_commit = on_commit

@@ -80,16 +80,16 @@ class WriteGroup(Group):
         self._place.hand_to(self._led_by)
         place_in_line.set(self._place)
 
-    async def _serve(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    async def _serve(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         while self.waiting:
-            await self._share(executor, fairy)
+            await self._share(executor, proxied)
             if executor.worker.closed_by_application:
                 return  # a function has closed it: the others run on another connection
 
-    async def _share(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+    async def _share(self, executor: Executor, proxied: PoolProxiedConnection) -> None:
         """Run one transaction, for as many calls as may share it."""
         shared = SharedTransaction(
-            *(executor, fairy, self.take, self._have_run),
+            *(executor, proxied, self.take, self._have_run),
             *(self._groups.deferred_keys, self._groups.threads),
         )
         try:
@@ -135,9 +135,9 @@ class WriteGroup(Group):
         await pause()
         transaction.writing.others_had_lock(time.monotonic() - began)
 
-    def _led(self, leader: asyncio.Future[None]) -> None:
+    def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         self._place.leave()
-        super()._led(leader)
+        super()._leader_ended(leader)
 
 
 @final

@@ -178,7 +178,7 @@ class ConnectionThread(RunsJobs):
         try:
             for job in self._unfinished():
                 job.end_in_thread(self._no_connection())
-            with self._here, rest():
+            with self._in_use, rest():
                 # Before it is closed, too: as long as anything refers to a cursor, SQLite keeps a
                 # closed connection and its locks (https://www.sqlite.org/c3ref/close.html).
                 found.extend(cursors())

@@ -49,7 +49,7 @@ class Stage(enum.Enum):
     DROPPED = enum.auto()  # cancelled before it began
 
 
-LET_GO = (Stage.FINISHED, Stage.DROPPED)
+OVER = (Stage.FINISHED, Stage.DROPPED)
 _NOT_BEGUN = (Stage.SKIPPED, Stage.DROPPED)
 
 
@@ -93,9 +93,9 @@ class Job(Awaited[T]):
         return f"<Job {self.stage.name.lower()}>"
 
     @property
-    def let_go(self) -> bool:
+    def over(self) -> bool:
         """True if the thread has finished the job, or will never begin it."""
-        return self.stage in LET_GO
+        return self.stage in OVER
 
     @property
     def must_stop(self) -> bool:
@@ -148,7 +148,7 @@ class Job(Awaited[T]):
         thread has finished it. This runs in a thread other than the job's.
         """
         self._drop(reason)
-        while not self.let_go:
+        while not self.over:
             if self._interruptible:
                 self._interrupt()
             time.sleep(0.001)

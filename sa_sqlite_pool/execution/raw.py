@@ -77,7 +77,7 @@ async def open_as(
     try:
         await job
     except BaseException:
-        if job.let_go:
+        if job.over:
             _close_unused(connection)
         else:
             connection._tx.put_nowait((None, lambda: _close_unused(connection)))

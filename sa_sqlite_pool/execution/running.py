@@ -20,7 +20,7 @@ from ..mutex import new_lock
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
 from ..system.forks import rest
-from .jobs import LET_GO, Job
+from .jobs import OVER, Job
 from .raw import mark_closed, queue_of
 from .shared_thread import SharedThread
 
@@ -80,8 +80,8 @@ class RunsJobs:
     """
 
     __slots__ = (
-        "_here",
         "_in_own_thread",
+        "_in_use",
         "_last_job",
         "_shared",
         "_threadsafe",
@@ -111,7 +111,7 @@ class RunsJobs:
         self.lent = False
         self.spent = False
         self.suspect = False
-        self._here = new_lock()  # held while the loop itself uses the connection
+        self._in_use = new_lock()  # by the loop, or by a thread that keeps the loop away
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
         self._in_own_thread = False  # whether the last job is, instead of in the shared thread
@@ -183,7 +183,7 @@ class RunsJobs:
         connection = raw._connection
         if self.ended is not None or connection is None or not raw._running:
             return False
-        at_rest = (job := self._last_job) is None or job.stage in LET_GO
+        at_rest = (job := self._last_job) is None or job.stage in OVER
         if (at_rest and not raw._tx.unfinished) or self._is_used_here:  # type: ignore[attr-defined]
             self._was_open = connection.in_transaction
         return self._was_open
@@ -216,13 +216,13 @@ class RunsJobs:
     @property
     def at_rest(self) -> bool:
         """True if nothing is running or queued."""
-        no_job = (job := self._last_job) is None or job.let_go
+        no_job = (job := self._last_job) is None or job.over
         return no_job and not self.application_uses_it
 
     @property
     def connection_at_rest(self) -> sqlite3.Connection | None:
         """The connection; None if it is given up, or anything is running or queued."""
-        if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
+        if self.ended is not None or not ((job := self._last_job) is None or job.stage in OVER):
             return None
         raw = self.aiosqlite_connection
         if raw._tx.unfinished or not raw._running:  # type: ignore[attr-defined]
@@ -236,11 +236,11 @@ class RunsJobs:
         idle = (
             self._threadsafe
             and not self.lent
-            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and ((job := self._last_job) is None or job.stage in OVER)
             and self.ended is None
             and raw._running
             and not raw._tx.unfinished  # type: ignore[attr-defined]
-            and not self._here.locked()
+            and not self._in_use.locked()
         )
         return raw._connection if idle else None
 
@@ -279,7 +279,7 @@ class RunsJobs:
         self.uses += 1
         last, self._last_job = self._last_job, job
         try:
-            if last is not None and not last.let_go:
+            if last is not None and not last.over:
                 self._queue_after(last, job)
             elif text is None or not self._shares(job, text):
                 self._in_own_thread = True
@@ -322,7 +322,7 @@ class RunsJobs:
 
         Later items in the queue, for example the application's, must not run beside it even then.
         """
-        while job is not None and not job.let_go:
+        while job is not None and not job.over:
             if self.ended is None:
                 time.sleep(_LOOK_SECONDS)
             else:
@@ -344,7 +344,7 @@ class RunsJobs:
         if rest.forking:
             rest.begin(self)
         try:
-            with self._here:
+            with self._in_use:
                 connection = raw._connection
                 if self.ended is not None or connection is None or not raw._running:
                     raise self._no_connection()
@@ -363,7 +363,7 @@ class RunsJobs:
 
         def call() -> None:
             self._until_over(job)
-            with self._here, rest():
+            with self._in_use, rest():
                 connection = self.aiosqlite_connection._connection
                 if self.ended is None and connection is not None:
                     function(connection)
@@ -389,7 +389,7 @@ class RunsJobs:
 
     def stop_job(self) -> None:
         """Stop the running job, as its timeout would. Call this in the loop where it is awaited."""
-        if (job := self._running_job) is not None and not job.let_go:
+        if (job := self._running_job) is not None and not job.over:
             job.time_is_over()
 
     @property
@@ -402,7 +402,7 @@ class RunsJobs:
     def _running_job(self) -> Job[Any] | None:
         """The running job, or the last one; other jobs may wait for it."""
         job = self._last_job
-        while job is not None and (before := job.after) is not None and not before.let_go:
+        while job is not None and (before := job.after) is not None and not before.over:
             job = before
         return job
 

@@ -318,10 +318,10 @@ class Connector:
 
         ``mode=ro`` creates no file and cannot switch the mode, and a reader may be opened first.
         """
-        location, pragmas, alone = self.location, self.settings.pragmas, self.site.unreliable
+        location, pragmas, unreliable = self.location, self.settings.pragmas, self.site.unreliable
 
         def set_up(connection: sqlite3.Connection) -> None:
-            configure(connection, location, pragmas, alone=alone)
+            configure(connection, location, pragmas, exclusively=unreliable)
 
         if location.writable:
             worker = await ConnectionThread.open(location.sqlite_uri, location.file)

@@ -156,14 +156,19 @@ class SetUp:
             self._check_same_file(connection)
         if reads_first and not is_prepared(connection, shared.settings.pragmas):
             raise NotPrepared
-        alone = self._site.unreliable
         pragmas = shared.pragmas()
         if is_private(self._location.path):  # in memory, for the application: no disk to wait for
             connection.execute("PRAGMA synchronous = OFF")
             pragmas = {**pragmas, "synchronous": "OFF"}
         here = self._as_opened_here(connection)
         defaults = frozenset() if here else shared.settings.pragmas_by_default
-        switched = configure(connection, self._location, pragmas, alone=alone, defaults=defaults)
+        switched = configure(
+            connection,
+            self._location,
+            pragmas,
+            exclusively=self._site.unreliable,
+            defaults=defaults,
+        )
         if self._keeper is not None:
             self._leave_to(self._keeper, connection, new=switched)
         if here:

@@ -47,7 +47,7 @@ _Parameters = Mapping[str, Any]
 _Rows = Sequence[Sequence[Any]]
 
 # Execution options that are honored here; a statement with any other is left to SQLAlchemy.
-_KEPT_OPTIONS = frozenset({"statement_timeout"})
+_HONORED_OPTIONS = frozenset({"statement_timeout"})
 
 
 def _all(method: str) -> Callable[[Result[Any]], Any]:
@@ -102,7 +102,7 @@ class PreparedRead(Generic[R_co]):
         "_assert_usable",
         "_binder",
         "_engine",
-        "_kept",
+        "_honors_options",
         "_options",
         "_shape",
         "_statement",
@@ -120,7 +120,7 @@ class PreparedRead(Generic[R_co]):
         self._binder = Binder(compile_statement(statement, self._sync_engine.dialect))
         self._shape: Shape | None = None  # known once SQLAlchemy has executed the statement
         self._options: Mapping[str, Any] | None = None  # the engine's, as last seen
-        self._kept = False  # whether all execution options of the statement are honored here
+        self._honors_options = False  # whether it honors all execution options of the statement
         self._timeout: float | NotGiven | None = NOT_GIVEN  # from these options
 
     def __repr__(self) -> str:
@@ -273,8 +273,8 @@ class PreparedRead(Generic[R_co]):
     async def _check_out_and_read(
         self, sql: str, values: tuple[Any, ...], execute: Execute
     ) -> Reply:
-        fairy = await greenlet_spawn(self._sync_engine.raw_connection)
-        connection = fairy.dbapi_connection
+        proxied = await greenlet_spawn(self._sync_engine.raw_connection)
+        connection = proxied.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
         executor, timeout = connection.executor, self._timeout
         try:
@@ -284,7 +284,7 @@ class PreparedRead(Generic[R_co]):
                 timeout=executor.statement_timeout if isinstance(timeout, NotGiven) else timeout,
             )
         finally:
-            await give_back(fairy, executor)
+            await give_back(proxied, executor)
 
     async def _read_by_sqlalchemy(
         self, parameters: _Parameters, finish: Callable[[Result[Any]], T]
@@ -302,15 +302,15 @@ class PreparedRead(Generic[R_co]):
         options = engine.get_execution_options()
         if options is not self._options:
             self._consider(options)
-        return self._kept and not listens(engine)
+        return self._honors_options and not listens(engine)
 
     def _consider(self, options: Mapping[str, Any]) -> None:
         """Decide whether the execution options of engine and statement are honored here."""
         all_of_them = {**self._statement.get_execution_options(), **options}
-        self._kept = all_of_them.keys() <= _KEPT_OPTIONS
+        self._honors_options = all_of_them.keys() <= _HONORED_OPTIONS
         timeout = all_of_them.get("statement_timeout", NOT_GIVEN)
-        if self._kept and not isinstance(timeout, NotGiven):
-            self._kept = _is_limit(timeout)
+        if self._honors_options and not isinstance(timeout, NotGiven):
+            self._honors_options = _is_limit(timeout)
         self._timeout, self._options = timeout, options
 
 

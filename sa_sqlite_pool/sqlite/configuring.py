@@ -26,23 +26,24 @@ def configure(
     location: Location,
     pragmas: Mapping[str, Any],
     *,
-    alone: bool,
+    exclusively: bool,
     defaults: frozenset[str] = frozenset(),
 ) -> bool:
     """Set the connection up for ``pragmas``; return whether the journal mode was switched.
 
-    ``alone`` means that no other connection has the file open. The pragmas in ``defaults`` do not
-    override settings that the application has made on the connection.
+    ``exclusively`` means that the journal mode is switched under an exclusive lock, since shared
+    memory may fail where the file is. The pragmas in ``defaults`` do not override settings that the
+    application has made on the connection.
     """
     connection.execute("PRAGMA busy_timeout = 0")  # tasks wait for locks instead, in order
     switches = location.writable and "journal_mode" in pragmas
-    if switches and alone:
+    if switches and exclusively:
         # Without shared memory, a file in WAL mode cannot even be read, unless "EXCLUSIVE is set
         # prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
         connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
     _check_is_database(connection, location.label)
     switched = switches and _switch_journal_mode(connection, pragmas, location.label)
-    if switches and alone:
+    if switches and exclusively:
         connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
         connection.execute("PRAGMA schema_version").fetchone()  # releases the exclusive lock
     left = {name for name in defaults if _is_set(connection, name)}

@@ -141,10 +141,10 @@ class Checkpointing:
         Moving 32 MiB takes 40 ms, of which 33 ms are spent on the disk.
         """
         assert self._checkpointer is not None
-        await self._checkpointer.hold()
+        await self._checkpointer.begin_snapshot()
         async with self._in_turn(seconds):
             await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back by the held snapshot
-        await self._checkpointer.let_go()
+        await self._checkpointer.end_snapshot_and_sync()
         return await self.move(seconds, lock_seconds)
 
     async def tidy(self) -> Checkpoint | None:
@@ -164,7 +164,7 @@ class Checkpointing:
         """End the snapshot of :meth:`move_gently`, which delays checkpoints; from any thread."""
         checkpointer = self._checkpointer
         if checkpointer is not None:
-            checkpointer.let_go_now()
+            checkpointer.end_snapshot()
 
     async def make_room(
         self,

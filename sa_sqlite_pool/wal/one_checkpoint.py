@@ -72,7 +72,7 @@ class Checkpointer:
         self._file = location.file
         self._pragmas = pragmas
         self._workers: list[ConnectionThread] = []
-        self._holding: sqlite3.Connection | None = None
+        self._snapshot_on: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         """Open both connections, or raise the error of ``sqlite3``; call ``close()`` even then."""
@@ -103,44 +103,44 @@ class Checkpointer:
         lock, file = second.connection, self._file
         return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
 
-    def hold(self) -> Job[None]:
+    def begin_snapshot(self) -> Job[None]:
         """Open a snapshot of the present state and sync the log; call this without the turn.
 
         A checkpoint does not move anything newer than that state. It then neither waits for the log
         to be synced nor syncs the database: SQLite does so only when everything is moved and the
         log may restart.
         """
-        return self._workers[0].run(lambda _: self._hold())
+        return self._workers[0].run(lambda _: self._begin_snapshot())
 
-    def _hold(self) -> None:
-        self.let_go_now()
-        holding = connect(self._location)
-        holding.execute("BEGIN")
-        holding.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        self._holding = holding
+    def _begin_snapshot(self) -> None:
+        self.end_snapshot()
+        connection = connect(self._location)
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        self._snapshot_on = connection
         sync_file(f"{self._file}-wal")
 
-    def let_go(self) -> Job[None]:
+    def end_snapshot_and_sync(self) -> Job[None]:
         """End the snapshot and sync what was moved; call this without the turn."""
-        return self._workers[0].run(lambda _: self._let_go_and_sync())
+        return self._workers[0].run(lambda _: self._end_snapshot_and_sync())
 
-    def _let_go_and_sync(self) -> None:
-        self.let_go_now()
+    def _end_snapshot_and_sync(self) -> None:
+        self.end_snapshot()
         sync_open_file(self._file)
         sync_file(f"{self._file}-wal")
 
-    def let_go_now(self) -> None:
+    def end_snapshot(self) -> None:
         """End the snapshot; any thread may call this."""
-        holding, self._holding = self._holding, None
-        if holding is not None:
-            holding.close()
+        connection, self._snapshot_on = self._snapshot_on, None
+        if connection is not None:
+            connection.close()
 
     def in_thread(self, function: Callable[[], T]) -> Job[T]:
         """Call ``function``, which reads files, in the thread of the checkpoints."""
         return self._workers[0].run(lambda _: function())
 
     async def close(self) -> None:
-        self.let_go_now()
+        self.end_snapshot()
         try:
             while self._workers:
                 await self._workers.pop().close()
@@ -149,7 +149,7 @@ class Checkpointer:
 
     def give_up(self) -> None:
         """Give up both connections at once, without waiting."""
-        self.let_go_now()
+        self.end_snapshot()
         while self._workers:
             worker = self._workers.pop()
             worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
@@ -160,7 +160,7 @@ class Checkpointer:
         while not self._at_rest and time.monotonic() < give_up:
             time.sleep(0.0005)  # the thread has left SQLite and is about to finish the job
         if self._at_rest:
-            self.let_go_now()
+            self.end_snapshot()
             for worker in self._workers:
                 worker.close_before_fork()
 

@@ -63,7 +63,7 @@ async def test_a_function_that_runs_when_its_leader_fails(
 ) -> None:
     """A signal handler may raise in the leader; the thread's report on the call counts."""
     begun, led, happened = threading.Event(), threading.Event(), list[str]()
-    ran, was_led = RunsJobs.run, Group._led
+    ran, was_led = RunsJobs.run, Group._leader_ended
 
     def run(self: RunsJobs, function: Any, **kw: Any) -> Any:
         job = ran(self, function, **kw)
@@ -87,7 +87,7 @@ async def test_a_function_that_runs_when_its_leader_fails(
             await db.run_write_core(wait)
         happened.append("is told")
 
-    monkeypatch.setattr(Group, "_led", note)
+    monkeypatch.setattr(Group, "_leader_ended", note)
     monkeypatch.setattr(RunsJobs, "run", run)
     await asyncio.wait_for(call(), 30)
     assert happened == ["has run", "is told"]

@@ -144,7 +144,7 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: ConnectionTh
     gate.open()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert job.let_go
+    assert job.over
 
 
 async def test_what_must_not_be_interrupted_has_its_effect(worker: ConnectionThread) -> None:
@@ -171,7 +171,7 @@ async def test_a_cancellation_after_the_end_is_raised(worker: ConnectionThread) 
     job = worker.run(lambda _: None)
     task = asyncio.ensure_future(outcome(job))
     await asyncio.sleep(0)
-    while not job.let_go:
+    while not job.over:
         pass
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -291,7 +291,7 @@ async def test_time_is_over(worker: ConnectionThread) -> None:
     await first
     assert not ran.is_set()
     job = worker.run(lambda _: "done", timeout=60)
-    while not job.let_go:
+    while not job.over:
         pass
     job.time_is_over()  # before its report arrives
     assert await job == "done"

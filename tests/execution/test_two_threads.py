@@ -141,7 +141,7 @@ async def test_what_the_application_has_sent_does_not_run_beside_a_job(
     beside: list[bool] = []
     raw: Any = worker.aiosqlite_connection
 
-    sent = asyncio.ensure_future(raw._execute(lambda: beside.append(not job.let_go)))
+    sent = asyncio.ensure_future(raw._execute(lambda: beside.append(not job.over)))
     await asyncio.sleep(0)
     stopping: list[None] = []
     monkeypatch.setattr(Job, "_interrupt", lambda _: stopping.append(None))
@@ -173,4 +173,4 @@ async def test_closing_ends_both(path: Path) -> None:
             await asyncio.wait([task], timeout=10)
             assert task.done()
             assert task.exception() is not None
-        await until(lambda: runs.let_go)
+        await until(lambda: runs.over)

@@ -211,7 +211,7 @@ async def test_a_connection_that_is_given_up_meanwhile(engine: AsyncEngine, path
     raw = await driver(connection)
     order: list[str] = []
     worker, gone, came = raw.worker, threading.Event(), threading.Event()
-    worker._here = WatchedLock(came)  # type: ignore[assignment]
+    worker._in_use = WatchedLock(came)  # type: ignore[assignment]
 
     def done(_: object) -> None:
         order.append("gone")

@@ -291,12 +291,12 @@ async def test_a_real_checkpoint_is_interrupted(path: Path) -> None:
     checkpointer = await open_checkpointer(path)
     job = checkpointer.run(PASSIVE)
     task = asyncio.ensure_future(outcome(job))
-    while database.file_size == database.empty and not job.let_go:
+    while database.file_size == database.empty and not job.over:
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: job.let_go)  # a slow disk may outlast the wait of a task
+    await until(lambda: job.over)  # a slow disk may outlast the wait of a task
     assert database.rows == 10100
     database.other.execute("DELETE FROM t WHERE rowid > 100")
     database.assert_free()

@@ -34,7 +34,7 @@ async def test_what_comes_after_is_not_moved(
     database: Database, checkpointer: Checkpointer
 ) -> None:
     """So SQLite need not wait for the disk; the log cannot restart, but it can afterwards."""
-    await checkpointer.hold()
+    await checkpointer.begin_snapshot()
     held = database.log
     database.add()
     part = await checkpointer.run(PASSIVE)
@@ -42,7 +42,7 @@ async def test_what_comes_after_is_not_moved(
     assert part.moved == held.frames < part.frames
     database.add()
     assert database.log.salts == held.salts
-    await checkpointer.let_go()
+    await checkpointer.end_snapshot_and_sync()
     whole = await checkpointer.run(PASSIVE)
     assert whole.outcome is CheckpointOutcome.MOVED_ALL
     database.add()
@@ -55,11 +55,11 @@ async def test_the_disk_is_waited_for_outside(
     database: Database, checkpointer: Checkpointer, synced: list[str]
 ) -> None:
     """The log is synced before anything is moved from it, the database before the rest is."""
-    await checkpointer.hold()
+    await checkpointer.begin_snapshot()
     assert synced == ["app.db-wal"]
     await checkpointer.run(PASSIVE)
     assert synced == ["app.db-wal"]
-    await checkpointer.let_go()
+    await checkpointer.end_snapshot_and_sync()
     assert synced == ["app.db-wal", "app.db", "app.db-wal"]
 
 
@@ -75,8 +75,8 @@ async def test_no_file_of_the_database_is_opened(
         return original(path, *flags)
 
     monkeypatch.setattr(os, "open", noting)
-    await checkpointer.hold()
-    await checkpointer.let_go()
+    await checkpointer.begin_snapshot()
+    await checkpointer.end_snapshot_and_sync()
     assert opened == ["app.db-wal"] * 2
 
 
@@ -95,11 +95,11 @@ def test_where_open_files_are_not_listed(
     assert synced == []
 
 
-@pytest.mark.parametrize("way", ["close", "give_up", "close_before_fork", "let_go_now"])
+@pytest.mark.parametrize("way", ["close", "give_up", "close_before_fork", "end_snapshot"])
 async def test_every_end_lets_go(path: Path, database: Database, way: str) -> None:
     """No snapshot is left behind, however it ends."""
     checkpointer = await open_checkpointer(path)
-    await checkpointer.hold()
+    await checkpointer.begin_snapshot()
     database.add()
     result = getattr(checkpointer, way)()
     if result is not None:
@@ -115,18 +115,18 @@ async def test_every_end_lets_go(path: Path, database: Database, way: str) -> No
 
 async def test_holding_twice_holds_once(database: Database, checkpointer: Checkpointer) -> None:
     """The first snapshot is not forgotten."""
-    await checkpointer.hold()
+    await checkpointer.begin_snapshot()
     database.add()
-    await checkpointer.hold()
-    await checkpointer.let_go()
+    await checkpointer.begin_snapshot()
+    await checkpointer.end_snapshot_and_sync()
     assert (await checkpointer.run(PASSIVE)).outcome is CheckpointOutcome.MOVED_ALL
 
 
 async def test_a_cancelled_hold(database: Database, checkpointer: Checkpointer) -> None:
     """Whether it was interrupted or not, nothing of it is left afterwards."""
-    job = checkpointer.hold()
+    job = checkpointer.begin_snapshot()
     job.cancel()
-    await until(lambda: job.let_go)
+    await until(lambda: job.over)
     await checkpointer.close()
     with sqlite3.connect(database.path) as connection:
         database.add()

@@ -337,15 +337,15 @@ async def test_the_first_of_two_turns_is_not_the_last_word(
     """It is held back on purpose, which statistics do not report."""
     results: list[CheckpointOutcome] = []
     shown: list[object] = []
-    original = Checkpointer.let_go
+    original = Checkpointer.end_snapshot_and_sync
 
-    def let_go(self: Checkpointer) -> Any:
+    def end_snapshot_and_sync(self: Checkpointer) -> Any:
         statistics = db.statistics().wal
         assert statistics is not None
         shown.append(statistics.last_checkpoint)
         return original(self)
 
-    monkeypatch.setattr(Checkpointer, "let_go", let_go)
+    monkeypatch.setattr(Checkpointer, "end_snapshot_and_sync", end_snapshot_and_sync)
     async with keeper.checkpointing.connected():
         await write(db.writer_engine, 10)
         done = await keeper.checkpointing.move_gently(1.0, 1.0)
