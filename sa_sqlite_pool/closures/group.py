@@ -200,6 +200,7 @@ class Group(ABC):
     def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         """End the group after its leader has ended, in whatever way."""
         self._closed = True
+        self._leader = None  # its error refers to its frames, and so to this group
         self._groups.forget(self)
         if leader.cancelled():
             # Not by a caller. If the loop ends, the calls are also cancelled in this iteration.
@@ -267,6 +268,7 @@ class Groups(ABC):
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)
             finally:
+                call.task = None  # its error may refer to this frame, and so to the call
                 if call.held_by is not None or beginning is not None:
                     error = sys.exc_info()[1]
                     watch.call_ended(self.waited_for, self.label, call, beginning, error)

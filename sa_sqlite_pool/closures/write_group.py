@@ -137,6 +137,7 @@ class WriteGroup(Group):
 
     def _leader_ended(self, leader: asyncio.Future[None]) -> None:
         self._place.leave()
+        self._led_by = None
         super()._leader_ended(leader)
 
 

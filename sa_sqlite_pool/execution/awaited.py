@@ -60,6 +60,7 @@ class Awaited(ABC, Generic[T]):
             self._loop.call_soon(callback, self, context=context)
         else:
             context.run(callback, self)
+            del callback  # the error of the task may refer to this frame, and so to the task
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self._reported:

@@ -229,5 +229,6 @@ class Job(Awaited[T]):
 
     def outcome(self) -> T:
         if self._out_of_time and self._was_stopped and not self._cancelled:
+            self._error = None  # as in super().outcome(): it would form a cycle
             raise OutOfTime
         return super().outcome()

@@ -260,7 +260,7 @@ class FairSemaphore:
         try:
             self._count(waiter)
             if waiter.error is not None:
-                raise waiter.error
+                raise waiter.take_error()
             if permit is not None:
                 permit.asked_at = caller()
                 pass_on_to_children(permit)

@@ -162,22 +162,32 @@ class Waiter:
     """One task's place in line since ``since``. It is answered once: with a permit, or an error.
 
     ``number`` counts the waiters that had ever joined the line when this one did, itself included.
+    The reference to the task is weak, as that of a permit is.
     """
 
-    __slots__ = ("error", "future", "line", "loop", "number", "owner", "permit", "since", "task")
+    __slots__ = ("_task", "error", "future", "line", "loop", "number", "owner", "permit", "since")
 
     def __init__(
         self, line: Line, loop: asyncio.AbstractEventLoop, owner: object, since: float
     ) -> None:
         self.line = line
         self.loop = loop
-        self.task = asyncio.current_task(loop)
+        self.hand_to(asyncio.current_task(loop))
         self.owner = owner
         self.since = since
         self.number = 0
         self.future: asyncio.Future[None] = loop.create_future()
         self.permit: Permit | None = None
         self.error: Exception | None = None
+
+    @property
+    def task(self) -> asyncio.Task[object] | None:
+        """The task that waits, or will wait; None for code outside any task."""
+        return None if self._task is None else self._task()
+
+    def hand_to(self, task: asyncio.Task[object] | None) -> None:
+        """Make ``task`` (None: no task) the one that waits."""
+        self._task = None if task is None else weakref.ref(task)
 
     def wake(self) -> None:
         """Wake the task to read its answer. Runs in the waiter's own event loop."""
@@ -206,6 +216,14 @@ class Waiter:
     def send_away(self, error: Exception) -> None:
         self.error = error
         self._notify()
+
+    def take_error(self) -> Exception:
+        """Return the error for the task to raise, and forget it: its frames refer to this place."""
+        assert self.error is not None
+        try:
+            return self.error
+        finally:
+            self.error = None
 
     def _notify(self) -> bool:
         if _running_loop() is self.loop:

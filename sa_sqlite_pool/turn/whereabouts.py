@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import NamedTuple
 
@@ -78,11 +79,15 @@ def _suspended(awaited: object) -> Iterator[FrameType]:
 
 
 def _running(outermost: FrameType | None) -> Sequence[FrameType]:
-    """Return the frames from a running one inwards, the innermost last.
+    """Return the frames from a running one inwards, the innermost last; for :func:`whereabouts`.
 
     Empty for a greenlet, whose frames do not lead back to it.
     """
-    for innermost in sys._current_frames().values():
+    threads = sys._current_frames()
+    # Not this frame: it would refer to itself, and only the garbage collector would free it, with
+    # the frames around it and all of their variables.
+    threads[get_ident()] = sys._getframe(2)
+    for innermost in threads.values():
         frames: list[FrameType] = []
         frame: FrameType | None = innermost
         while frame is not None:

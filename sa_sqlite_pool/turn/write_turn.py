@@ -55,7 +55,7 @@ class Place:
 
     def hand_to(self, task: asyncio.Task[Any] | None) -> None:
         """Make ``task`` (None: no task) the owner of the place, and of the turn once acquired."""
-        self._waiter.task = task
+        self._waiter.hand_to(task)
         if self._waiter.permit is not None:
             self._waiter.permit.work_for(task)
 

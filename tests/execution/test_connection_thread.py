@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import sys
 import threading
 import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -42,6 +44,30 @@ async def test_nothing_of_a_job_is_kept(worker: ConnectionThread) -> None:
     assert rows == [row]
     del function, parameter, row, rows
     assert [ref() for ref in kept] == [None, None]
+
+
+async def test_nothing_of_a_job_that_ran_out_of_time_is_kept(worker: ConnectionThread) -> None:
+    """SQLite's error, whose frames refer to the job, is freed with it, not by a collection."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def endless(connection: sqlite3.Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        connection.execute(ENDLESS)
+
+    gc.collect()
+    gc.disable()
+    try:
+        job = worker.run(endless)
+        reference = weakref.ref(job)
+        await begun.wait()
+        job.time_is_over()
+        with suppress(OutOfTime):  # pytest.raises() keeps the error
+            await job
+        del job
+        await worker.run(lambda _: None)  # the thread, too, has seen another job
+        await until(lambda: reference() is None)  # no timer is left to interrupt it again
+    finally:
+        gc.enable()
 
 
 async def test_a_hop_takes_one_lap_of_the_loop(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from typing import Any
 
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
@@ -43,6 +44,37 @@ async def test_while_the_holders_are_looked_through() -> None:
     finally:
         gc.set_threshold(*before)
         gc.enable()
+
+
+class _SentAway(Exception):  # noqa: N818 - an error that may be referred to weakly
+    pass
+
+
+async def test_errors_of_tasks_that_are_sent_away_are_freed_at_once() -> None:
+    """The error's frames refer to the place in line, which does not refer to the error."""
+    line, owner, errors = FairSemaphore(1), object(), []
+
+    def error() -> _SentAway:
+        new = _SentAway()
+        errors.append(weakref.ref(new))
+        return new
+
+    permit = line.acquire_nowait()
+    assert permit is not None
+    waiting = [asyncio.ensure_future(line.acquire(None, owner)) for _ in range(3)]
+    await until_waiting(3, line)
+    gc.collect()
+    gc.disable()
+    try:
+        line.send_away(owner, error)
+        await asyncio.wait(waiting)
+        assert all(isinstance(task.exception(), _SentAway) for task in waiting)
+        waiting.clear()
+        await asyncio.sleep(0)  # the loop refers to the last step until the lap has ended
+        assert [reference() for reference in errors] == [None, None, None]
+    finally:
+        gc.enable()
+    line.release(permit)
 
 
 class _InTheMiddle:
