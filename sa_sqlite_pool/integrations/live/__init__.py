@@ -9,6 +9,11 @@
 It requires Starlette (``pip install sa-sqlite-pool[live]``), which FastAPI installs anyway.
 """
 
+from ...extras import imports_of_extra
+
+with imports_of_extra("live", __name__):
+    import starlette as _starlette  # noqa: F401
+
 from .app import Allow, LivePage, live_page
 
 __all__ = ["Allow", "LivePage", "live_page"]

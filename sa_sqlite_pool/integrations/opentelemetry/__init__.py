@@ -13,6 +13,11 @@ It records ``db.client.operation.duration`` and ``db.client.connection.*``
 statements, use OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
 """
 
+from ...extras import imports_of_extra
+
+with imports_of_extra("opentelemetry", __name__):
+    import opentelemetry.metrics as _api  # noqa: F401
+
 from .instrumentation import Instrumentation, instrument
 
 __all__ = ["Instrumentation", "instrument"]
