@@ -9,11 +9,12 @@ from __future__ import annotations
 import sqlite3
 
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
+from ..files.booleans import is_on
 from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.statements import Kind, is_on, is_plain_pragma, parse_pragma
+from ..sqlite.statements import Kind, is_plain_pragma, parse_pragma
 from ..sqlite.tokens import first_word, words
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock

@@ -11,13 +11,13 @@ import sqlite3
 import weakref
 from typing import final
 
+from ..files.booleans import is_on
 from ..reporting.events import ForeignKeysRefused, log
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import leave_to_driver
-from ..sqlite.statements import is_on
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
 from .executor import Executor
