@@ -15,7 +15,7 @@ from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
 from ..sqlite.statements import Kind, is_plain_pragma, parse_pragma
-from ..sqlite.tokens import first_word, words
+from ..sqlite.tokens import first_word, is_followed_by_another, words
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
@@ -101,6 +101,8 @@ def setting_within(
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
+        return execute
+    if is_followed_by_another(sql):  # the driver refuses it
         return execute
     name, wanted = pragma.name, is_on(pragma.value)
     if not is_plain_pragma(sql) and (wanted or name != "foreign_keys"):
