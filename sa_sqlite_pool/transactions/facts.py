@@ -14,6 +14,7 @@ from ..sqlite.statements import (
     dropped_table,
     may_defer,
 )
+from ..sqlite.tokens import is_followed_by_another
 from ..stats.counts import ConnectionCounts, Runs
 
 # The most CPU seconds that a short statement takes in the thread,
@@ -70,7 +71,10 @@ class StatementFacts:
     def __init__(self, sql: str, runs: Runs) -> None:
         self.sql = sql
         self.runs = runs
-        self.kind_of_text = kind = classify(sql)
+        kind = classify(sql)
+        if kind in _REPLACED and is_followed_by_another(sql):
+            kind = Kind.UNKNOWN  # sent as it is, and refused by the driver
+        self.kind_of_text = kind
         if kind in _REPLACED and not delimits(sql):
             kind = Kind.UNKNOWN  # sent as it is: SQLite or the driver refuses it
         self.kind = self._kind_at_first = kind
