@@ -226,3 +226,9 @@ class OpenReadError(exc.InvalidRequestError):
 
 class CopyError(exc.InvalidRequestError):
     """A copy to PostgreSQL was not made; the message says why. The target is unchanged."""
+
+
+def a_type(thing: object) -> str:
+    """Return the name of the type of ``thing`` with its article, for a message."""
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"  # not U: "a UUID", "a user"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import FilterResult, Result
 
-from .errors import AwaitableError, ClosureError
+from .errors import AwaitableError, ClosureError, a_type
 
 T = TypeVar("T")
 
@@ -66,12 +66,12 @@ def _check_result(result: object, fn: object) -> None:
         if isinstance(result, (types.CoroutineType, types.GeneratorType)):
             result.close()
         raise AwaitableError(
-            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after the "
+            f"{_name(fn)} returned {a_type(result)}, which would do its work after the "
             "transaction; nothing was kept: pass a plain function that does all of it"
         )
     if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
         raise ClosureError(
-            f"{_name(fn)} returned a {type(result).__name__}, whose rows would be read later; "
+            f"{_name(fn)} returned {a_type(result)}, whose rows would be read later; "
             "nothing was kept: read them inside the function, for example with .all(), and return "
             "those"
         )

@@ -363,3 +363,24 @@ class ConnectionSettings:
             )
         if not isinstance(self.file_turn, bool):
             raise ConfigurationError(f"file_turn must be True or False, not {self.file_turn!r}")
+
+
+_LEADING_NUMBER = re.compile("0x[0-9a-f]+|[0-9]+")
+_MOST_DIGITS = 10
+_WORDS_FOR_ON = frozenset({"on", "yes", "true"})
+
+
+def is_on(value: str) -> bool:
+    """Return whether SQLite takes ``value``, in lower case, as on.
+
+    SQLite uses the number at the beginning, of at most 32 bits, and of that the last eight bits
+    (``getSafetyLevel()`` in its pragma.c, ``sqlite3GetInt32()`` in its util.c).
+    """
+    found = _LEADING_NUMBER.match(value)
+    if found is None:
+        return value in _WORDS_FOR_ON
+    digits = found.group()
+    if len(digits.lstrip("0x")) > _MOST_DIGITS:  # it counts as 0, and may have any length
+        return False
+    number = int(digits, 16 if "x" in digits else 10)
+    return number < 2**31 and number & 0xFF != 0

@@ -18,6 +18,7 @@ FLOORS = [
     "errors",
     "settings",
     "mutex",
+    "extras",
     "system",
     "life_cycle",
     "stats",

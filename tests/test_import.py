@@ -11,13 +11,6 @@ import pytest
 
 import sa_sqlite_pool
 
-# What an integration needs, and the extra that installs it; both are in the error without it.
-INTEGRATIONS = {
-    "fastapi": ("fastapi", "fastapi"),
-    "live": ("starlette", "live"),
-    "opentelemetry": ("opentelemetry", "opentelemetry"),
-    "prometheus": ("prometheus_client", "prometheus"),
-}
 ON_SERVERS = ("sa_sqlite_pool.servers", "sa_sqlite_pool.copying", "sqlalchemy.dialects.postgresql")
 EXTRAS = (
     "alembic",
@@ -68,24 +61,6 @@ def test_the_server_when_it_is_asked_for() -> None:
     modules = imported_by("from sa_sqlite_pool import ServerDatabase, copy_to")
     for package in ON_SERVERS:
         assert within(modules, package)
-
-
-@pytest.mark.parametrize("integration", INTEGRATIONS)
-def test_an_integration_without_its_extra(integration: str) -> None:
-    """The error says what to install, and programs that catch it see the module's name."""
-    module, extra = INTEGRATIONS[integration]
-    imported_by(
-        f"""
-sys.modules[{module!r}] = None
-try:
-    import sa_sqlite_pool.integrations.{integration}
-except ModuleNotFoundError as error:
-    assert error.name.partition(".")[0] == {module!r}, error.name
-    assert "pip install 'sa-sqlite-pool[{extra}]'" in str(error), error
-else:
-    raise AssertionError("it was imported")
-"""
-    )
 
 
 def test_all_names_are_there() -> None:

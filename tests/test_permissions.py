@@ -145,4 +145,4 @@ def test_a_read_only_file(directory: Path) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     (shared / "app.db").touch(mode=0o444)
-    assert "app.db is not readable and writable by this user" in open_as_nobody(shared / "app.db")
+    assert "app.db may not be read and written by this user" in open_as_nobody(shared / "app.db")

@@ -21,7 +21,7 @@ from ..copying.api import copy_to as copy_database_to
 from ..copying.columns.texts import unencodable
 from ..copying.misfits import headline
 from ..copying.report import CopyReport, MisfitsError, Phase, Progress
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, a_type
 from ..postgresql.urls import server_url
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, bar, console, write_json, write_line
@@ -103,7 +103,7 @@ def _metadata(name: str) -> MetaData:
     except (Exception, SystemExit) as error:  # a module of the application may raise anything
         raise typer.BadParameter(f"{name!r} cannot be imported: {_reason(error)}") from None
     if not isinstance(found, MetaData):
-        raise typer.BadParameter(f"{name!r} is a {type(found).__name__}, and no MetaData")
+        raise typer.BadParameter(f"{name!r} is {a_type(found)}, and no MetaData")
     return found
 
 

@@ -31,7 +31,7 @@ from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.end_watch import EndWatch
-from ..sqlite.statements import Kind, changes_settings, ends_transaction
+from ..sqlite.statements import Kind, changes_settings, delimits, ends_transaction
 from ..system.clock import time
 from ..transactions.facts import StatementFacts
 from ..transactions.locks import Patience, may_pass, pause_here
@@ -182,7 +182,7 @@ class ThreadConnection(Guarded):
         """Run a statement whose text has to be examined before or afterwards."""
         executor, sql = self._executor, facts.sql
         self._admit(facts, kind)
-        if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
+        if (kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE) and delimits(sql):
             # Sent by a listener for the `begin` event, as SQLAlchemy's documentation shows.
             return NO_REPLY
         self._wrote = self._wrote or kind.writes

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 
 from ..backup.copy_job import check_progress
 from ..database import SQLiteDatabase
-from ..errors import CommitUnknownError, ConfigurationError, CopyError
+from ..errors import CommitUnknownError, ConfigurationError, CopyError, a_type
 from ..execution.connection_thread import ConnectionThread
 from ..reporting.events import CommitCancelled, log
 from ..servers.connections.server import name_of
@@ -102,7 +102,7 @@ def _engine_of(given: AsyncEngine | ServerDatabase) -> AsyncEngine:
 
 def _shown(given: object) -> str:
     # Not its own text: a URL contains a password.
-    return f"a {type(given).__name__}"
+    return a_type(given)
 
 
 class _ProgressError(Exception):

@@ -72,8 +72,7 @@ def _check_permissions(subject: Subject, mount: Mount | None) -> Iterator[Findin
             yield Finding(
                 "read-only-file",
                 Severity.ERROR,
-                f"{file} is not readable and writable by this user ({_me()}; it is "
-                f"{_rights(file)})",
+                f"{file} may not be read and written by this user ({_me()}; it is {_rights(file)})",
                 f"chmod u+rw {shlex.quote(file)}, as its owner",
             )
 

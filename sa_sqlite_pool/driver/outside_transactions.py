@@ -9,11 +9,11 @@ from __future__ import annotations
 import sqlite3
 
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
-from ..settings import Role
+from ..settings import Role, is_on
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.statements import Kind, is_on, parse_pragma
+from ..sqlite.statements import Kind, is_plain_pragma, parse_pragma
 from ..sqlite.tokens import first_word, is_followed_by_another, words
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock
@@ -104,6 +104,8 @@ def setting_within(
     if is_followed_by_another(sql):  # the driver refuses it
         return execute
     name, wanted = pragma.name, is_on(pragma.value)
+    if not is_plain_pragma(sql) and (wanted or name != "foreign_keys"):
+        return execute  # SQLite or the driver refuses it now
 
     def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         transaction.at_end.pop(name, None)  # this statement supersedes it

@@ -12,11 +12,11 @@ from ..sqlite.examination import Finding, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
-    is_well_formed_savepoint,
+    is_plain_pragma,
     parse_pragma,
     savepoint_name,
 )
-from ..sqlite.tokens import first_word, is_followed_by_another
+from ..sqlite.tokens import first_word
 from ..transactions.own_settings import optimize_only_says, saying_only
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules
@@ -150,7 +150,7 @@ class Preparation:
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
             return
-        if is_followed_by_another(statement.sql):  # the driver refuses it
+        if not is_plain_pragma(statement.sql):  # SQLite or the driver refuses it
             return
         question, authorizer, execute = saying_only(pragma), self._authorizer, statement.execute
 
@@ -192,11 +192,10 @@ class Preparation:
         if transaction.worker.in_transaction:
             return
         if statement.kind is Kind.SAVEPOINT:
-            if is_well_formed_savepoint(statement.sql):  # otherwise SQLite raises its error now
-                transaction.savepoints.append(statement.sql)
-                statement.execute = _nothing
-                if transaction.worker.lent:  # statements there must follow the savepoint
-                    transaction.run(transaction.begin_for_raw)
+            transaction.savepoints.append(statement.sql)
+            statement.execute = _nothing
+            if transaction.worker.lent:  # statements there must follow the savepoint
+                transaction.run(transaction.begin_for_raw)
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)

@@ -12,12 +12,11 @@ import weakref
 from typing import final
 
 from ..reporting.events import ForeignKeysRefused, log
-from ..settings import Role
+from ..settings import Role, is_on
 from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import leave_to_driver
-from ..sqlite.statements import is_on
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
 from .executor import Executor

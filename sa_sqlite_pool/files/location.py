@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from ..errors import DatabaseNotUsableError
+from ..settings import is_on
 from ..system.mounts import find_mount
 from ..system.regular_files import check_directory
 
@@ -95,7 +96,8 @@ class Location:
     def writable(self) -> bool:
         """True if the URI itself allows writing."""
         parameters = dict(self.parameters)
-        return parameters.get("mode") != "ro" and parameters.get("immutable", "0") in {"0", "false"}
+        immutable = is_on(parameters.get("immutable", "").lower())
+        return parameters.get("mode") != "ro" and not immutable
 
     def has_pages(self) -> bool:
         """Return whether the file exists and is not empty."""
@@ -164,7 +166,7 @@ def _check_writable(path: Path) -> None:
         raise DatabaseNotUsableError(f"{path} is not a regular file")
     if not os.access(path, os.R_OK | os.W_OK):
         raise DatabaseNotUsableError(
-            f"{path} is {_why_not_open_to_us(path)}, or open it with ?uri=true&mode=ro"
+            f"{path} {_why_not_open_to_us(path)}, or open it with ?uri=true&mode=ro"
         )
 
 
@@ -178,8 +180,8 @@ def _why_not_writable(directory: Path) -> str:
 
 def _why_not_open_to_us(file: Path) -> str:
     if mounted := _mounted_read_only(file):
-        return f"{mounted}; mount its directory writable"
-    return "not readable and writable by this user; change its permissions"
+        return f"is {mounted}; mount its directory writable"
+    return "may not be read and written by this user; change its permissions"
 
 
 def _mounted_read_only(path: Path) -> str | None:

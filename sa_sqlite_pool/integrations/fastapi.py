@@ -19,16 +19,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from . import without_library
-
-try:
-    from fastapi import Depends, FastAPI
-except ModuleNotFoundError as _error:
-    raise without_library(_error, "fastapi") from _error
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import SQLiteDatabase
+from ..extras import imports_of_extra
+
+with imports_of_extra("fastapi", __name__):
+    from fastapi import Depends, FastAPI
 
 if TYPE_CHECKING:
     from ..servers.database import ServerDatabase

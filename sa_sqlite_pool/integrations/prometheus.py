@@ -20,25 +20,18 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, final
 from weakref import WeakKeyDictionary
 
-from . import without_library
-
-try:
-    from prometheus_client import REGISTRY, CollectorRegistry
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-    )
-    from prometheus_client.registry import Collector
-except ModuleNotFoundError as _error:
-    raise without_library(_error, "prometheus") from _error
-
 from ..errors import ConfigurationError
+from ..extras import imports_of_extra
 from ..mutex import new_lock
 from ..stats.figure import Figure, FigureKind
 from ..stats.figures import FIGURES, PREFIX
 from ..stats.lines import BOUNDS_SECONDS, Waits
 from .sources import Monitored, Source
+
+with imports_of_extra("prometheus", __name__):
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.registry import Collector
 
 _Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..database import SQLiteDatabase
-from ..errors import ConfigurationError, DatabaseClosedError
+from ..errors import ConfigurationError, DatabaseClosedError, a_type
 from ..files.urls import locate
 from ..pools.base import FairPool
 from ..pools.statistics import statistics
@@ -103,7 +103,7 @@ def _checked(engine: AsyncEngine | Engine) -> Engine:
     found = _sync(engine)
     pool = found.pool if isinstance(found, Engine) else None
     if not isinstance(pool, FairPool):
-        what = repr(engine) if pool is None else f"an engine with a {type(pool).__name__}"
+        what = repr(engine) if pool is None else f"an engine with {a_type(pool)}"
         raise ConfigurationError(
             f"{what} cannot be monitored: give a SQLiteDatabase, or an engine made with "
             "poolclass=SQLitePool, ReaderPool or WriterPool"

@@ -10,12 +10,10 @@
     run_env(target_metadata=Base.metadata)
 """
 
-try:
+from ..extras import imports_of_extra as _imports_of_extra
+
+with _imports_of_extra("alembic", __name__):
     import alembic as _alembic  # noqa: F401
-except ImportError as _error:
-    raise ImportError(
-        "sa_sqlite_pool.migrations needs Alembic: pip install 'sa-sqlite-pool[alembic]'"
-    ) from _error
 
 from .commands import check, current, downgrade, stamp, upgrade
 from .environment import run_env

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, a_type
 from ..settings import Role
 from ..stats.counts import ConnectionCounts
 from ..stats.database import DatabaseStatistics, FunctionsStatistics
@@ -31,7 +31,7 @@ def statistics(engine: AsyncEngine | Engine) -> DatabaseStatistics:
     if not isinstance(pool, FairPool):
         raise ConfigurationError(
             "statistics() requires an engine created with poolclass=SQLitePool, ReaderPool or "
-            f"WriterPool; this one has a {type(pool).__name__}"
+            f"WriterPool; this one has {a_type(pool)}"
         )
     return statistics_of([pool])
 

@@ -47,7 +47,8 @@ class PrimaryPool(ServerPool):
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {server.name} "
                 f"({server.line.describe_holders()}) and would wait for itself; write through the "
-                "session or connection that is open, or end its transaction first",
+                "session or connection that is open, or close it first; a listener of after_commit "
+                "or after_rollback, after which it is returned, can write in a new task",
                 TimeoutError("the wait for the write turn would never end"),
             )
 

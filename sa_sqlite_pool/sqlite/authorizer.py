@@ -24,6 +24,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import final
 
+from ..settings import is_on
 from . import statements
 
 AuthorizerCallback = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
@@ -298,7 +299,7 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
         return f"PRAGMA journal_mode = {value}"
     if name == "locking_mode" and value == "exclusive":
         return "PRAGMA locking_mode = EXCLUSIVE"
-    if name == "query_only" and value is not None and not statements.is_on(value):
+    if name == "query_only" and value is not None and not is_on(value):
         # query_only prevents a reader from writing if its file could not be opened read-only. The
         # application's own statement is handled by own_settings.py.
         return f"PRAGMA query_only = {value}"

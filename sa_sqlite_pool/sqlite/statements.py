@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
-from .tokens import LOOKED_AT, QUOTES, first_word, tokens, top_level_words, unquoted, words
+from .tokens import (
+    LOOKED_AT,
+    QUOTES,
+    first_word,
+    shape,
+    tokens,
+    top_level_words,
+    unquoted,
+    words,
+)
 
 
 class Kind(enum.Enum):
@@ -223,27 +232,6 @@ def parse_pragma(sql: str) -> Pragma | None:
     return Pragma(name, schema, "".join(part for part in value if part != "+"))
 
 
-def is_on(value: str) -> bool:
-    """Return whether SQLite takes ``value``, in lower case, of a boolean PRAGMA as on.
-
-    SQLite uses the number at the beginning, of at most 32 bits, and of that the last eight bits
-    (``getSafetyLevel()`` in its pragma.c, ``sqlite3GetInt32()`` in its util.c).
-    """
-    found = _NUMBER.match(value)
-    if found is None:
-        return value in _ON
-    digits = found.group()
-    if len(digits.lstrip("0x")) > _MOST_DIGITS:  # it counts as 0, and may have any length
-        return False
-    number = int(digits, 16 if "x" in digits else 10)
-    return number < 2**31 and number & 0xFF != 0
-
-
-_NUMBER = re.compile("0x[0-9a-f]+|[0-9]+")
-_MOST_DIGITS = 10
-_ON = frozenset({"on", "yes", "true"})
-
-
 def _pragma(sql: str) -> Kind:
     pragma = parse_pragma(sql)
     if pragma is None:
@@ -293,13 +281,54 @@ def parse_attach(sql: str) -> Attach | None:
 def savepoint_name(sql: str) -> str:
     """Return the name in a SAVEPOINT, RELEASE or ROLLBACK TO, as SQLite compares it."""
     names = [token.group() for token in tokens(sql) if token.lastgroup in {"word", "quoted"}]
-    return names[-1].strip(QUOTES).lower()
+    return unquoted(names[-1]).lower()
 
 
-def is_well_formed_savepoint(sql: str) -> bool:
-    """Return whether ``sql`` is SAVEPOINT and a name, which SQLite would accept."""
-    groups = [token.lastgroup for token in tokens(sql)]
-    return groups in (["word", "word"], ["word", "quoted"])
+def delimits(sql: str) -> bool:
+    """Return whether ``sql`` surely is one statement that begins or ends a transaction for SQLite.
+
+    Only then may another text, or none, be sent in its place; a false answer says nothing.
+    """
+    return _DELIMITS.fullmatch(shape(sql)) is not None
+
+
+# Words that SQLite accepts neither as the name of a savepoint nor as the value of a PRAGMA: those
+# of ``sqlite3_keyword_name()`` without a fallback to ID in its parse.y.
+_RESERVED = (
+    "ADD ALL ALTER AND AS AUTOINCREMENT BETWEEN CASE CHECK COLLATE COMMIT CONSTRAINT CREATE "
+    "DEFERRABLE DISTINCT DROP ELSE ESCAPE EXCEPT EXISTS FOREIGN FROM GROUP HAVING IN INDEX INSERT "
+    "INTERSECT INTO IS ISNULL JOIN LIMIT NOT NOTHING NOTNULL NULL OR ORDER PRIMARY REFERENCES "
+    "RETURNING SELECT SET TABLE THEN TO TRANSACTION UNION UNIQUE UPDATE USING VALUES WHEN WHERE"
+).replace(" ", "|")
+_NAME = rf"(?!(?:{_RESERVED}|DEFAULT|DELETE|ON)\b)(?:\"\"|[A-Z_][A-Z0-9_$]*)"
+_SAVEPOINT = rf"(?:SAVEPOINT\ {_NAME}|(?!SAVEPOINT\b){_NAME})"
+_TRANSACTION = rf"(?:\ TRANSACTION(?:\ {_NAME})?)?"
+_DELIMITS = re.compile(
+    rf"""
+    ;*\ ?
+    (?: (?:BEGIN(?:\ (?:DEFERRED|IMMEDIATE|EXCLUSIVE))?|COMMIT|END|ROLLBACK){_TRANSACTION}
+      | ROLLBACK{_TRANSACTION}\ TO\ {_SAVEPOINT}
+      | RELEASE\ {_SAVEPOINT}
+      | SAVEPOINT\ {_NAME}
+    );?
+    """,
+    re.VERBOSE,
+)
+
+
+def is_plain_pragma(sql: str) -> bool:
+    """Return whether SQLite surely accepts ``sql`` as a PRAGMA; a false answer says nothing.
+
+    Only then may it be sent later, or another one in its place.
+    """
+    return _PLAIN_PRAGMA.fullmatch(shape(sql)) is not None
+
+
+_VALUE = rf"(?:[-+]?\ ?(?:[0-9]+(?:\.[0-9]+)?|0X[0-9A-F]+)|ON|DEFAULT|DELETE|{_NAME})"
+_PLAIN_PRAGMA = re.compile(
+    rf";*\ ?PRAGMA\ (?:MAIN\ ?\.\ ?)?{_NAME}\ ?(?:=\ ?{_VALUE}|\(\ ?{_VALUE}\ ?\))?;?",
+    re.VERBOSE,
+)
 
 
 def ends_transaction(sql: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 LOOKED_AT = 16_384
 """How many characters of a text are examined, so that one of several megabytes causes no delay."""
@@ -83,6 +84,46 @@ def unquoted(name: str) -> str:
     if first == "[":
         return name[1:-1]
     return name[1:-1].replace(first * 2, first) if first in QUOTES else name
+
+
+def shape(sql: str) -> str:
+    """Return the whole text on one line, without comments: 'SAVEPOINT "";'.
+
+    Words are in upper case; quoted names, and those that are not ASCII, are '""'. It is empty if
+    SQLite may read the text otherwise than this module does, and for more than 10,000 tokens.
+    """
+    if _REFUSED_BY_DRIVER.search(sql):
+        return ""
+    sql = sql.removeprefix("\ufeff")
+    found = ""
+    for match in islice(_TOKEN.finditer(sql), _MOST_TOKENS):
+        kind, part = match.lastgroup or "", match.group()
+        if kind in _AS_SQLITE and not _AS_SQLITE[kind].fullmatch(part):
+            return ""
+        if kind == "quoted" or (kind == "word" and not part.isascii()):
+            found += ' "" '
+        elif kind == "skip" and part != ";":
+            found += " "
+        else:
+            found += part.upper()
+        if match.end() == len(sql):
+            return " ".join(found.split()).replace(" ;", ";")
+    return ""
+
+
+_MOST_TOKENS = 10_000
+
+# A NUL, and half a character.
+_REFUSED_BY_DRIVER = re.compile("[\0\ud800-\udfff]")
+
+# Tokens that SQLite reads in the same way: those of _TOKEN, but closed, and with its white space.
+_AS_SQLITE = {
+    "skip": re.compile(r"[ \t\n\f\r]+|--.*|/\*.+|;", re.DOTALL),
+    "quoted": re.compile(
+        r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]""",
+        re.VERBOSE | re.DOTALL,
+    ),
+}
 
 
 def is_followed_by_another(sql: str) -> bool:

@@ -94,8 +94,8 @@ def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rul
         log(
             SchemaChangeUndone(database=rules.label, change=change),
             "%s on %s was rolled back with its transaction: here it is part of the transaction, "
-            "whereas the stock driver commits it at once. To keep it, call commit(), or use "
-            "engine.begin()",
+            "whereas the stock driver commits it at once, or with the RELEASE of the savepoint "
+            "that it is in. To keep it, call commit(), or use engine.begin()",
             change,
             rules.label,
         )

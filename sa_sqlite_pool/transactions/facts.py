@@ -6,7 +6,14 @@ from collections import OrderedDict
 from typing import final
 
 from ..sqlite.examination import Finding
-from ..sqlite.statements import LONGEST_REMEMBERED, Kind, classify, dropped_table, may_defer
+from ..sqlite.statements import (
+    LONGEST_REMEMBERED,
+    Kind,
+    classify,
+    delimits,
+    dropped_table,
+    may_defer,
+)
 from ..sqlite.tokens import is_followed_by_another
 from ..stats.counts import ConnectionCounts, Runs
 
@@ -25,8 +32,8 @@ _FORGIVING = 100
 
 _MOST_CALLING = 1_000
 
-# Kinds of texts in whose place the package may send another one, or nothing.
-_REPLACED = frozenset({Kind.BEGIN, Kind.BEGIN_WRITE, Kind.END})
+# Kinds of texts in whose place the package may send another one, later, or nothing.
+_REPLACED = frozenset({Kind.BEGIN, Kind.BEGIN_WRITE, Kind.END, Kind.SAVEPOINT})
 
 
 @final
@@ -34,7 +41,8 @@ class StatementFacts:
     """What is known about one SQL text.
 
     ``kind`` determines what the statement needs before it may run: according to its text
-    (``kind_of_text``), or to SQLite's ``finding``, which is None while the text is sufficient.
+    (``kind_of_text``), or to SQLite's ``finding``, which is None while the text is sufficient. It
+    is UNKNOWN for a text that should begin or end a transaction, and is not surely well-formed.
     ``calls_functions`` is True if it calls a function of the application, which may wait. ``short``
     counts consecutive short runs in the thread; it stays 0 for statements that call functions, and
     during the penalty for a run too long for the event loop. ``inline`` counts runs on the loop
@@ -45,6 +53,7 @@ class StatementFacts:
 
     __slots__ = (
         "_barred",
+        "_kind_at_first",
         "_penalty",
         "calls_functions",
         "drops",
@@ -65,7 +74,10 @@ class StatementFacts:
         kind = classify(sql)
         if kind in _REPLACED and is_followed_by_another(sql):
             kind = Kind.UNKNOWN  # sent as it is, and refused by the driver
-        self.kind = self.kind_of_text = kind
+        self.kind_of_text = kind
+        if kind in _REPLACED and not delimits(sql):
+            kind = Kind.UNKNOWN  # sent as it is: SQLite or the driver refuses it
+        self.kind = self._kind_at_first = kind
         self.may_defer = may_defer(sql)
         self.drops = dropped_table(sql)
         self.finding: Finding | None = None
@@ -101,8 +113,8 @@ class StatementFacts:
         self.finding, self.kind = finding, finding.kind
 
     def forget_finding(self) -> None:
-        """Revert to the kind according to the text."""
-        self.finding, self.kind = None, self.kind_of_text
+        """Revert to the kind without the finding."""
+        self.finding, self.kind = None, self._kind_at_first
 
 
 @final

@@ -27,9 +27,13 @@ UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
 """Names of the holder of SQLite's lock, for use where the system reveals no more."""
 
-_ENDS = {"COMMIT", "ROLLBACK"}
-
-_DDL = re.compile(r"\s*(CREATE|ALTER|DROP)\s", re.IGNORECASE)
+# White space and comments, such as those that a listener of before_cursor_execute puts in front.
+_SKIPPED = r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))"
+_DDL = re.compile(rf"{_SKIPPED}*(?:CREATE|ALTER|DROP)\b", re.IGNORECASE | re.DOTALL)
+_ENDS = re.compile(
+    rf"{_SKIPPED}*(?:COMMIT|END|ROLLBACK)(?:{_SKIPPED}+TRANSACTION)?{_SKIPPED}*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 # A holder that finds SQLite's lock taken retries sooner than this, unless its loop is very busy.
 _BUSY_SECONDS = 0.1
@@ -214,7 +218,7 @@ class WriteTurn:
     def _way_out_of_own_turn(self) -> str:
         """Return advice; a writer's connection holds the turn until it is returned to its pool."""
         holder = self.holder
-        if holder is not None and holder.last_sql in _ENDS:
+        if holder is not None and _ENDS.fullmatch(holder.last_sql or ""):
             return (
                 "its transaction has ended, but its connection has not been returned: close it "
                 "first; a listener of after_commit or after_rollback can write in a new task"

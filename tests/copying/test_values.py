@@ -247,7 +247,7 @@ async def test_an_object_that_is_its_text(app: App, tmp_path: Path) -> None:
     assert found == ["10.0.0.1", "::1", "None"]
     app.sql("DROP TABLE t")
     wrong = await misfits_of(app, tmp_path / "wrong.db", ["none", "10.0.0.1"], Address())
-    assert wrong == {1: ("wrong-type", "a object in a column of INET")}
+    assert wrong == {1: ("wrong-type", "an object in a column of INET")}
 
 
 class Spans(TypeDecorator[Any]):

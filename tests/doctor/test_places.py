@@ -108,7 +108,7 @@ def test_a_read_only_file(open_directory: Path) -> None:
     healthy(path)
     path.chmod(0o444)
     (line,) = as_nobody(path)
-    assert line.startswith(f"read-only-file {path} is not readable and writable by this user")
+    assert line.startswith(f"read-only-file {path} may not be read and written by this user")
     assert f"chmod u+rw {path}" in line
     path.chmod(0o666)
     assert as_nobody(path) == []

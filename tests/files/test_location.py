@@ -128,3 +128,25 @@ async def test_a_test_that_patches_exists(tmp_path: Path) -> None:
         async with engine.begin() as connection:
             await connection.execute(text("CREATE TABLE items (id INTEGER)"))
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "0", "00", "1", "2", "01", "256", "-1", "0x1", "0x0", "1x", "9999999999999", " 1"),
+        *("on", "ON", "yes", "true", "True", "off", "OFF", "no", "false", "full", "bogus"),
+    ],
+)
+def test_immutable_is_what_sqlite_takes_as_such(tmp_path: Path, value: str) -> None:
+    """A file that SQLite writes to has its log and its turn."""
+    uri = f"file:{tmp_path / 'app.db'}?immutable={value}"
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.execute("CREATE TABLE items (id)")
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        try:
+            connection.execute("INSERT INTO items VALUES (1)")
+        except sqlite3.OperationalError:
+            is_written = False
+        else:
+            is_written = True
+    assert Location.parse(uri, uri=True).writable is is_written

@@ -358,22 +358,3 @@ def test_env_py_called_by_hand(scripts: Scripts) -> None:
         check=False,
     )
     assert "run_env() is for env.py, which Alembic runs" in done.stderr
-
-
-def test_without_alembic() -> None:
-    """The package works, and importing its migrations raises an error that says what to install."""
-    program = (
-        "import sys\n"
-        "sys.modules['alembic'] = None\n"
-        "import sa_sqlite_pool\n"
-        "import sa_sqlite_pool.migrations\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "needs Alembic: pip install 'sa-sqlite-pool[alembic]'" in done.stderr
-    assert "migrations/__init__.py" in done.stderr

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from sa_sqlite_pool.settings import is_on
 from sa_sqlite_pool.sqlite import tokens
 from sa_sqlite_pool.sqlite.statements import (
     Attach,
@@ -17,7 +18,6 @@ from sa_sqlite_pool.sqlite.statements import (
     classify,
     dropped_table,
     ends_transaction,
-    is_on,
     parse_attach,
     parse_pragma,
     savepoint_name,

@@ -101,3 +101,46 @@ async def test_its_files_are_closed(path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(KeyboardInterrupt):
             turn.close_files()
     assert turn.holder is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("CREATE TABLE t (a)", True),
+        ("/* app='shop' */ -- migrate;\n DROP TABLE t", True),
+        ("\n;alter/**/table t add b", True),
+        ("-- CREATE TABLE t (a)\nINSERT INTO t VALUES (1)", False),
+        ("/* CREATE */ INSERT INTO t VALUES ('CREATE ')", False),
+        ("CREATED", False),
+    ],
+)
+async def test_ddl_that_is_not_committed_is_named(sql: str, told: bool) -> None:
+    """Whatever comments are in front of it: the stock driver would have committed it."""
+    turn = turn_of(Path("/data/app.db"))
+    permit = await turn.acquire(1)
+    permit.last_sql = sql
+    assert ("whereas the stock driver" in str(turn.not_in_time(1.0))) is told
+    turn.release(permit)
+
+
+@pytest.mark.parametrize(
+    ("sql", "ended"),
+    [
+        ("COMMIT", True),
+        ("rollback /* a */;", True),
+        ("-- a\nEND TRANSACTION", True),
+        ("ROLLBACK TO a", False),
+        ("ROLLBACK TRANSACTION TO a", False),
+        ("-- COMMIT", False),
+        ("COMMITTED", False),
+    ],
+)
+async def test_a_transaction_that_has_ended_is_named(sql: str, ended: bool) -> None:
+    """The advice is to return its connection: there is nothing left to end."""
+    turn = turn_of(Path("/data/app.db"))
+    permit = await turn.acquire(1)
+    permit.last_sql = sql
+    with pytest.raises(TurnAlreadyHeldError) as caught:
+        await turn.acquire(1)
+    assert ("its transaction has ended" in str(caught.value)) is ended
+    turn.release(permit)

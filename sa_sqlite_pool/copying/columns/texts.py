@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, final
 
+from ...errors import a_type
 from .base import NULL, Codec, Kind, Problem, all_escaped, escaped
 
 _TYPE_NAMES = {int: "a number", float: "a number", bytes: "a blob", str: "a text"}
@@ -14,7 +15,7 @@ _TYPE_NAMES = {int: "a number", float: "a number", bytes: "a blob", str: "a text
 
 def wrong_type(value: object, wanted: str) -> Problem:
     """Return the problem of a value whose type differs from that of its column."""
-    found = _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
+    found = _TYPE_NAMES.get(type(value), a_type(value))
     return Problem(Kind.WRONG_TYPE, f"{found} in a column of {wanted}")
 
 

@@ -9,12 +9,10 @@
 It requires Starlette (``pip install sa-sqlite-pool[live]``), which FastAPI installs anyway.
 """
 
-from .. import without_library
+from ...extras import imports_of_extra
 
-try:
+with imports_of_extra("live", __name__):
     import starlette as _starlette  # noqa: F401
-except ModuleNotFoundError as _error:
-    raise without_library(_error, "live") from _error
 
 from .app import Allow, LivePage, live_page
 

@@ -13,12 +13,10 @@ It records ``db.client.operation.duration`` and ``db.client.connection.*``
 statements, use OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
 """
 
-from .. import without_library
+from ...extras import imports_of_extra
 
-try:
-    from opentelemetry import metrics as _metrics  # noqa: F401
-except ModuleNotFoundError as _error:
-    raise without_library(_error, "opentelemetry") from _error
+with imports_of_extra("opentelemetry", __name__):
+    import opentelemetry.metrics as _api  # noqa: F401
 
 from .instrumentation import Instrumentation, instrument
 
