@@ -78,7 +78,7 @@ class TriesStatements:
         plain = kind is Kind.READ or (
             kind is Kind.WRITE
             and self._performing.role is not Role.READER
-            and statement.facts.drops is None
+            and not statement.facts.is_ddl
         )
         if not plain or authorizer.temp_schema or authorizer.attached:
             self._preparation.prepare(statement, self.role, autocommit=self.autocommit)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import final
 
-from ..execution.replies import NO_REPLY, Parameters, Reply, execute_at_once
+from ..execution.replies import NO_REPLY, Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, examine, nulls_for
+from ..sqlite.examination import Finding, compiled, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
@@ -17,6 +17,7 @@ from ..sqlite.statements import (
     savepoint_name,
 )
 from ..sqlite.tokens import first_word
+from ..transactions.locks import is_lock
 from ..transactions.own_settings import optimize_only_says, saying_only
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules
@@ -50,6 +51,8 @@ class Preparation:
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
         """Prepare a statement before its needs are decided. This may take a hop."""
+        if statement.facts.is_ddl and role is Role.AUTO and self._is_in_vain(statement):
+            return
         if self._must_be_examined(statement, role):
             self._look_up(statement, role)
         kind = statement.kind
@@ -78,6 +81,29 @@ class Preparation:
             )
             if self._transaction.worker.in_transaction and not autocommit:
                 self._prepare_outside(statement, role)
+
+    def _is_in_vain(self, statement: Statement) -> bool:
+        """Return whether DDL has nothing to do, or fails, so that it needs no turn. Takes a hop.
+
+        Applications execute CREATE … IF NOT EXISTS whenever they start or need a table, and catch
+        the error of ALTER TABLE … ADD COLUMN. With the stock driver, that waits for no writer.
+        """
+        if statement.atomic or self._transaction.writing.begun:
+            return False
+        sql, nulls, authorizer = statement.sql, nulls_for(statement.parameters), self._authorizer
+
+        def look(connection: sqlite3.Connection) -> Execute | None:
+            try:
+                writes = compiled(connection, authorizer, sql, nulls).kind is not Kind.READ
+            except dbapi.Error as error:
+                return None if is_lock(error) else _failing(error)
+            return None if writes else _nothing
+
+        execute = self._transaction.run(look)
+        if execute is None:
+            return False
+        statement.kind, statement.execute = Kind.READ, execute
+        return True
 
     def _must_be_examined(self, statement: Statement, role: Role) -> bool:
         """Return whether the writes of a statement matter, but are unknown."""
@@ -206,6 +232,13 @@ _EXAMINED = frozenset({Kind.WRITE, Kind.UPKEEP, Kind.UNKNOWN})
 
 def _nothing(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters) -> Reply:
     return NO_REPLY
+
+
+def _failing(error: Exception) -> Execute:
+    def fail(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters) -> Reply:
+        raise error
+
+    return fail
 
 
 def _end_savepoint(savepoints: list[str], sql: str) -> None:

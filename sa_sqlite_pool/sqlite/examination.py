@@ -48,18 +48,23 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
 
     Return None if SQLite cannot compile it at present: executing it raises the same error again.
     """
+    try:
+        return compiled(connection, authorizer, sql, parameters)
+    except Exception:  # of any driver module
+        return None
+
+
+def compiled(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding:
+    """Do as :func:`examine`, but raise the error of a statement that cannot be compiled."""
     authorizer.attempted, known = None, authorizer.shadows
     # The text differs each time, so that it is compiled now. sqlite3 caches compiled statements,
     # and SQLite reads freed memory when EXPLAIN lists a program that is older than the schema
     # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c), because no step recompiles it.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
-    try:
-        with authorizer.aside():
-            authorizer.shadows = shadow_tables(connection)
-        with authorizer.allowing(Access.EXAMINED):
-            program = rows(connection, explain, parameters)
-    except Exception:  # of any driver module
-        return None
+    with authorizer.aside():
+        authorizer.shadows = shadow_tables(connection)
+    with authorizer.allowing(Access.EXAMINED):
+        program = rows(connection, explain, parameters)
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
     connects = authorizer.attempted is not None or authorizer.shadows != known
     return Finding(_kind(sql, written), written, connects)

@@ -14,7 +14,7 @@ from ..sqlite.statements import (
     dropped_table,
     may_defer,
 )
-from ..sqlite.tokens import is_followed_by_another
+from ..sqlite.tokens import first_word, is_followed_by_another
 from ..stats.counts import ConnectionCounts, Runs
 
 # The most CPU seconds that a short statement takes in the thread,
@@ -32,6 +32,8 @@ _FORGIVING = 100
 
 _MOST_CALLING = 1_000
 
+_DDL = frozenset({"ALTER", "CREATE", "DROP"})
+
 # Kinds of texts in whose place the package may send another one, later, or nothing.
 _REPLACED = frozenset({Kind.BEGIN, Kind.BEGIN_WRITE, Kind.END, Kind.SAVEPOINT})
 
@@ -47,8 +49,9 @@ class StatementFacts:
     counts consecutive short runs in the thread; it stays 0 for statements that call functions, and
     during the penalty for a run too long for the event loop. ``inline`` counts runs on the loop
     since then. ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
-    ``drops`` is the table that it drops, if any. ``steps_are_long`` says that SQLite computes for a
-    long time between two rows, as an aggregate may. ``runs`` counts its runs.
+    ``is_ddl`` says that it changes the schema, and ``drops`` is the table that it drops, if any.
+    ``steps_are_long`` says that SQLite computes for a long time between two rows, as an aggregate
+    may. ``runs`` counts its runs.
     """
 
     __slots__ = (
@@ -59,6 +62,7 @@ class StatementFacts:
         "drops",
         "finding",
         "inline",
+        "is_ddl",
         "kind",
         "kind_of_text",
         "may_defer",
@@ -79,6 +83,7 @@ class StatementFacts:
             kind = Kind.UNKNOWN  # sent as it is: SQLite or the driver refuses it
         self.kind = self._kind_at_first = kind
         self.may_defer = may_defer(sql)
+        self.is_ddl = kind is Kind.WRITE and first_word(sql) in _DDL
         self.drops = dropped_table(sql)
         self.finding: Finding | None = None
         self.calls_functions = False
