@@ -75,12 +75,7 @@ class Preparation:
         elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
             self._prepare_optimize(statement)
         elif kind.may_change_settings:
-            statement.execute = self._policy.settings.execution(
-                *(statement.sql, kind, self._rules, role, statement.execute),
-                set_up=self._transaction.checkout is None,
-            )
-            if self._transaction.worker.in_transaction and not autocommit:
-                self._prepare_outside(statement, role)
+            self._prepare_setting(statement, role, autocommit=autocommit)
 
     def _is_in_vain(self, statement: Statement) -> bool:
         """Return whether DDL has nothing to do, or fails, so that it needs no turn. Takes a hop.
@@ -168,6 +163,17 @@ class Preparation:
         statement.kind, statement.databases = finding.kind, finding.databases
         statement.facts.found(finding)
 
+    def _prepare_setting(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
+        kind, transaction = statement.kind, self._transaction
+        statement.execute = self._policy.settings.execution(
+            *(statement.sql, kind, self._rules, role, statement.execute),
+            set_up=transaction.checkout is None,
+        )
+        if transaction.worker.in_transaction and not autocommit:
+            self._prepare_outside(statement, role)
+        elif kind is Kind.MAINTENANCE and role is not Role.READER:
+            self._prepare_checkpoint(statement)
+
     def _prepare_optimize(self, statement: Statement) -> None:
         """Make PRAGMA optimize wait for the turn only if it has work to do. This may take a hop.
 
@@ -196,6 +202,27 @@ class Preparation:
             if found.rows:
                 return
         statement.kind, statement.execute = Kind.PRAGMA, ask
+
+    def _prepare_checkpoint(self, statement: Statement) -> None:
+        """Let a passive checkpoint give way while another task has the turn; SQLite's never waits.
+
+        The answer is that of a checkpoint beside another one: the keeper moves the log.
+        """
+        pragma, transaction = parse_pragma(statement.sql), self._transaction
+        if pragma is None or pragma.name != "wal_checkpoint" or pragma.value in _WAITING_MODES:
+            return
+        writing, execute = transaction.writing, statement.execute
+        if writing.claim is not None:
+            return
+        if writing.begin_nowait(transaction.checkout):
+            statement.took_turn = True
+            return
+        writing.end()
+
+        def busy(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
+            return execute(connection, _BUSY, parameters)
+
+        statement.kind, statement.execute = Kind.FLAG, busy
 
     def _prepare_outside(self, statement: Statement, role: Role) -> None:
         """Change a setting outside the open transaction, if that has only read."""
@@ -226,6 +253,10 @@ class Preparation:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)
 
+
+# The row of SQLite's PRAGMA while another connection runs a checkpoint.
+_BUSY = "SELECT 1 AS busy, -1 AS log, -1 AS checkpointed"
+_WAITING_MODES = frozenset({"full", "restart", "truncate"})  # any other value means PASSIVE
 
 _EXAMINED = frozenset({Kind.WRITE, Kind.UPKEEP, Kind.UNKNOWN})
 

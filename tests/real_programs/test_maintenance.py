@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from tests.real_programs.rebuilding import TABLES, begin_of_sqlite
 
-from .doors import SWAP_IN, Door, is_locked, outside
+from .doors import STOCK, SWAP_IN, Door, is_locked, outside
 from .parameters import first
 
 
@@ -192,3 +192,34 @@ async def test_statistics_without_a_commit(
     assert kept == (as_stock and before != "SAVEPOINT s")
     assert as_stock or "ANALYZE parent on app.db was rolled back" in caplog.text
     assert not kept or not caplog.text
+
+
+async def test_a_passive_checkpoint_waits_for_no_writer(door: Door) -> None:
+    """A listener may execute one whenever a connection returns; SQLite's never waits either."""
+    app = await door.open()
+    await app.write(*TABLES)
+    if door.kind not in {STOCK, SWAP_IN}:
+        pytest.skip("another connection could not execute it: a reader may not, the writer is one")
+    async with app.writer.connect() as holder:
+        await holder.execute(text("INSERT INTO parent VALUES (2)"))
+        for sql in ("PRAGMA wal_checkpoint", "PRAGMA main.wal_checkpoint(PASSIVE)"):
+            async with app.writer.connect() as other:
+                found = (await other.execute(text(sql))).mappings().one()
+                assert list(found) == ["busy", "log", "checkpointed"]
+                assert door.stock or dict(found) == {"busy": 1, "log": -1, "checkpointed": -1}
+            async with app.writer.connect() as other:
+                rows = await (await other.stream(text(sql))).all()
+                assert len(rows) == 1
+        await holder.commit()
+    await app.write("INSERT INTO parent VALUES (3)")  # it has left no turn taken
+
+
+async def test_a_passive_checkpoint_beside_no_writer(door: Door) -> None:
+    """It moves the log, and has the turn for as long as it runs."""
+    app = await door.open()
+    await app.write(*TABLES)
+    async with app.writer.connect() as connection:
+        busy, log, moved = (await connection.execute(text("PRAGMA wal_checkpoint"))).one()
+    assert (busy, log) == (0, moved)
+    await app.write("INSERT INTO parent VALUES (3)")
+    assert await app.value("SELECT count(*) FROM parent") == 2
