@@ -8,7 +8,7 @@ from typing import final
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, compiled, examine, nulls_for
+from ..sqlite.examination import Finding, compile_error, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
@@ -88,11 +88,11 @@ class Preparation:
         sql, nulls, authorizer = statement.sql, nulls_for(statement.parameters), self._authorizer
 
         def look(connection: sqlite3.Connection) -> Execute | None:
-            try:
-                writes = compiled(connection, authorizer, sql, nulls).kind is not Kind.READ
-            except dbapi.Error as error:
-                return None if is_lock(error) else _failing(error)
-            return None if writes else _nothing
+            finding = examine(connection, authorizer, sql, nulls)
+            if finding is not None:
+                return _nothing if finding.kind is Kind.READ else None
+            error = compile_error(connection, authorizer, sql, nulls)
+            return None if error is None or is_lock(error) else _failing(error)
 
         execute = self._transaction.run(look)
         if execute is None:

@@ -48,26 +48,38 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
 
     Return None if SQLite cannot compile it at present: executing it raises the same error again.
     """
+    authorizer.attempted, known = None, authorizer.shadows
     try:
-        return compiled(connection, authorizer, sql, parameters)
+        with authorizer.aside():
+            authorizer.shadows = shadow_tables(connection)
+        program = _program(connection, authorizer, sql, parameters)
     except Exception:  # of any driver module
         return None
+    written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
+    connects = authorizer.attempted is not None or authorizer.shadows != known
+    return Finding(_kind(sql, written), written, connects)
 
 
-def compiled(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding:
-    """Do as :func:`examine`, but raise the error of a statement that cannot be compiled."""
-    authorizer.attempted, known = None, authorizer.shadows
+def compile_error(
+    connection: Any, authorizer: Authorizer, sql: str, parameters: Any
+) -> Exception | None:
+    """Return the error with which SQLite refuses to compile ``sql``; None if it compiles it."""
+    try:
+        _program(connection, authorizer, sql, parameters)
+    except Exception as error:  # of any driver module
+        return error
+    return None
+
+
+def _program(
+    connection: Any, authorizer: Authorizer, sql: str, parameters: Any
+) -> list[tuple[Any, ...]]:
     # The text differs each time, so that it is compiled now. sqlite3 caches compiled statements,
     # and SQLite reads freed memory when EXPLAIN lists a program that is older than the schema
     # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c), because no step recompiles it.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
-    with authorizer.aside():
-        authorizer.shadows = shadow_tables(connection)
     with authorizer.allowing(Access.EXAMINED):
-        program = rows(connection, explain, parameters)
-    written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
-    connects = authorizer.attempted is not None or authorizer.shadows != known
-    return Finding(_kind(sql, written), written, connects)
+        return rows(connection, explain, parameters)
 
 
 def nulls_for(parameters: Any) -> Any:

@@ -34,6 +34,10 @@ from .permit import Permit, Waiter, pass_on_to_children
 from .whereabouts import caller
 
 
+# A message describes at most this many holders: a pool may have any number of connections.
+_MOST_DESCRIBED = 5
+
+
 @final
 class FairSemaphore:
     """A semaphore with ``capacity`` permits that serves waiting tasks in order of arrival.
@@ -107,9 +111,15 @@ class FairSemaphore:
         )
 
     def describe_holders(self) -> str:
-        """Return a text for messages: the holders, how long they have held, where they are now."""
-        now = self._clock()
-        return "; ".join(permit.describe(now) for permit in self.permits) or "no task"
+        """Return a text for messages: the holders, how long they have held, where they are now.
+
+        Of many, the first few that have held longest are described, and the others counted.
+        """
+        now, held = self._clock(), self.permits
+        texts = [permit.describe(now) for permit in held[:_MOST_DESCRIBED]]
+        if (others := len(held) - len(texts)) > 0:
+            texts.append(f"{others} more")
+        return "; ".join(texts) or "no task"
 
     def in_the_way_of(self, waiter: Waiter) -> str | None:
         """Describe the holders as :meth:`describe_holders` does; None if ``waiter`` is served."""

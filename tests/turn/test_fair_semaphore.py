@@ -275,6 +275,21 @@ def test_the_holder_is_described() -> None:
     run_in_virtual_time(main())
 
 
+def test_messages_about_many_holders() -> None:
+    """A message names those that have held longest, and counts the others."""
+
+    async def main() -> None:
+        line = semaphore(54)
+        for _ in range(54):
+            await take(line)
+            await time_passes(1)
+        *described, others = line.describe_holders().split("; ")
+        assert [text.split()[0] for text in described] == ["54.0", "53.0", "52.0", "51.0", "50.0"]
+        assert others == "49 more"
+
+    run_in_virtual_time(main())
+
+
 def test_statistics() -> None:
     """They list the permits, the oldest first, and the number of tasks that wait for one."""
 
