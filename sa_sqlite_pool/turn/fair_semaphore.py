@@ -33,7 +33,6 @@ from .deadlines import Deadlines
 from .permit import Permit, Waiter, pass_on_to_children
 from .whereabouts import caller
 
-
 # A message describes at most this many holders: a pool may have any number of connections.
 _MOST_DESCRIBED = 5
 
