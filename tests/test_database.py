@@ -133,9 +133,12 @@ async def test_the_read_time_out_names_the_holders(path: Path) -> None:
         await create_items(db.writer_engine)
         async with db.read() as session:
             await session.get(Item, 1)
-            with pytest.raises(ReadTimeout, match=r"one of the 1 connections .*task 'Task-"):
+            with pytest.raises(
+                ReadTimeout, match=r"one of the 1 connections .*task 'Task-"
+            ) as error:
                 async with db.read() as second:
                     await second.get(Item, 1)
+            assert "readers or read_timeout of SQLiteDatabase" in str(error.value)
 
 
 async def test_warm_connections_are_kept(items: SQLiteDatabase) -> None:

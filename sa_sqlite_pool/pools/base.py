@@ -180,6 +180,7 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
     waited_for: ClassVar[WaitedFor] = WaitedFor.CONNECTION
+    limits: ClassVar[str] = "pool_size or pool_timeout"  # options, for messages
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         """Return how many seconds a checkout waits if ``pool_timeout`` is not given."""
@@ -213,7 +214,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
             f"{self._connector.location.label}; they have been held for "
             f"{self.describe_holders()}, {self._line.waiting} more waiting in line; return "
-            "connections sooner, or raise pool_size or pool_timeout"
+            f"connections sooner, or raise {self.limits}"
         )
 
     @property

@@ -112,6 +112,7 @@ class ReaderPool(FairPool):
     role = Role.READER
     timeout_error = ReadTimeout
     waited_for = WaitedFor.READER
+    limits = "pool_size or pool_timeout (readers or read_timeout of SQLiteDatabase)"
 
     def __init__(
         self,
