@@ -91,7 +91,7 @@ class SharedReader:
         self._proxied = proxied
         self._threads = threads
         self._long = long
-        permit = executor.transaction.checkout
+        permit = executor.transaction.permit
         assert permit is not None
         permit.work_for(None)  # not for the leader, which only waits
         self._permit = permit

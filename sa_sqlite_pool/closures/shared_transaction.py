@@ -111,9 +111,9 @@ class SharedTransaction:
         next attempt, or raise SQLite's error. A call that has run receives its own outcome. If one
         has closed SQLite's connection, return: the calls in line can run on another connection.
         """
-        checkout = self._transaction.checkout
-        assert checkout is not None
-        leader, thread = checkout.task, get_ident()
+        permit = self._transaction.permit
+        assert permit is not None
+        leader, thread = permit.task, get_ident()
         self._threads.add(thread)
         try:
             self._executor.policy.other_work_begins(sqlite)
@@ -127,7 +127,7 @@ class SharedTransaction:
                 raise
         finally:
             self._threads.discard(thread)
-            checkout.work_for(leader)
+            permit.work_for(leader)
             self._transaction.take_loss()
             self._executor.worker.note_closed(sqlite)
             if self._executor.worker.open_connection is not None:
@@ -177,8 +177,8 @@ class SharedTransaction:
             self._defers = self._deferred_keys.are_in(sqlite, self._executor.worker)
 
     def _run(self, sqlite: sqlite3.Connection, work: Call[Any]) -> None:
-        assert self._transaction.checkout is not None
-        self._transaction.checkout.work_for(work.task)
+        assert self._transaction.permit is not None
+        self._transaction.permit.work_for(work.task)
         first = not self._waiting
         if not first:
             sqlite.execute(_SAVEPOINT)
@@ -255,8 +255,8 @@ class SharedTransaction:
         # Without WAL, COMMIT waits for readers. The greenlets cannot leave this thread, so it
         # blocks here and not in the loop.
         self._transaction.note("COMMIT")
-        checkout, rules = self._transaction.checkout, self._executor.rules
-        patience = Patience(rules, checkout, writing=True, commits=True)
+        permit, rules = self._transaction.permit, self._executor.rules
+        patience = Patience(rules, permit, writing=True, commits=True)
         counts, began = self._executor.counts, time.perf_counter()
         self._executor.worker.assert_may_commit()
         while True:

@@ -167,8 +167,8 @@ class ThreadConnection(Guarded):
                 )
         else:
             return self._run_special(facts, kind, parameters, execute, timeout)
-        if (checkout := executor.transaction.checkout) is not None:
-            checkout.last_sql = sql
+        if (permit := executor.transaction.permit) is not None:
+            permit.last_sql = sql
         return self._execute(facts, parameters, execute, timeout)
 
     def _run_special(
@@ -246,7 +246,7 @@ class ThreadConnection(Guarded):
         if transaction.attached.out_of_date:
             transaction.attached.learn(self.sqlite)
         may_wait = transaction.own_lock(error) is None
-        patience = Patience(rules, transaction.checkout, writing=True)
+        patience = Patience(rules, transaction.permit, writing=True)
         while may_wait and may_pass(error, in_transaction=True) and patience.seconds_left > 0:
             self.assert_wanted()
             began = time.monotonic()
@@ -260,7 +260,7 @@ class ThreadConnection(Guarded):
         raise error
 
     def _note_slow(self, sql: str, seconds: float) -> None:
-        rules, permit = self._executor.rules, self._executor.transaction.checkout
+        rules, permit = self._executor.rules, self._executor.transaction.permit
         place = caller_in_thread()
         rules.slow_statements.report(rules.label, sql, seconds, permit, place)
 

@@ -113,15 +113,15 @@ class WriteGroup(Group):
             self._closed = True
 
     async def _begin(self, executor: Executor) -> None:
-        writing, checkout = executor.transaction.writing, executor.transaction.checkout
-        if writing.begin_nowait(checkout):
+        writing, permit = executor.transaction.writing, executor.transaction.permit
+        if writing.begin_nowait(permit):
             return
         self._too_late = self._turn.file_not_in_time
         if self.line is not None:
             self._place.context = next((call.context for call in self.line.calls), None)
-        patience = Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS)
+        patience = Patience(executor.rules, permit, writing=True, seconds=_FOR_EVER_SECONDS)
         try:
-            await writing.begin(patience, checkout)
+            await writing.begin(patience, permit)
         finally:
             self._place.context = None
         self._too_late = self._turn.not_in_time
@@ -129,7 +129,7 @@ class WriteGroup(Group):
     async def _wait_for_lock(self, executor: Executor) -> None:
         rules, transaction = executor.rules, executor.transaction
         self._too_late = lambda seconds: Patience(
-            rules, transaction.checkout, writing=True, seconds=seconds
+            rules, transaction.permit, writing=True, seconds=seconds
         ).not_in_time()
         began = time.monotonic()
         await pause()

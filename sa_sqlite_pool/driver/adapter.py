@@ -109,7 +109,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise, each row would be committed at once, and rollback() would undo nothing. Do
         nothing while a listener sets the connection up: that transaction would not be ended.
         """
-        if self._transaction.checkout is None:
+        if self._transaction.permit is None:
             return
         connection = self.worker.connection
         set_level = partial(leave_to_driver, connection, self._level)
@@ -138,7 +138,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._executor.autocommit = level is None
         if self.worker.lent:
             self._leave_transactions_to_driver()
-        if self._transaction.checkout is None:
+        if self._transaction.permit is None:
             self._level_at_rest = level
 
     @property
@@ -265,7 +265,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             executor.make_ready()
         executor.settings_changed = False
         transaction = self._transaction
-        transaction.checkout, transaction.cancelled = permit, False
+        transaction.permit, transaction.cancelled = permit, False
         self._on_gone = on_gone
         if self.worker.lent:  # a listener has used the raw connection
             self._leave_transactions_to_driver()
@@ -297,7 +297,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                         raise
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was returned outside a greenlet", keep=False)
-        self._transaction.checkout = None
+        self._transaction.permit = None
 
     def close(self) -> None:
         """Close the connection and wait for it; outside a greenlet, give it up without a wait."""
@@ -363,9 +363,9 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, checkout = self._executor.rules, self._transaction.checkout
+        rules, permit = self._executor.rules, self._transaction.permit
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
-        status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
+        status = "at rest" if permit is None else f"checked out at {permit.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"
 
 

@@ -137,7 +137,7 @@ class TriesStatements:
     def _note_settings(self, sql: str) -> None:
         if changes_settings(sql):
             self.policy.settings_may_have_changed()
-            if self.transaction.checkout is not None:
+            if self.transaction.permit is not None:
                 self.settings_changed = True
 
     def _run(self, statement: Statement, was_open: bool) -> Reply:
@@ -145,7 +145,7 @@ class TriesStatements:
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
         # Work done before the application gets the connection (a ping, pool events, the dialect)
         # leaves no transaction open.
-        alone = self.autocommit or transaction.checkout is None
+        alone = self.autocommit or transaction.permit is None
         role, has_turn = self._performing.role, transaction.writing.claim is not None
         refused, needs_turn, plan = decide(
             kind, role, self._swaps_in, has_turn, alone, was_open, statement.atomic
@@ -179,15 +179,15 @@ class TriesStatements:
     def _wait_for_turn_and_gap(self, statement: Statement, needs_turn: bool) -> None:
         """Wait for the write turn, if needed, for those of attached files, and for a gap's end."""
         transaction, rules, sql = self.transaction, self.rules, statement.sql
-        writing, checkout = transaction.writing, transaction.checkout
+        writing, permit = transaction.writing, transaction.permit
         if needs_turn and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may hold SQLite's lock without the turn.
             # Waiting for the turn would then mean waiting for a task that waits for the lock.
             needs_turn = False
         statement.took_turn |= needs_turn
-        if needs_turn and not writing.begin_nowait(checkout):
+        if needs_turn and not writing.begin_nowait(permit):
             transaction.note(sql)  # for reports of the wait
-            transaction.wait_for(writing.begin(self._patience(statement), checkout))
+            transaction.wait_for(writing.begin(self._patience(statement), permit))
         transaction.note(sql)
         if statement.databases and transaction.attached.any:
             patience = self._patience(statement)
@@ -204,7 +204,7 @@ class TriesStatements:
             writes = statement.kind.writes
             statement.patience = Patience(
                 self.rules,
-                self.transaction.checkout,
+                self.transaction.permit,
                 writing=writes or self.role is Role.WRITER,
                 commits=writes and self.autocommit,
                 began=statement.began,

@@ -136,7 +136,7 @@ class Executor(TriesStatements):
         if connection is None:
             return None
         was_open, has_turn = connection.in_transaction, transaction.writing.claim is not None
-        alone = self.autocommit or transaction.checkout is None
+        alone = self.autocommit or transaction.permit is None
         _, needs_turn, plan = decide(
             Kind.READ, self._performing.role, self._swaps_in, has_turn, alone, was_open, False
         )
@@ -160,8 +160,8 @@ class Executor(TriesStatements):
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run work that neither begins nor ends a transaction, such as a fetch, in one hop."""
         was_open = self.worker.in_transaction
-        if (checkout := self.transaction.checkout) is not None:
-            checkout.idle_since = None
+        if (permit := self.transaction.permit) is not None:
+            permit.idle_since = None
         guards = self.authorizer.functions_may_write and self._is_without_turn
 
         def function(connection: sqlite3.Connection) -> T:

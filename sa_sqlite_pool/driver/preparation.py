@@ -70,7 +70,7 @@ class Preparation:
                 statement.execute = begin_by_text(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
-            if role is Role.AUTO and not autocommit and transaction.checkout is not None:
+            if role is Role.AUTO and not autocommit and transaction.permit is not None:
                 self._prepare_savepoint(statement)
         elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
             self._prepare_optimize(statement)
@@ -167,7 +167,7 @@ class Preparation:
         kind, transaction = statement.kind, self._transaction
         statement.execute = self._policy.settings.execution(
             *(statement.sql, kind, self._rules, role, statement.execute),
-            set_up=transaction.checkout is None,
+            set_up=transaction.permit is None,
         )
         if transaction.worker.in_transaction and not autocommit:
             self._prepare_outside(statement, role)
@@ -214,7 +214,7 @@ class Preparation:
         writing, execute = transaction.writing, statement.execute
         if writing.claim is not None:
             return
-        if writing.begin_nowait(transaction.checkout):
+        if writing.begin_nowait(transaction.permit):
             statement.took_turn = True
             return
         writing.end()

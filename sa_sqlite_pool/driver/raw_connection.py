@@ -41,7 +41,7 @@ def lend(executor: Executor, level: str | None) -> None:
         transaction.begun_here = connection.in_transaction
         if transaction.savepoints:
             transaction.begin_for_raw(connection)
-        if transaction.checkout is None:
+        if transaction.permit is None:
             return  # a listener sets the connection up: its transaction would not be ended
         if executor.role is Role.READER:
             authorizer.access = Access.READER

@@ -150,12 +150,12 @@ class Patience:
     ``busy_seconds`` is SQLite's busy timeout if the application has set it, else 0.0.
     """
 
-    __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
+    __slots__ = ("_commits", "_deadline", "_permit", "_rules", "_writing", "seconds")
 
     def __init__(
         self,
         rules: Rules,
-        checkout: Permit | None,
+        permit: Permit | None,
         *,
         writing: bool,
         commits: bool = False,
@@ -164,7 +164,7 @@ class Patience:
         busy_seconds: float = 0.0,
     ) -> None:
         self._rules = rules
-        self._checkout = checkout
+        self._permit = permit
         self._writing = writing
         self._commits = commits
         if seconds is None:
@@ -227,7 +227,7 @@ class Patience:
 
     def _other_reads(self) -> list[Snapshot]:
         snapshots = self._rules.snapshots
-        return [snapshot for snapshot in snapshots if snapshot.permit is not self._checkout]
+        return [snapshot for snapshot in snapshots if snapshot.permit is not self._permit]
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
         """Return the error for a timeout; ``error`` is the last one that SQLite raised."""

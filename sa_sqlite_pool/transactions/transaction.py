@@ -37,8 +37,8 @@ class TransactionState(Losses):
 
     What ends one, other than COMMIT and ROLLBACK, is in :class:`~.losses.Losses`.
 
-    SQLite itself knows whether one is open. ``checkout`` is the permit under which the connection
-    is checked out of its pool; the running SQL is recorded there for messages. ``wrote`` says that
+    SQLite itself knows whether one is open. ``permit`` is that of the connection's checkout, None
+    while it is at rest; the running SQL is recorded there for messages. ``wrote`` says that
     the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
     ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
     statements to be sent with the next BEGIN. ``begun_here`` says, while the raw connection is
@@ -62,8 +62,8 @@ class TransactionState(Losses):
         "begun_here",
         "cancelled",
         "changes",
-        "checkout",
         "long",
+        "permit",
         "savepoints",
         "snapshot",
         "streams",
@@ -76,7 +76,7 @@ class TransactionState(Losses):
         self._policy = policy
         self._authorizer = policy.authorizer
         self._rules = rules
-        self.checkout: Permit | None = None
+        self.permit: Permit | None = None
         self.cancelled = False
         self.wrote = False
         self.changes = Changes(policy.authorizer)
@@ -113,7 +113,7 @@ class TransactionState(Losses):
     def note_slow(self, sql: str, seconds: float) -> None:
         """Log a statement that ran for a long time. In the thread where it ran."""
         rules = self._rules
-        rules.slow_statements.report(rules.label, sql, seconds, self.checkout)
+        rules.slow_statements.report(rules.label, sql, seconds, self.permit)
 
     # -- its end --------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ class TransactionState(Losses):
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(
             self._rules,
-            self.checkout,
+            self.permit,
             writing=True,
             commits=sql == "COMMIT",
             busy_seconds=self._policy.settings.busy_seconds,
@@ -273,8 +273,8 @@ class TransactionState(Losses):
             connection = self.worker.connection_at_rest
         if connection is None:
             return  # after give_up(), the turn is released after the rollback
-        if (checkout := self.checkout) is not None:
-            checkout.idle_since = time.monotonic()
+        if (permit := self.permit) is not None:
+            permit.idle_since = time.monotonic()
         if self.too_old is not None:
             self._end_too_old()
         if not connection.in_transaction:
@@ -284,7 +284,7 @@ class TransactionState(Losses):
                 self.at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
             self._policy.writes = 0
-            if self.writing.claim or self.writing.permit or self.attached.held:
+            if self.writing.claim or self.writing.turn_permit or self.attached.held:
                 self.let_go()
             elif self.snapshot is not None and not self.streams:
                 # _leave_snapshot(), inlined: each read runs this.
@@ -297,8 +297,8 @@ class TransactionState(Losses):
         """Do the work of :meth:`after_work` after a read on the loop, which changes little."""
         if self._gone or self.worker.ended is not None or not connection.in_transaction:
             self.after_work()
-        elif (checkout := self.checkout) is not None:
-            checkout.idle_since = time.monotonic()
+        elif (permit := self.permit) is not None:
+            permit.idle_since = time.monotonic()
 
     def gone(self) -> None:
         """Release everything after a given-up connection's transaction. From any thread."""
@@ -313,7 +313,7 @@ class TransactionState(Losses):
         """Release the turn and leave the snapshot, after the transaction's end."""
         if self.attached.held:
             self.attached.give_back()
-        if self.writing.claim is not None or self.writing.permit is not None:
+        if self.writing.claim is not None or self.writing.turn_permit is not None:
             self.writing.end()
         if self.snapshot is not None:
             self._leave_snapshot()
@@ -323,10 +323,10 @@ class TransactionState(Losses):
     def begin_read(self) -> bool:
         """Register a snapshot unless there is one; False in a gap: wait for its end and retry."""
         rules = self._rules
-        if not rules.enters_snapshots or self.checkout is None or self.snapshot is not None:
+        if not rules.enters_snapshots or self.permit is None or self.snapshot is not None:
             return True
         self.snapshot = rules.snapshots.begin(
-            self.checkout, long=self.long, end_early=self._end_early
+            self.permit, long=self.long, end_early=self._end_early
         )
         return self.snapshot is not None
 
@@ -428,14 +428,14 @@ class TransactionState(Losses):
 
     def note(self, sql: str) -> None:
         """Record the SQL that runs now."""
-        if (checkout := self.checkout) is not None:
-            checkout.last_sql, checkout.idle_since = sql, None
-        if (permit := self.writing.permit) is not None:
+        if (permit := self.permit) is not None:
+            permit.last_sql, permit.idle_since = sql, None
+        if (permit := self.writing.turn_permit) is not None:
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
         """Mark the permits as coming back: the task has finished, and a thread releases them."""
-        for permit in (self.checkout, self.writing.permit):
+        for permit in (self.permit, self.writing.turn_permit):
             if permit is not None:
                 permit.coming_back = True
 

@@ -17,16 +17,17 @@ from .rules import Rules
 class Writing:
     """The write turn of one connection: acquired and released here.
 
-    ``permit`` is the turn within the process: on a swap-in connection it is held for a transaction;
-    a writer's belongs to its checkout, and is not kept here. ``claim`` is the file turn, between
-    processes; it is held as long as SQLite's lock is.
+    ``turn_permit`` is the turn within the process: on a swap-in connection it is held for a
+    transaction; a writer's is that of its checkout, and is not kept here. ``claim`` is the file
+    turn, between processes; it is held as long as SQLite's lock is. Methods are given the
+    ``permit`` of the connection's checkout.
     """
 
-    __slots__ = ("_rules", "_since", "claim", "permit")
+    __slots__ = ("_rules", "_since", "claim", "turn_permit")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self.permit: Permit | None = None
+        self.turn_permit: Permit | None = None
         self.claim: FileLockRequest | None = None
         self._since = 0.0
 
@@ -34,7 +35,7 @@ class Writing:
     def begun(self) -> bool:
         return self.claim is not None
 
-    def begin_nowait(self, checkout: Permit | None) -> bool:
+    def begin_nowait(self, permit: Permit | None) -> bool:
         """Begin if no wait is needed; return whether it has begun. In the task's greenlet.
 
         The process's turn may be held even if it has not: :meth:`begin` continues with it, and
@@ -44,28 +45,28 @@ class Writing:
         if turn.courtesy.met and turn.courtesy.owed:
             return False
         if self._rules.role is not Role.WRITER:
-            permit = turn.acquire_nowait()
-            if permit is None:
+            turn_permit = turn.acquire_nowait()
+            if turn_permit is None:
                 return False
-            self.permit = permit  # first: a signal handler may raise in the next call
-            self._hold(permit, checkout)
-            permit.asked_at = caller()
+            self.turn_permit = turn_permit  # first: a signal handler may raise in the next call
+            self._hold(turn_permit, permit)
+            turn_permit.asked_at = caller()
         self.claim, self._since = turn.enter_nowait(), time.monotonic()
         return self.claim is not None
 
-    async def begin(self, patience: Patience, checkout: Permit | None) -> None:
+    async def begin(self, patience: Patience, permit: Permit | None) -> None:
         """Wait for the turn. A cancellation leaves nothing acquired."""
         if self._rules.role is Role.WRITER:
             waited = 0.0
-            if checkout is not None:  # the checkout's wait counts, but only once
-                waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
+            if permit is not None:  # the checkout's wait counts, but only once
+                waited, permit.seconds_waited = permit.seconds_waited, 0.0
             await self._enter(patience.seconds, waited)
             return
-        if self.permit is None:
-            permit = self.permit = await self._rules.turn.acquire(
+        if self.turn_permit is None:
+            turn_permit = self.turn_permit = await self._rules.turn.acquire(
                 patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
             )
-            self._hold(permit, checkout)
+            self._hold(turn_permit, permit)
         try:
             await self._enter(patience.seconds, patience.seconds_gone)
         except BaseException:
@@ -73,9 +74,9 @@ class Writing:
                 self.end()
             raise
 
-    def _hold(self, permit: Permit, checkout: Permit | None) -> None:
-        if checkout is not None:
-            permit.recall = checkout.recall
+    def _hold(self, turn_permit: Permit, permit: Permit | None) -> None:
+        if permit is not None:
+            turn_permit.recall = permit.recall
 
     async def _enter(self, timeout: float, waited: float) -> None:
         turn = self._rules.turn
@@ -107,11 +108,11 @@ class Writing:
         """Release the turn at the end of the transaction. Callable from any thread."""
         if self.claim is not None:
             self.leave_file()
-        if self.permit is not None:
-            permit, self.permit = self.permit, None
-            if permit is not None:
+        if self.turn_permit is not None:
+            turn_permit, self.turn_permit = self.turn_permit, None
+            if turn_permit is not None:
                 try:
-                    self._rules.turn.release(permit)
+                    self._rules.turn.release(turn_permit)
                 except BaseException:  # from a signal handler: nothing else would release it
-                    self._rules.turn.release(permit)
+                    self._rules.turn.release(turn_permit)
                     raise

@@ -23,7 +23,7 @@ def the_next_line() -> str:
 
 
 async def asked_at(connection: AsyncConnection) -> str:
-    permit = (await driver(connection)).executor.transaction.checkout
+    permit = (await driver(connection)).executor.transaction.permit
     assert permit is not None
     return str(permit.asked_at)
 
@@ -71,7 +71,7 @@ async def test_a_checkout_within_run_sync(reader: AsyncEngine, writer: AsyncEngi
         with connection.engine.connect() as another:
             raw = another.connection.dbapi_connection
             assert isinstance(raw, SQLiteConnection)
-            permit = raw.executor.transaction.checkout
+            permit = raw.executor.transaction.permit
             assert permit is not None
             return line, str(permit.asked_at)
 

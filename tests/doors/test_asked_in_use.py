@@ -112,7 +112,7 @@ async def test_while_a_chunk_of_a_stream_is_fetched(engine: AsyncEngine) -> None
         stream = await connection.stream(
             text(f"{rows} CASE i WHEN 400 THEN sleep() ELSE 0 END FROM n")
         )
-        checkout = (await driver(connection)).executor.transaction.checkout
+        checkout = (await driver(connection)).executor.transaction.permit
         assert checkout is not None
         assert checkout.idle_since is not None
         task = await sleeping(stream.all())

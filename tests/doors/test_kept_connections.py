@@ -219,7 +219,7 @@ async def test_closed_while_it_is_given_up(make_engine: MakeEngine, path: Path) 
     async with house.engine.connect() as connection:
         raw = await driver(connection)
         gone = threading.Event()
-        raw.checked_out(raw._transaction.checkout, gone.set)
+        raw.checked_out(raw._transaction.permit, gone.set)
         task = asyncio.create_task(connection.execute(text("SELECT sleep()")))
         await until(sleeping.inside.is_set)
         raw.give_up("it was taken back", keep=True)

@@ -79,7 +79,7 @@ async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
 
     async def write() -> None:
         async with engine.begin() as connection:
-            checkout = (await driver(connection)).executor.transaction.checkout
+            checkout = (await driver(connection)).executor.transaction.permit
             assert checkout is not None
             assert checkout.seconds_waited == 0.0
             await connection.execute(UPDATE_FIRST)

@@ -74,7 +74,7 @@ async def test_the_application_ends_the_transaction_itself(
         await connection.commit()
         assert not transaction.writing.begun
         assert list(snapshots_of(engine)) == []
-        assert turn_of(path).holder is (transaction.checkout if poolclass is WriterPool else None)
+        assert turn_of(path).holder is (transaction.permit if poolclass is WriterPool else None)
 
 
 @pytest.mark.needs_thread

@@ -125,7 +125,7 @@ Noted = list[tuple[str, int, bool]]
 def note_what_is_known(raw: SQLiteConnection, snapshots: Snapshots) -> Noted:
     """Record for each statement, at its start, the number of snapshots and whether it is idle."""
     noted: Noted = []
-    checkout = raw.executor.transaction.checkout
+    checkout = raw.executor.transaction.permit
     assert checkout is not None
     raw.worker.connection.set_trace_callback(
         lambda sql: noted.append((sql, len(list(snapshots)), checkout.idle_since is not None))
@@ -154,7 +154,7 @@ async def test_others_know_of_it(
     async with engine.connect() as connection:
         await connection.execution_options(**options)
         raw = await driver(connection)
-        checkout = raw.executor.transaction.checkout
+        checkout = raw.executor.transaction.permit
         assert checkout is not None
         checkout.last_sql, hops = None, raw.worker.hops
         noted = note_what_is_known(raw, snapshots)
@@ -281,7 +281,7 @@ async def test_an_error_that_leaves_a_snapshot_to_nobody(
     async with engine.connect() as connection:
         with pytest.raises(OverflowError):
             await connection.exec_driver_sql(BY_ID, (2**70,))
-        checkout = (await driver(connection)).executor.transaction.checkout
+        checkout = (await driver(connection)).executor.transaction.permit
         assert checkout is not None
         assert checkout.idle_since is not None
         assert len(list(snapshots_of(engine))) == (poolclass is ReaderPool)
