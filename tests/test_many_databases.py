@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("door", "descriptors", "threads"),
-    [("SQLitePool", 5, 1), ("SQLiteDatabase", 10, 3), ("publish_status=False", 7, 2)],
+    [("SQLitePool", 7, 1), ("SQLiteDatabase", 12, 3), ("publish_status=False", 9, 2)],
 )
 def test_what_each_costs(tmp_path: Path, door: str, descriptors: int, threads: int) -> None:
     """The costs of a database with one connection of each kind end when it is closed."""
