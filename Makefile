@@ -49,7 +49,7 @@ types-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the types of the public names, w
 # Other versions, where these make a difference: not the turn, the log, copies, which know none of
 # them, nor servers that freeze or fall, which drivers notice: the oldest ones are tried. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
 # so does ONE_IN=1, before a release.
-ONE_IN ?= 6
+ONE_IN ?= 8
 FALLING := $(addprefix tests/servers/test_,failover.py frozen.py frozen_life.py promotion.py)
 VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution \
 	$(filter-out %_browser.py %_history.py,$(wildcard tests/integrations/test_*.py)) tests/placement \
