@@ -40,7 +40,6 @@ class _BeginsWith(Protocol[V_co]):
 
     def _tuple(self) -> tuple[V_co, typing_extensions.Unpack[tuple[Any, ...]]]:
         """Return the row itself, as SQLAlchemy's rows do."""
-        raise NotImplementedError
 
 
 _Parameters = Mapping[str, Any]

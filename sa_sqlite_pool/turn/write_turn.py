@@ -27,12 +27,12 @@ UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
 """Names of the holder of SQLite's lock, for use where the system reveals no more."""
 
-# White space and comments, such as those that a listener of before_cursor_execute puts in front.
-_SKIPPED = r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))"
-_DDL = re.compile(rf"{_SKIPPED}*(?:CREATE|ALTER|DROP)\b", re.IGNORECASE | re.DOTALL)
+# White space and comments, such as those that a listener of before_cursor_execute puts in front. A
+# comment has one possible end only: with more, many comments would take exponential time.
+_SKIPPED = r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))"
+_DDL = re.compile(rf"{_SKIPPED}*(?:CREATE|ALTER|DROP)\b", re.IGNORECASE)
 _ENDS = re.compile(
-    rf"{_SKIPPED}*(?:COMMIT|END|ROLLBACK)(?:{_SKIPPED}+TRANSACTION)?{_SKIPPED}*",
-    re.IGNORECASE | re.DOTALL,
+    rf"{_SKIPPED}*(?:COMMIT|END|ROLLBACK)(?:{_SKIPPED}+TRANSACTION)?{_SKIPPED}*", re.IGNORECASE
 )
 
 # A holder that finds SQLite's lock taken retries sooner than this, unless its loop is very busy.

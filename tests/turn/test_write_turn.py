@@ -112,6 +112,7 @@ async def test_its_files_are_closed(path: Path, monkeypatch: pytest.MonkeyPatch)
         ("-- CREATE TABLE t (a)\nINSERT INTO t VALUES (1)", False),
         ("/* CREATE */ INSERT INTO t VALUES ('CREATE ')", False),
         ("CREATED", False),
+        pytest.param("/**/" * 1_000 + "SELECT 1", False, id="many comments"),
     ],
 )
 async def test_ddl_that_is_not_committed_is_named(sql: str, told: bool) -> None:
@@ -133,6 +134,7 @@ async def test_ddl_that_is_not_committed_is_named(sql: str, told: bool) -> None:
         ("ROLLBACK TRANSACTION TO a", False),
         ("-- COMMIT", False),
         ("COMMITTED", False),
+        pytest.param("/**/" * 1_000 + "SAVEPOINT a", False, id="many comments"),
     ],
 )
 async def test_a_transaction_that_has_ended_is_named(sql: str, ended: bool) -> None:
